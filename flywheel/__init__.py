@@ -1,0 +1,1 @@
+"""Declare a machine-learning problem once, and its whole production loop runs."""

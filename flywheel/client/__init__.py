@@ -1,0 +1,1 @@
+"""What a person or a simulated world uses from outside: decide, replay, world."""

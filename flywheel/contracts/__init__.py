@@ -1,0 +1,1 @@
+"""What crosses a process boundary: events, topics, decisions, model manifests, metrics, settings."""

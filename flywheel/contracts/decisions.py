@@ -1,0 +1,59 @@
+"""A decision as it was answered: what the monitor, the trainer and an auditor read later."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from flywheel.contracts.events import Utc
+from flywheel.contracts.training import Message
+
+
+class FeatureStatus(StrEnum):
+    """How far the features of a decision can be trusted.
+
+    `fresh`: everything accepted up to a moment ago is counted. `stale`: the stream is behind its declared bound.
+    `missing`: the store has nothing for the entity (an unseen card), values are the declared defaults.
+    `unavailable`: the store did not answer in time.
+    """
+
+    FRESH = "fresh"
+    STALE = "stale"
+    MISSING = "missing"
+    UNAVAILABLE = "unavailable"
+
+
+class Fallback(StrEnum):
+    """Why a decision was not made by the model, if it was not."""
+
+    NONE = "none"
+    FEATURES_UNAVAILABLE = "features_unavailable"
+    MODEL_UNAVAILABLE = "model_unavailable"
+    DEADLINE = "deadline"
+
+
+class DecisionLogged(Message):
+    """One answered decision. `features` are in the order of the model manifest's `feature_names`."""
+
+    decision_id: str
+    request_id: str
+    usecase: str
+    event_id: str
+    event_time: Utc
+    decided_at: Utc
+    unit: str
+    """The entity by which traffic is split (the card), as in the event."""
+    arm: str
+    model_version: str
+    score: float
+    action: str
+    reasons: tuple[str, ...]
+    fallback: Fallback
+    feature_names: tuple[str, ...]
+    features: tuple[float, ...]
+    feature_status: dict[str, FeatureStatus]
+    """Status per entity view."""
+    feature_lag_ms: float
+    """How far behind the accepted events the feature store was, at most; -1 when unknown."""
+    stage_ms: dict[str, float]
+    value: float
+    """What the decision is about in money: the payment's amount, in cents."""

@@ -1,0 +1,91 @@
+"""Events: what a use case accepts from the outside, and the envelope in which the broker keeps them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, ClassVar, Self
+
+import orjson
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class _Personal:
+    """Marks a field that identifies a person."""
+
+    def __repr__(self) -> str:
+        return "Personal"
+
+
+PERSONAL = _Personal()
+"""Put it into a field's `Annotated[...]`: the field is hashed wherever it is logged and erased on request."""
+
+
+def to_us(moment: datetime) -> int:
+    """Microseconds since the Unix epoch.
+
+    >>> to_us(datetime(1970, 1, 1, 0, 1, tzinfo=UTC))
+    60000000
+    """
+    return (moment - EPOCH) // timedelta(microseconds=1)
+
+
+def from_us(us: int) -> datetime:
+    """The UTC moment that many microseconds after the Unix epoch."""
+    return EPOCH + timedelta(microseconds=us)
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment.astimezone(UTC)
+
+
+Utc = Annotated[AwareDatetime, AfterValidator(_utc), Field(strict=False)]
+Identifier = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._:-]+$")]
+
+
+class Event(BaseModel):
+    """A fact with a time and an identity. Use cases subclass it and add their typed fields.
+
+    `event_id` makes redelivery harmless: two events of one name with the same id are the same event.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    event_name: ClassVar[str]
+    """Names the endpoint and the topic; lower case."""
+    partition_key: ClassVar[str]
+    """The field whose value orders this event's stream."""
+
+    event_id: Identifier
+    event_time: Utc
+
+    @classmethod
+    def personal_fields(cls) -> frozenset[str]:
+        """Names of the fields marked `PERSONAL`."""
+        return frozenset(name for name, field in cls.model_fields.items() if PERSONAL in field.metadata)
+
+    @property
+    def event_time_us(self) -> int:
+        return to_us(self.event_time)
+
+
+class Envelope(BaseModel):
+    """An accepted event as the broker keeps it: the event's own fields, when it arrived, and by which request."""
+
+    model_config = ConfigDict(frozen=True)
+
+    event: dict[str, Any]
+    ingest_time: Utc
+    request_id: str
+
+    @classmethod
+    def seal(cls, event: Event, *, ingest_time: datetime, request_id: str) -> Self:
+        return cls(event=event.model_dump(mode="json"), ingest_time=ingest_time, request_id=request_id)
+
+    def to_bytes(self) -> bytes:
+        return orjson.dumps(self.model_dump(mode="json"))
+
+    @classmethod
+    def from_bytes(cls, raw: bytes) -> Self:
+        return cls.model_validate(orjson.loads(raw))

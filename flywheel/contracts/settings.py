@@ -1,0 +1,63 @@
+"""Where the parts of the platform find each other. Every process reads the same settings from the environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class PlatformSettings(BaseSettings):
+    """Addresses and places shared by all processes; `FLYWHEEL_<NAME>` in the environment or in `.env` overrides one.
+
+    The defaults are those of one machine; on a cluster the same names point elsewhere.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="FLYWHEEL_", env_file=".env", extra="ignore", frozen=True)
+
+    usecase: str = "fraud"
+    data_dir: Path = Path("data")
+    log_level: str = "INFO"
+
+    kafka_bootstrap: str = "127.0.0.1:19092"
+    redis_url: str = "redis://127.0.0.1:16379/0"
+    mlflow_uri: str = ""
+    """Tracking and registry store; empty means sqlite below `data_dir`."""
+
+    ingest_url: str = "http://127.0.0.1:8081"
+    serving_address: str = "127.0.0.1:50051"
+    monitor_url: str = "http://127.0.0.1:8080"
+
+    features_metrics_port: int = 9101
+    serving_metrics_port: int = 9102
+    trainer_metrics_port: int = 9103
+    world_metrics_port: int = 9104
+
+    pseudonym_key: str = Field(default="local-development-key", repr=False)
+    """Keys the hash under which personal fields appear in logs; set it on any shared machine."""
+
+    @property
+    def lake_dir(self) -> Path:
+        return self.data_dir / "lake"
+
+    @property
+    def history_dir(self) -> Path:
+        """Feature history for training, written by the features service, read through Feast."""
+        return self.data_dir / "history"
+
+    @property
+    def checkpoint_dir(self) -> Path:
+        return self.data_dir / "checkpoints"
+
+    @property
+    def feast_dir(self) -> Path:
+        return self.data_dir / "feast"
+
+    @property
+    def model_dir(self) -> Path:
+        return self.data_dir / "models"
+
+    @property
+    def mlflow_store(self) -> str:
+        return self.mlflow_uri or f"sqlite:///{(self.data_dir / 'mlflow' / 'mlflow.db').absolute()}"

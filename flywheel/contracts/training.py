@@ -1,0 +1,55 @@
+"""The messages that turn the loop: a request for a model, the history it is trained on, how it ended."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+from flywheel.contracts.events import Utc
+
+
+class Message(BaseModel):
+    """A message between services: immutable JSON; fields a later version adds are ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    def to_bytes(self) -> bytes:
+        return self.model_dump_json().encode()
+
+
+class TrainingRequested(Message):
+    """Somebody wants a model trained on everything accepted until `requested_at`."""
+
+    request_id: str
+    requested_at: Utc
+    reason: str
+
+
+class HistoryBuilt(Message):
+    """Feature history is complete under `path`, for events up to `event_time_until`."""
+
+    request_id: str
+    snapshot_id: str
+    path: str
+    event_time_until: Utc
+    rows: int
+    reason: str
+
+
+class GateResult(Message):
+    """One promotion gate: what it measured, what it demands, whether it passed."""
+
+    name: str
+    passed: bool
+    value: float
+    demand: str
+
+
+class TrainingFinished(Message):
+    """How a training run ended. `version` is set when a model was registered, `deployed` when it took a role."""
+
+    request_id: str
+    finished_at: Utc
+    version: str | None
+    deployed: bool
+    gates: tuple[GateResult, ...] = ()
+    error: str | None = None

@@ -1,0 +1,195 @@
+"""The one declaration of a machine-learning problem. Every service reads it; nothing about a problem is written twice."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from flywheel.contracts.events import Event
+from flywheel.kernel.durations import parse_duration
+from flywheel.kernel.features import Column, Entity, Feature, InvalidDeclaration, RequestFeature, WindowedFeature
+
+
+@dataclass(frozen=True)
+class Label:
+    """Where the truth comes from: an event that names the subject it is about.
+
+    A subject without such an event `matures_after` its own event time is a negative.
+    """
+
+    event: type[Event]
+    joins: str
+    """Field of the label event that holds the subject's `event_id`."""
+    matures_after: str
+
+    @property
+    def maturity_us(self) -> int:
+        return parse_duration(self.matures_after)
+
+
+@dataclass(frozen=True)
+class CostPolicy:
+    """Chooses the action of least expected cost; amounts are in the unit of `amount_field`.
+
+    Declining costs `decline_cost` of margin and goodwill as a share of the amount when the subject was good,
+    stepping up costs `step_up_cost` outright and stops a bad subject with probability `step_up_catches`,
+    approving a bad subject costs its amount and `loss_overhead`.
+    """
+
+    amount_field: str
+    decline_cost_share: float
+    decline_cost: float
+    step_up_cost: float
+    step_up_catches: float
+    loss_overhead: float
+
+
+@dataclass(frozen=True)
+class LatencyBudget:
+    """Milliseconds a decision may take, as a whole and by stage."""
+
+    total_ms: float
+    features_ms: float
+    model_ms: float
+
+
+@dataclass(frozen=True)
+class RuleScore:
+    """The score used when the model or the features cannot be had: a rule on what is in the request alone.
+
+    `score` gets the request's numeric fields by name and returns a probability.
+    """
+
+    name: str
+    score: Callable[[Mapping[str, float]], float]
+
+
+@dataclass(frozen=True)
+class ReasonCode:
+    """A sentence for people, given when a feature exceeds a bound."""
+
+    code: str
+    feature: str
+    above: float
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """How traffic is split between champion and challenger.
+
+    `unit` is the event field whose hash decides the arm, so that one card always meets the same model.
+    """
+
+    unit: str
+    challenger_share: float
+
+
+@dataclass(frozen=True)
+class UseCase:
+    """One machine-learning problem, whole."""
+
+    name: str
+    title: str
+    events: tuple[type[Event], ...]
+    request: type[Event]
+    """The event about which a decision is made."""
+    entities: tuple[Entity, ...]
+    features: tuple[Feature, ...]
+    label: Label
+    policy: CostPolicy
+    budget: LatencyBudget
+    fallback: RuleScore
+    reasons: tuple[ReasonCode, ...]
+    experiment: Experiment
+    lateness: str
+    """Events that arrive later than this behind the newest are archived but no longer counted online."""
+    freshness: str
+    """Features further behind the accepted events than this (wall clock) are stale."""
+    world: str = field(default="")
+    """Import path of the module that simulates this problem, if there is one."""
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """The model's inputs, in order."""
+        return tuple(feature.name for feature in self.features)
+
+    @property
+    def windowed(self) -> tuple[WindowedFeature, ...]:
+        return tuple(feature for feature in self.features if isinstance(feature, WindowedFeature))
+
+    @property
+    def at_request(self) -> tuple[RequestFeature, ...]:
+        return tuple(feature for feature in self.features if isinstance(feature, RequestFeature))
+
+    @property
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that change whenever the declared features do."""
+        text = "\n".join(_identity(feature) for feature in self.features)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def event_named(self, name: str) -> type[Event]:
+        """The event of that name; KeyError when there is none."""
+        for event in self.events:
+            if event.event_name == name:
+                return event
+        raise KeyError(name)
+
+
+def _identity(feature: Feature) -> str:
+    if isinstance(feature, RequestFeature):
+        return f"{feature.name} <- {', '.join(feature.inputs)}"
+    return (
+        f"{feature.name} = {feature.statistic} {feature.event.event_name}.{feature.field} by {feature.entity.key} "
+        f"window {feature.window_us} step {feature.step_us} delay {feature.delay_us} default {feature.default}"
+    )
+
+
+def _check(usecase: UseCase) -> None:
+    names = usecase.feature_names
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise InvalidDeclaration(f"{usecase.name}: declared twice: {', '.join(repeated)}")
+    for event, what in ((usecase.request, "request"), (usecase.label.event, "label")):
+        if event not in usecase.events:
+            raise InvalidDeclaration(f"{usecase.name}: the {what} event {event.__name__} is not among its events")
+    for where, event, name in (
+        ("label.joins", usecase.label.event, usecase.label.joins),
+        ("policy.amount_field", usecase.request, usecase.policy.amount_field),
+        ("experiment.unit", usecase.request, usecase.experiment.unit),
+        *(("entity " + entity.name, usecase.request, entity.key) for entity in usecase.entities),
+    ):
+        if name not in event.model_fields:
+            raise InvalidDeclaration(f"{usecase.name}: {where} names {name!r}, which {event.__name__} does not have")
+    _check_inputs(usecase)
+    for reason in usecase.reasons:
+        if reason.feature not in names:
+            raise InvalidDeclaration(f"{usecase.name}: reason {reason.code!r} reads {reason.feature!r}, which is not a feature")
+    budget = usecase.budget
+    if budget.features_ms + budget.model_ms > budget.total_ms:
+        raise InvalidDeclaration(f"{usecase.name}: the stages of the latency budget exceed its total of {budget.total_ms} ms")
+    parse_duration(usecase.lateness)
+    parse_duration(usecase.freshness)
+
+
+def _check_inputs(usecase: UseCase) -> None:
+    known = {"request.event_time_us"}
+    for name, info in usecase.request.model_fields.items():
+        if info.annotation in (int, float):
+            known.add(f"request.{name}")
+    for feature in usecase.features:
+        if isinstance(feature, RequestFeature):
+            for name in feature.inputs:
+                if name not in known:
+                    raise InvalidDeclaration(
+                        f"{usecase.name}: {feature.name} reads {name!r}, which is neither a numeric field of the request "
+                        "nor a feature declared before it"
+                    )
+        elif feature.event not in usecase.events:
+            raise InvalidDeclaration(f"{usecase.name}: {feature.name} counts {feature.event.__name__}, which is not among its events")
+        elif feature.entity not in usecase.entities:
+            raise InvalidDeclaration(f"{usecase.name}: {feature.name} is about {feature.entity.name!r}, which is not among its entities")
+        known.add(feature.name)

@@ -1,0 +1,27 @@
+"""Durations as people write them: `60s`, `1h`, `30d`."""
+
+from __future__ import annotations
+
+import re
+
+SECOND_US = 1_000_000
+MINUTE_US = 60 * SECOND_US
+HOUR_US = 60 * MINUTE_US
+DAY_US = 24 * HOUR_US
+
+_UNITS = {"s": SECOND_US, "m": MINUTE_US, "h": HOUR_US, "d": DAY_US}
+_PATTERN = re.compile(r"^([1-9][0-9]*)([smhd])$")
+
+
+def parse_duration(text: str) -> int:
+    """Microseconds of a duration such as `60s`, `5m`, `24h` or `30d`.
+
+    Raises ValueError for anything else.
+
+    >>> parse_duration("60s")
+    60000000
+    """
+    match = _PATTERN.match(text)
+    if match is None:
+        raise ValueError(f"{text!r} is not a duration; write a whole number and one of s, m, h, d, such as '60s' or '30d'")
+    return int(match[1]) * _UNITS[match[2]]
