@@ -7,7 +7,25 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram
 
-_LATENCY_BUCKETS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 5.0)
+_LATENCY_BUCKETS = (
+    0.0005,
+    0.001,
+    0.002,
+    0.003,
+    0.005,
+    0.0075,
+    0.01,
+    0.015,
+    0.02,
+    0.03,
+    0.05,
+    0.075,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    5.0,
+)
 
 INGEST_EVENTS = Counter(
     "flywheel_ingest_events_total",
@@ -22,7 +40,9 @@ INGEST_SECONDS = Histogram(
 )
 INGEST_IN_FLIGHT = Gauge("flywheel_ingest_in_flight_events", "Events sent to the broker and not acknowledged yet.")
 
-FEATURES_EVENTS = Gauge("flywheel_features_counted_events", "Distinct events counted in the online store.", ["usecase", "view"])
+FEATURES_EVENTS = Gauge(
+    "flywheel_features_counted_events", "Distinct events counted in the online store.", ["usecase", "view"]
+)
 FEATURES_LATE = Counter("flywheel_features_late_events_total", "Events too late to be counted online.", ["usecase"])
 FEATURES_BATCH_SECONDS = Histogram(
     "flywheel_features_batch_seconds",
@@ -33,10 +53,16 @@ FEATURES_BATCH_SECONDS = Histogram(
 FEATURES_LAG_SECONDS = Gauge(
     "flywheel_features_lag_seconds", "How far the job is behind the accepted events, wall clock.", ["usecase", "job"]
 )
-FEATURES_BACKLOG = Gauge("flywheel_features_backlog_events", "Events in the broker that the job has not processed.", ["usecase", "job"])
-FEATURES_ARCHIVED = Gauge("flywheel_features_archived_events", "Events written to the lake, duplicates included.", ["usecase", "event"])
+FEATURES_BACKLOG = Gauge(
+    "flywheel_features_backlog_events", "Events in the broker that the job has not processed.", ["usecase", "job"]
+)
+FEATURES_ARCHIVED = Gauge(
+    "flywheel_features_archived_events", "Events written to the lake, duplicates included.", ["usecase", "event"]
+)
 
-TRAINER_RUNS = Counter("flywheel_trainer_runs_total", "Training runs by outcome (deployed, rejected, failed).", ["usecase", "outcome"])
+TRAINER_RUNS = Counter(
+    "flywheel_trainer_runs_total", "Training runs by outcome (deployed, rejected, failed).", ["usecase", "outcome"]
+)
 TRAINER_SECONDS = Gauge("flywheel_trainer_last_run_seconds", "Duration of the last training run.", ["usecase"])
 TRAINER_ROWS = Gauge("flywheel_trainer_last_run_rows", "Rows of the last training set.", ["usecase"])
 
@@ -45,31 +71,69 @@ SERVING_DECISIONS = Counter(
 )
 SERVING_REFUSED = Counter("flywheel_serving_refused_total", "Requests refused, by gRPC status.", ["usecase", "status"])
 SERVING_SECONDS = Histogram(
-    "flywheel_serving_decision_seconds", "Duration of a decision inside the service.", ["usecase"], buckets=_LATENCY_BUCKETS
+    "flywheel_serving_decision_seconds",
+    "Duration of a decision inside the service.",
+    ["usecase"],
+    buckets=_LATENCY_BUCKETS,
 )
 SERVING_STAGE_SECONDS = Histogram(
-    "flywheel_serving_stage_seconds", "Duration of one stage of a decision.", ["usecase", "stage"], buckets=_LATENCY_BUCKETS
+    "flywheel_serving_stage_seconds",
+    "Duration of one stage of a decision.",
+    ["usecase", "stage"],
+    buckets=_LATENCY_BUCKETS,
 )
 SERVING_FEATURE_LAG_SECONDS = Gauge(
-    "flywheel_serving_feature_lag_seconds", "How far the features of the last decision were behind the accepted events.", ["usecase"]
+    "flywheel_serving_feature_lag_seconds",
+    "How far the features of the last decision were behind the accepted events.",
+    ["usecase"],
 )
-SERVING_LOG_LOST = Counter("flywheel_serving_log_lost_total", "Decisions answered but not logged, by reason.", ["usecase", "reason"])
-SERVING_LOG_ACKED = Counter("flywheel_serving_log_acknowledged_total", "Decisions logged and acknowledged by the broker.", ["usecase"])
-SERVING_MODEL_LOADED = Gauge("flywheel_serving_model_loaded", "1 for each loaded model version, by role.", ["usecase", "role", "version"])
+SERVING_LOG_LOST = Counter(
+    "flywheel_serving_log_lost_total", "Decisions answered but not logged, by reason.", ["usecase", "reason"]
+)
+SERVING_LOG_ACKED = Counter(
+    "flywheel_serving_log_acknowledged_total", "Decisions logged and acknowledged by the broker.", ["usecase"]
+)
+SERVING_MODEL_LOADED = Gauge(
+    "flywheel_serving_model_loaded", "1 for each loaded model version, by role.", ["usecase", "role", "version"]
+)
 
-MONITOR_PSI = Gauge("flywheel_monitor_psi", "Population stability index of a variable against the training reference.", ["usecase", "variable"])
-MONITOR_PSI_NOISE = Gauge("flywheel_monitor_psi_noise", "PSI that sampling alone explains at 99.9 %.", ["usecase", "variable"])
-MONITOR_DRIFTED = Gauge("flywheel_monitor_drifted", "1 while a variable drifts beyond threshold and noise.", ["usecase", "variable"])
-MONITOR_QUALITY = Gauge(
-    "flywheel_monitor_quality", "Quality on matured decisions: precision, recall, auc, average_precision.", ["usecase", "arm", "metric"]
+MONITOR_PSI = Gauge(
+    "flywheel_monitor_psi",
+    "Population stability index of a variable against the training reference.",
+    ["usecase", "variable"],
 )
-MONITOR_SAVED_CENTS = Gauge("flywheel_monitor_saved_cents", "Money saved on matured decisions against approving everything.", ["usecase", "arm"])
-MONITOR_MATURED = Gauge("flywheel_monitor_matured_decisions", "Decisions whose truth is known, in the window.", ["usecase", "arm"])
-MONITOR_SRM_P = Gauge("flywheel_monitor_sample_ratio_p_value", "p-value of the sample-ratio check of the experiment.", ["usecase"])
+MONITOR_PSI_NOISE = Gauge(
+    "flywheel_monitor_psi_noise", "PSI that sampling alone explains at 99.9 %.", ["usecase", "variable"]
+)
+MONITOR_DRIFTED = Gauge(
+    "flywheel_monitor_drifted", "1 while a variable drifts beyond threshold and noise.", ["usecase", "variable"]
+)
+MONITOR_QUALITY = Gauge(
+    "flywheel_monitor_quality",
+    "Quality on matured decisions: precision, recall, auc, average_precision.",
+    ["usecase", "arm", "metric"],
+)
+MONITOR_SAVED_CENTS = Gauge(
+    "flywheel_monitor_saved_cents", "Money saved on matured decisions against approving everything.", ["usecase", "arm"]
+)
+MONITOR_MATURED = Gauge(
+    "flywheel_monitor_matured_decisions", "Decisions whose truth is known, in the window.", ["usecase", "arm"]
+)
+MONITOR_SRM_P = Gauge(
+    "flywheel_monitor_sample_ratio_p_value", "p-value of the sample-ratio check of the experiment.", ["usecase"]
+)
 MONITOR_LAG = Gauge("flywheel_monitor_lag_records", "Records the monitor has not read yet.", ["usecase"])
 
-WORLD_EVENTS = Counter("flywheel_world_events_total", "Events the world sent, by what came back.", ["usecase", "event", "outcome"])
-WORLD_DECISIONS = Counter("flywheel_world_decisions_total", "Decisions the world asked for, by action.", ["usecase", "action"])
-WORLD_BEHIND_SECONDS = Gauge("flywheel_world_behind_seconds", "How far the world is behind its own schedule, wall clock.", ["usecase"])
+WORLD_EVENTS = Counter(
+    "flywheel_world_events_total", "Events the world sent, by what came back.", ["usecase", "event", "outcome"]
+)
+WORLD_DECISIONS = Counter(
+    "flywheel_world_decisions_total", "Decisions the world asked for, by action.", ["usecase", "action"]
+)
+WORLD_BEHIND_SECONDS = Gauge(
+    "flywheel_world_behind_seconds", "How far the world is behind its own schedule, wall clock.", ["usecase"]
+)
 
-SUPERVISOR_RESTARTS = Gauge("flywheel_supervisor_restarts", "Restarts of a process since it was first started.", ["process"])
+SUPERVISOR_RESTARTS = Gauge(
+    "flywheel_supervisor_restarts", "Restarts of a process since it was first started.", ["process"]
+)

@@ -1,4 +1,4 @@
-"""Finds use cases: every package below `usecases` that exposes `usecase`. A new folder is enough; nothing lists them."""
+"""Finds use cases: every package below `usecases` that exposes `usecase`. Nothing lists them."""
 
 from __future__ import annotations
 

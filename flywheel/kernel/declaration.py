@@ -1,4 +1,4 @@
-"""The one declaration of a machine-learning problem. Every service reads it; nothing about a problem is written twice."""
+"""The one declaration of a machine-learning problem: every service reads it, nothing is written twice."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from flywheel.contracts.events import Event
 from flywheel.kernel.durations import parse_duration
-from flywheel.kernel.features import Column, Entity, Feature, InvalidDeclaration, RequestFeature, WindowedFeature
+from flywheel.kernel.features import Entity, Feature, InvalidDeclaration, RequestFeature, WindowedFeature
 
 
 @dataclass(frozen=True)
@@ -167,10 +167,14 @@ def _check(usecase: UseCase) -> None:
     _check_inputs(usecase)
     for reason in usecase.reasons:
         if reason.feature not in names:
-            raise InvalidDeclaration(f"{usecase.name}: reason {reason.code!r} reads {reason.feature!r}, which is not a feature")
+            raise InvalidDeclaration(
+                f"{usecase.name}: reason {reason.code!r} reads {reason.feature!r}, which is not a feature"
+            )
     budget = usecase.budget
     if budget.features_ms + budget.model_ms > budget.total_ms:
-        raise InvalidDeclaration(f"{usecase.name}: the stages of the latency budget exceed its total of {budget.total_ms} ms")
+        raise InvalidDeclaration(
+            f"{usecase.name}: the stages of the latency budget exceed its total of {budget.total_ms} ms"
+        )
     parse_duration(usecase.lateness)
     parse_duration(usecase.freshness)
 
@@ -185,11 +189,15 @@ def _check_inputs(usecase: UseCase) -> None:
             for name in feature.inputs:
                 if name not in known:
                     raise InvalidDeclaration(
-                        f"{usecase.name}: {feature.name} reads {name!r}, which is neither a numeric field of the request "
-                        "nor a feature declared before it"
+                        f"{usecase.name}: {feature.name} reads {name!r}, which is neither a numeric field of "
+                        "the request nor a feature declared before it"
                     )
         elif feature.event not in usecase.events:
-            raise InvalidDeclaration(f"{usecase.name}: {feature.name} counts {feature.event.__name__}, which is not among its events")
+            raise InvalidDeclaration(
+                f"{usecase.name}: {feature.name} counts {feature.event.__name__}, which is not among its events"
+            )
         elif feature.entity not in usecase.entities:
-            raise InvalidDeclaration(f"{usecase.name}: {feature.name} is about {feature.entity.name!r}, which is not among its entities")
+            raise InvalidDeclaration(
+                f"{usecase.name}: {feature.name} is about {feature.entity.name!r}, which is not among its entities"
+            )
         known.add(feature.name)

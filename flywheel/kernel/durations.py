@@ -23,5 +23,7 @@ def parse_duration(text: str) -> int:
     """
     match = _PATTERN.match(text)
     if match is None:
-        raise ValueError(f"{text!r} is not a duration; write a whole number and one of s, m, h, d, such as '60s' or '30d'")
+        raise ValueError(
+            f"{text!r} is not a duration; write a whole number and one of s, m, h, d, such as '60s' or '30d'"
+        )
     return int(match[1]) * _UNITS[match[2]]

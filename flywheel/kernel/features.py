@@ -125,9 +125,11 @@ class Aggregation:
         return replace(self, step=step)
 
     def over(self, *windows: str) -> tuple[WindowedFeature, ...]:
-        """One feature for each window, named `<entity>_<event>[_<field>_<statistic>|_count]_<window>[_delayed_<delay>]`."""
+        """One feature for each window, named `<entity>_<event>_<field>_<statistic>_<window>`, or `..._count_<window>`."""
         if self.entity is None:
-            raise InvalidDeclaration(f"{self.statistic} of {self.event.__name__} says no entity; add .by(entity) before .over(...)")
+            raise InvalidDeclaration(
+                f"{self.statistic} of {self.event.__name__} says no entity; add .by(entity) before .over(...)"
+            )
         if not windows:
             raise InvalidDeclaration(f"{self.statistic} of {self.event.__name__} by {self.entity.name!r} has no window")
         return tuple(self._feature(self.entity, window) for window in windows)
@@ -142,7 +144,9 @@ class Aggregation:
         if step_us not in (MINUTE_US, HOUR_US, DAY_US):
             raise InvalidDeclaration(f"{name}: a step is '1m', '1h' or '1d', not {self.step!r}")
         if window_us % step_us or delay_us % step_us:
-            raise InvalidDeclaration(f"{name}: window and delay must be whole multiples of the step of {step_us // 1_000_000} s")
+            raise InvalidDeclaration(
+                f"{name}: window and delay must be whole multiples of the step of {step_us // 1_000_000} s"
+            )
         return WindowedFeature(
             name=name,
             entity=entity,
@@ -205,6 +209,8 @@ def ratio(name: str, numerator: str, denominator: str, *, default: float = 0.0) 
 
     def divide(columns: Mapping[str, Column]) -> Column:
         below = columns[denominator]
-        return np.divide(columns[numerator], below, out=np.full(below.shape, default), where=below != 0)
+        quotient = np.full(below.shape, default, np.float64)
+        np.divide(columns[numerator], below, out=quotient, where=below != 0)
+        return quotient
 
     return (RequestFeature(name, (numerator, denominator), divide),)

@@ -31,7 +31,7 @@ class EventLog(Protocol):
     """Appends records; each is durable when its call returns."""
 
     async def append(self, topic: str, records: Sequence[tuple[bytes, bytes]]) -> list[Exception | None]:
-        """Appends (key, value) pairs. One entry per record, in order: None once the broker acknowledged it, else why not."""
+        """Appends (key, value) pairs; for each, in order, None once the broker acknowledged it, else why not."""
 
     async def ready(self) -> bool:
         """Whether the broker answers."""

@@ -1,0 +1,36 @@
+"""The feature vector of a decision: windowed values and request fields in, the model's row out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flywheel.contracts.events import Event
+from flywheel.kernel.declaration import UseCase
+from flywheel.kernel.features import Column, RequestFeature
+
+
+def request_columns(event: Event) -> dict[str, float]:
+    """The numeric fields of a request as `request.<field>`, its time as `request.event_time_us`."""
+    columns = {
+        f"request.{name}": float(getattr(event, name))
+        for name, info in type(event).model_fields.items()
+        if info.annotation in (int, float)
+    }
+    columns["request.event_time_us"] = float(event.event_time_us)
+    return columns
+
+
+def assemble(usecase: UseCase, columns: Mapping[str, Column]) -> NDArray[np.float32]:
+    """Rows of the model's input, shape (n, features), float32, columns in the declared order.
+
+    `columns` holds windowed features by name and the request's fields as `request.<field>`, each shape (n,), float64.
+    Training and serving both come through here, so that a feature computed at the request means the same in both.
+    """
+    known: dict[str, Column] = dict(columns)
+    for feature in usecase.features:
+        if isinstance(feature, RequestFeature):
+            known[feature.name] = feature.compute(known)
+    return np.column_stack([known[name] for name in usecase.feature_names]).astype(np.float32)
