@@ -1,0 +1,129 @@
+"""The declaration language: names, steps, and errors that name what is wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from flywheel.kernel import catalog
+from flywheel.kernel.declaration import LatencyBudget, ReasonCode
+from flywheel.kernel.durations import DAY_US, HOUR_US, MINUTE_US, parse_duration
+from flywheel.kernel.features import Entity, InvalidDeclaration, at_request, count, mean, ratio
+from flywheel.kernel.plan import compile_plan
+from flywheel.kernel.vector import assemble, request_columns
+from usecases.fraud.declaration import card, terminal
+from usecases.fraud.events import Chargeback, Transaction
+
+FRAUD = catalog.load("fraud")
+
+
+@pytest.mark.parametrize("text", ["", "1", "h", "0s", "-1s", "1.5h", "1w", " 1h"])
+def test_malformed_durations_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="whole number"):
+        parse_duration(text)
+
+
+def test_feature_names_say_entity_event_statistic_and_window() -> None:
+    (feature,) = mean(Transaction, "amount_cents").by(card).over("7d")
+    assert feature.name == "card_transaction_amount_cents_mean_7d"
+    (delayed,) = count(Transaction).by(terminal).delayed("7d").over("30d")
+    assert delayed.name == "terminal_transaction_count_30d_delayed_7d"
+
+
+@pytest.mark.parametrize(
+    ("window", "step_us"), [("60s", MINUTE_US), ("24h", MINUTE_US), ("7d", HOUR_US), ("30d", DAY_US)]
+)
+def test_default_steps_grow_with_the_window(window: str, step_us: int) -> None:
+    (feature,) = count(Transaction).by(card).over(window)
+    assert feature.step_us == step_us
+
+
+def test_a_wrong_declaration_fails_where_it_is_made() -> None:
+    with pytest.raises(InvalidDeclaration, match="no field 'device_id'"):
+        count(Transaction).by(Entity("device", key="device_id"))
+    with pytest.raises(InvalidDeclaration, match="not a numeric field"):
+        mean(Transaction, "card_id")
+    with pytest.raises(InvalidDeclaration, match="not a numeric field"):
+        mean(Transaction, "amount")
+    with pytest.raises(InvalidDeclaration, match=r"add \.by\(entity\)"):
+        count(Transaction).over("1h")
+    with pytest.raises(InvalidDeclaration, match="has no window"):
+        count(Transaction).by(card).over()
+    with pytest.raises(InvalidDeclaration, match="whole multiples"):
+        count(Transaction).by(card).in_steps_of("1h").over("90m")
+    with pytest.raises(InvalidDeclaration, match="a step is"):
+        count(Transaction).by(card).in_steps_of("2h").over("4h")
+    with pytest.raises(InvalidDeclaration, match="at least one input"):
+        at_request("x", inputs=(), compute=lambda columns: columns["x"])
+
+
+def test_a_use_case_names_what_is_inconsistent() -> None:
+    with pytest.raises(InvalidDeclaration, match="declared twice: amount_cents"):
+        dataclasses.replace(FRAUD, features=(*FRAUD.features, FRAUD.features[0]))
+    with pytest.raises(InvalidDeclaration, match="'nowhere', which is neither"):
+        dataclasses.replace(FRAUD, features=(*FRAUD.features, *ratio("r", "nowhere", "amount_cents")))
+    with pytest.raises(InvalidDeclaration, match="label event Chargeback is not among its events"):
+        dataclasses.replace(FRAUD, events=(Transaction,))
+    with pytest.raises(InvalidDeclaration, match="which is not a feature"):
+        dataclasses.replace(FRAUD, reasons=(ReasonCode("x", "nothing", above=0),))
+    with pytest.raises(InvalidDeclaration, match="exceed its total"):
+        dataclasses.replace(FRAUD, budget=LatencyBudget(total_ms=10, features_ms=8, model_ms=8))
+    with pytest.raises(InvalidDeclaration, match=r"experiment\.unit names 'customer'"):
+        dataclasses.replace(FRAUD, experiment=dataclasses.replace(FRAUD.experiment, unit="customer"))
+
+
+def test_an_unknown_use_case_is_answered_with_those_there_are() -> None:
+    with pytest.raises(InvalidDeclaration, match=r"'nope'; there are: .*fraud"):
+        catalog.load("nope")
+
+
+def test_the_fingerprint_follows_the_features() -> None:
+    assert dataclasses.replace(FRAUD).fingerprint == FRAUD.fingerprint
+    assert dataclasses.replace(FRAUD, features=FRAUD.features[1:]).fingerprint != FRAUD.fingerprint
+
+
+def test_the_plan_keeps_what_the_widest_window_needs() -> None:
+    views = {view.entity.name: view for view in compile_plan(FRAUD).views}
+    for view in views.values():
+        for feature in view.features:
+            (lane,) = [lane for lane in view.lanes if lane.step_us == feature.step_us]
+            assert lane.retention_us >= feature.window_us + feature.delay_us
+        lateness_us = parse_duration(FRAUD.lateness)
+        for finer, coarser in zip(view.lanes, view.lanes[1:], strict=False):
+            assert finer.retention_us >= lateness_us + coarser.step_us
+    assert views["card"].fingerprint != views["terminal"].fingerprint
+
+
+def test_vectors_have_the_declared_order_and_request_features() -> None:
+    event = Transaction.model_validate(
+        {
+            "event_id": "t1",
+            "event_time": "2018-04-01T13:30:00Z",
+            "card_id": "c1",
+            "terminal_id": "t1",
+            "amount_cents": 900,
+        }
+    )
+    columns = {name: np.array([value]) for name, value in request_columns(event).items()}
+    columns |= {feature.name: np.array([2.0]) for feature in FRAUD.windowed}
+    columns["card_transaction_amount_cents_mean_30d"] = np.array([300.0])
+    row = dict(zip(FRAUD.feature_names, assemble(FRAUD, columns)[0], strict=True))
+    assert row["amount_cents"] == 900
+    assert row["hour_of_day"] == 13
+    assert row["is_weekend"] == 1  # 1 April 2018 was a Sunday
+    assert row["amount_vs_card_mean_30d"] == 3
+    assert row["terminal_risk_7d"] == 1
+
+
+def test_personal_fields_are_marked() -> None:
+    assert Transaction.personal_fields() == {"card_id"}
+    assert Chargeback.personal_fields() == {"card_id"}
+
+
+@pytest.mark.parametrize(("day", "weekend"), [(0, 1), (1, 0), (5, 0), (6, 1), (7, 1), (8, 0)])
+def test_weekend(day: int, weekend: int) -> None:
+    feature = next(f for f in FRAUD.at_request if f.name == "is_weekend")
+    sunday = 17_622 * DAY_US + 5 * HOUR_US
+    assert feature.compute({"request.event_time_us": np.array([float(sunday + day * DAY_US)])})[0] == weekend
