@@ -1,0 +1,1 @@
+"""Runs the platform: on this machine, in containers, on a cluster."""

@@ -1,0 +1,136 @@
+"""Tells whether a process answers yet, by asking it what its clients will ask. Every probe returns at once."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+from urllib.parse import urlsplit
+
+import grpc
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+_PROBE_TIMEOUT_S = 2.0
+
+
+class Probe(Protocol):
+    """One question to one process."""
+
+    def __call__(self) -> bool:
+        """Whether the process answers as a ready one does. Never raises because it does not."""
+
+    def __str__(self) -> str:
+        """What is asked, for a message."""
+
+
+@dataclass(frozen=True)
+class HttpReady:
+    """`GET /readyz` answers 200."""
+
+    url: str
+
+    def __call__(self) -> bool:
+        parts = urlsplit(self.url)
+        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=_PROBE_TIMEOUT_S)
+        try:
+            connection.request("GET", parts.path)
+            return connection.getresponse().status == 200
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    def __str__(self) -> str:
+        return self.url
+
+
+@dataclass(frozen=True)
+class GrpcServing:
+    """The standard health service says SERVING for the server as a whole."""
+
+    address: str
+
+    def __call__(self) -> bool:
+        with grpc.insecure_channel(self.address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+            try:
+                answer = health_pb2_grpc.HealthStub(channel).Check(
+                    health_pb2.HealthCheckRequest(), timeout=_PROBE_TIMEOUT_S
+                )
+            except grpc.RpcError:
+                return False
+            return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+    def __str__(self) -> str:
+        return f"gRPC health of {self.address}"
+
+
+@dataclass(frozen=True)
+class BrokerAnswers:
+    """The broker tells its cluster's metadata."""
+
+    bootstrap: str
+
+    def __call__(self) -> bool:
+        # A client that cannot connect logs it at once and again; the port tells the same more quietly.
+        if not TcpOpen(self.bootstrap)():
+            return False
+        client = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
+        try:
+            return len(client.list_topics(timeout=_PROBE_TIMEOUT_S).brokers) > 0
+        except KafkaException:
+            return False
+
+    def __str__(self) -> str:
+        return f"metadata of the broker at {self.bootstrap}"
+
+
+@dataclass(frozen=True)
+class RedisAnswers:
+    """Redis answers PING with PONG: while it loads its file it answers something else."""
+
+    port: int
+
+    def __call__(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=_PROBE_TIMEOUT_S) as connection:
+                connection.sendall(b"PING\r\n")
+                return connection.recv(16).startswith(b"+PONG")
+        except OSError:
+            return False
+
+    def __str__(self) -> str:
+        return f"PING at port {self.port}"
+
+
+@dataclass(frozen=True)
+class TcpOpen:
+    """Something accepts connections at `host:port`."""
+
+    address: str
+
+    def __call__(self) -> bool:
+        host, _, port = self.address.rpartition(":")
+        try:
+            with socket.create_connection((host, int(port)), timeout=_PROBE_TIMEOUT_S):
+                return True
+        except OSError:
+            return False
+
+    def __str__(self) -> str:
+        return f"port {self.address}"
+
+
+def until(
+    condition: Callable[[], bool], timeout_s: float, *, clock: Callable[[], float], pause: Callable[[], None]
+) -> bool:
+    """Whether the condition came true within the time; asked again after each pause."""
+    deadline = clock() + timeout_s
+    while not condition():
+        if clock() >= deadline:
+            return False
+        pause()
+    return True

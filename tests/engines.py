@@ -1,0 +1,79 @@
+"""Real engines for tests: each is started once a session, on a free port, below a temporary directory."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from infra.local import broker, jars, online_store
+from infra.local.failures import CannotStart
+from infra.local.readiness import BrokerAnswers, Probe, RedisAnswers, until
+
+_START_TIMEOUT_S = 60
+_STOP_TIMEOUT_S = 20
+
+
+def free_port() -> int:
+    """A port of this machine that nothing listened on a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def running(command: list[str], ready: Probe, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The process, once it answers; stopped at the end. Fails with the log's end when it does not come up."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        up = until(
+            lambda: process.poll() is not None or ready(),
+            _START_TIMEOUT_S,
+            clock=time.monotonic,
+            pause=lambda: time.sleep(0.05),
+        )
+        if not up or process.poll() is not None:
+            pytest.fail(f"{command[0]} did not answer {ready}:\n{log.read_text()[-2000:]}")
+        yield process
+    finally:
+        stop(process)
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """Ends the process, gracefully if it will."""
+    process.terminate()
+    try:
+        process.wait(_STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The bootstrap address of a real broker without topics."""
+    try:
+        jars.verify()
+        directory = tmp_path_factory.mktemp("kafka")
+        node = broker.Broker(directory, free_port(), free_port())
+        broker.prepare(node)
+    except CannotStart as reason:
+        pytest.fail(str(reason))
+    with running(broker.command(node), BrokerAnswers(node.bootstrap), directory / "broker.log"):
+        yield node.bootstrap
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a real, empty Redis, such as `redis://127.0.0.1:40123/0`."""
+    directory = tmp_path_factory.mktemp("redis")
+    port = free_port()
+    with running(online_store.command(directory, port), RedisAnswers(port), directory / "redis.log"):
+        yield f"redis://127.0.0.1:{port}/0"
