@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, ClassVar, Self
 
 import orjson
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic_core import PydanticCustomError
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -36,11 +38,36 @@ def from_us(us: int) -> datetime:
     return EPOCH + timedelta(microseconds=us)
 
 
+def iso_utc(moment: datetime) -> str:
+    """ISO-8601 of a UTC moment, always with six digits of fraction, so that every reader parses one format.
+
+    >>> iso_utc(datetime(2018, 4, 1, tzinfo=UTC))
+    '2018-04-01T00:00:00.000000Z'
+    """
+    return moment.isoformat(timespec="microseconds")[:-6] + "Z"
+
+
+def _not_a_number(value: object) -> object:
+    # A bare number, quoted or not, would be guessed to be seconds or milliseconds.
+    if isinstance(value, int | float) or (isinstance(value, str) and value[4:5] != "-"):
+        raise PydanticCustomError("iso_time", "Input should be ISO-8601 text with a time zone")
+    return value
+
+
 def _utc(moment: datetime) -> datetime:
-    return moment.astimezone(UTC)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:
+        raise PydanticCustomError("iso_time", "Input should be a time between the years 1 and 9999 in UTC") from error
 
 
-Utc = Annotated[AwareDatetime, AfterValidator(_utc), Field(strict=False)]
+Utc = Annotated[
+    AwareDatetime,
+    BeforeValidator(_not_a_number),
+    AfterValidator(_utc),
+    PlainSerializer(iso_utc, return_type=str, when_used="json"),
+    Field(strict=False),
+]
 Identifier = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._:-]+$")]
 
 
@@ -82,6 +109,13 @@ class Envelope(BaseModel):
     @classmethod
     def seal(cls, event: Event, *, ingest_time: datetime, request_id: str) -> Self:
         return cls(event=event.model_dump(mode="json"), ingest_time=ingest_time, request_id=request_id)
+
+    @staticmethod
+    def sealer(*, ingest_time: datetime, request_id: str) -> Callable[[Event], bytes]:
+        """Turns each event of one request into the bytes of `seal(...).to_bytes()`, with one serialisation only."""
+        rest = orjson.dumps({"ingest_time": iso_utc(ingest_time.astimezone(UTC)), "request_id": request_id})
+        tail = b"," + rest[1:]
+        return lambda event: b'{"event":' + event.model_dump_json().encode() + tail
 
     def to_bytes(self) -> bytes:
         return orjson.dumps(self.model_dump(mode="json"))
