@@ -127,7 +127,7 @@ class ModelStore(Protocol):
 
 
 class CorruptModel(Exception):
-    """A model's bytes do not match the digest in its manifest."""
+    """A model is not what its manifest says, or not what may be run; the one before it stays."""
 
 
 class Scorer(Protocol):

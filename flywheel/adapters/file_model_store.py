@@ -1,0 +1,132 @@
+"""The model store on a file system: a directory a version, and one log of deployments a use case."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from flywheel.contracts.models import Deployment, ModelManifest
+from flywheel.kernel.model_integrity import check_digest, check_sequence, parse_manifest
+from flywheel.kernel.ports import CorruptModel
+
+_MODEL = "model.onnx"
+_MANIFEST = "manifest.json"
+_LOG = "deployments.jsonl"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+class FileModelStore:
+    """Models below `root/<usecase>/<version>/`, deployments in `root/<usecase>/deployments.jsonl`.
+
+    Every write appears whole or not at all, whenever the process dies. Writers of one log wait for each other.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def publish(self, manifest: ModelManifest, model: bytes) -> None:
+        """Stores a version; again with the same content is harmless, with other content a ValueError."""
+        check_digest(manifest, model, ValueError)
+        home = self._home(manifest.usecase, manifest.version)
+        if home.exists():
+            return self._check_same(manifest, model)
+        home.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=home.parent))
+        try:
+            draft.chmod(0o755)
+            _write(draft / _MODEL, model)
+            _write(draft / _MANIFEST, manifest.model_dump_json(indent=2).encode())
+            _sync(draft)
+            draft.rename(home)
+        except OSError:
+            shutil.rmtree(draft, ignore_errors=True)
+            if not home.exists():
+                raise
+            # Somebody published this version in between.
+            return self._check_same(manifest, model)
+        return _sync(home.parent)
+
+    def load(self, usecase: str, version: str) -> tuple[ModelManifest, bytes]:
+        """A version, its digest verified. KeyError when unknown, CorruptModel when its files are not as published."""
+        home = self._home(usecase, version)
+        if not home.is_dir():
+            raise KeyError(f"{usecase} has no model {version!r}")
+        try:
+            raw, model = (home / _MANIFEST).read_bytes(), (home / _MODEL).read_bytes()
+        except FileNotFoundError as error:
+            raise CorruptModel(f"{version}: {Path(error.filename).name} is missing") from error
+        manifest = parse_manifest(raw, usecase, version)
+        check_digest(manifest, model, CorruptModel)
+        return manifest, model
+
+    def deploy(self, deployment: Deployment) -> None:
+        """Appends to the log; ValueError unless `sequence` is one past the newest (1 for the first)."""
+        directory = self._directory(deployment.usecase)
+        directory.mkdir(parents=True, exist_ok=True)
+        with _locked(directory / ".deployments.lock"):
+            earlier = self.deployments(deployment.usecase)
+            check_sequence(deployment, earlier)
+            lines = "".join(f"{entry.model_dump_json()}\n" for entry in (*earlier, deployment))
+            # Replaced whole: a reader never meets half a line, not even after a power cut.
+            draft = directory / ".deployments.draft"
+            _write(draft, lines.encode())
+            draft.replace(directory / _LOG)
+            _sync(directory)
+
+    def deployments(self, usecase: str) -> list[Deployment]:
+        """The whole log, oldest first."""
+        try:
+            lines = (self._directory(usecase) / _LOG).read_text().splitlines()
+        except FileNotFoundError:
+            return []
+        return [Deployment.model_validate_json(line) for line in lines if line]
+
+    def current(self, usecase: str) -> Deployment | None:
+        """The newest entry."""
+        log = self.deployments(usecase)
+        return log[-1] if log else None
+
+    def _check_same(self, manifest: ModelManifest, model: bytes) -> None:
+        if self.load(manifest.usecase, manifest.version) != (manifest, model):
+            raise ValueError(f"{manifest.version} is published already, with other content")
+
+    def _directory(self, usecase: str) -> Path:
+        return self._root / _safe(usecase)
+
+    def _home(self, usecase: str, version: str) -> Path:
+        return self._directory(usecase) / _safe(version)
+
+
+def _safe(name: str) -> str:
+    # Names become directories: one with a slash or a leading dot could reach outside the store.
+    if not _NAME.fullmatch(name):
+        raise KeyError(f"{name!r} is not a name; use letters, digits, '.', '_' and '-'")
+    return name
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(directory: Path) -> None:
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,47 @@
+"""The in-memory twin of the model store, for tests without a disk."""
+
+from __future__ import annotations
+
+import threading
+
+from flywheel.contracts.models import Deployment, ModelManifest
+from flywheel.kernel.model_integrity import check_digest, check_sequence
+from flywheel.kernel.ports import CorruptModel
+
+
+class MemoryModelStore:
+    """Models and deployments in dictionaries."""
+
+    def __init__(self) -> None:
+        self.models: dict[tuple[str, str], tuple[ModelManifest, bytes]] = {}
+        self._deployments: dict[str, list[Deployment]] = {}
+        self._lock = threading.Lock()
+
+    def publish(self, manifest: ModelManifest, model: bytes) -> None:
+        """Stores a version; again with the same content is harmless, with other content a ValueError."""
+        check_digest(manifest, model, ValueError)
+        published = self.models.setdefault((manifest.usecase, manifest.version), (manifest, model))
+        if published != (manifest, model):
+            raise ValueError(f"{manifest.version} is published already, with other content")
+
+    def load(self, usecase: str, version: str) -> tuple[ModelManifest, bytes]:
+        """A version, its digest verified. KeyError when unknown, CorruptModel when the bytes do not match."""
+        manifest, model = self.models[usecase, version]
+        check_digest(manifest, model, CorruptModel)
+        return manifest, model
+
+    def deploy(self, deployment: Deployment) -> None:
+        """Appends to the log; ValueError unless `sequence` is one past the newest (1 for the first)."""
+        with self._lock:
+            log = self._deployments.setdefault(deployment.usecase, [])
+            check_sequence(deployment, log)
+            log.append(deployment)
+
+    def deployments(self, usecase: str) -> list[Deployment]:
+        """The whole log, oldest first."""
+        return list(self._deployments.get(usecase, ()))
+
+    def current(self, usecase: str) -> Deployment | None:
+        """The newest entry."""
+        log = self._deployments.get(usecase)
+        return log[-1] if log else None

@@ -1,0 +1,62 @@
+"""A model run by ONNX Runtime, refused before it runs when it could reach beyond itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from flywheel.adapters.onnx_inspection import check_self_contained
+from flywheel.kernel.ports import CorruptModel
+
+
+class OnnxScorer:
+    """Probabilities of one ONNX model, one thread a call.
+
+    The model takes one float tensor (n, features) and gives the probability of the positive label as its last
+    floating-point output: (n,), (n, 1) or, for both labels, (n, 2). Raises CorruptModel when it is none of that, uses
+    operators outside the standard or refers to files.
+    """
+
+    def __init__(self, model: bytes) -> None:
+        check_self_contained(model)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+        # Rows are small: a growing arena per model would hold memory for nothing.
+        options.enable_cpu_mem_arena = False
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            # ONNX Runtime's errors have no common type below Exception.
+            raise CorruptModel(f"ONNX Runtime does not take the model: {error}") from error
+        self._input, self.feature_count = _input(self._session)
+        self._output = _output(self._session)
+
+    def score(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Probability of the positive label for each row; shape (n, features) to (n,)."""
+        if rows.ndim != 2 or rows.shape[1] != self.feature_count:
+            raise ValueError(f"the model takes rows of {self.feature_count} features, not of shape {rows.shape}")
+        (found,) = self._session.run([self._output], {self._input: np.ascontiguousarray(rows, dtype=np.float32)})
+        if found.ndim == 2:
+            found = found[:, -1]
+        return np.asarray(found, dtype=np.float64)
+
+
+def _input(session: onnxruntime.InferenceSession) -> tuple[str, int]:
+    inputs = session.get_inputs()
+    if len(inputs) != 1 or inputs[0].type != "tensor(float)" or len(inputs[0].shape) != 2:
+        raise CorruptModel("the model must take exactly one float tensor of shape (n, features)")
+    width = inputs[0].shape[1]
+    if not isinstance(width, int):
+        raise CorruptModel("the model does not say how many features it takes")
+    return inputs[0].name, width
+
+
+def _output(session: onnxruntime.InferenceSession) -> str:
+    names = [o.name for o in session.get_outputs() if o.type in ("tensor(float)", "tensor(double)")]
+    if not names:
+        raise CorruptModel("the model gives no floating-point tensor")
+    return str(names[-1])

@@ -1,0 +1,44 @@
+"""What a model store checks before it takes or gives anything."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from pydantic import ValidationError
+
+from flywheel.contracts.models import Deployment, ModelManifest
+from flywheel.kernel.ports import CorruptModel
+
+
+def digest_of(model: bytes) -> str:
+    """SHA-256 of a model file, hexadecimal.
+
+    >>> digest_of(b"")[:8]
+    'e3b0c442'
+    """
+    return hashlib.sha256(model).hexdigest()
+
+
+def check_digest(manifest: ModelManifest, model: bytes, error: type[Exception]) -> None:
+    """Raises `error` unless the bytes are those that the manifest describes."""
+    if digest_of(model) != manifest.digest:
+        raise error(f"{manifest.version}: the model's bytes do not match the digest in its manifest")
+
+
+def parse_manifest(raw: bytes, usecase: str, version: str) -> ModelManifest:
+    """The manifest of that version. Raises CorruptModel when it cannot be read or is about something else."""
+    try:
+        manifest = ModelManifest.model_validate_json(raw)
+    except ValidationError as error:
+        raise CorruptModel(f"{version}: its manifest cannot be read: {error}") from error
+    if (manifest.usecase, manifest.version) != (usecase, version):
+        raise CorruptModel(f"{version}: its manifest is that of {manifest.usecase} {manifest.version}")
+    return manifest
+
+
+def check_sequence(deployment: Deployment, earlier: Sequence[Deployment]) -> None:
+    """Raises ValueError unless the deployment is the next of the log; so of two at once only one wins."""
+    expected = earlier[-1].sequence + 1 if earlier else 1
+    if deployment.sequence != expected:
+        raise ValueError(f"{deployment.usecase}: the next deployment is number {expected}, not {deployment.sequence}")

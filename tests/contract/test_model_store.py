@@ -1,0 +1,183 @@
+"""Every model store keeps versions whole and gives each place in the deployment log to one winner."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from flywheel.adapters.file_model_store import FileModelStore
+from flywheel.adapters.memory_model_store import MemoryModelStore
+from flywheel.contracts.models import Deployment, Histogram, ModelManifest
+from flywheel.contracts.training import GateResult
+from flywheel.kernel.model_integrity import digest_of
+from flywheel.kernel.ports import CorruptModel, ModelStore
+
+AT = datetime(2018, 6, 1, tzinfo=UTC)
+MODEL = b"\x00the bytes of a model\xff"
+
+
+@pytest.fixture(params=["memory", "file"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> ModelStore:
+    return MemoryModelStore() if request.param == "memory" else FileModelStore(tmp_path / "models")
+
+
+def manifest(version: str = "v1", model: bytes = MODEL, usecase: str = "fraud") -> ModelManifest:
+    return ModelManifest(
+        usecase=usecase,
+        version=version,
+        algorithm="lightgbm",
+        created_at=AT,
+        feature_names=("amount", "count"),
+        feature_fingerprint="0123456789abcdef",
+        digest=digest_of(model),
+        snapshot_id="s1",
+        code_commit="unknown",
+        trained_until=AT,
+        metrics={"average_precision": 0.7},
+        gates=(GateResult(name="parity", passed=True, value=1e-7, demand="<= 1e-5"),),
+        reference={"amount": Histogram(edges=(1.0, 2.0), counts=(3, 4, 5), missing=1)},
+        score_reference=Histogram(edges=(0.5,), counts=(9, 1)),
+        golden_inputs=((1.0, 2.0),),
+        golden_scores=(0.25,),
+        mlflow_run_id="run",
+    )
+
+
+def deployment(sequence: int, champion: str = "v1") -> Deployment:
+    return Deployment(
+        sequence=sequence,
+        usecase="fraud",
+        deployed_at=AT,
+        deployed_by="test",
+        reason="because",
+        champion=champion,
+        challenger="v0",
+        challenger_share=0.2,
+        salt=f"salt{sequence}",
+    )
+
+
+def test_a_published_version_comes_back_whole(store: ModelStore) -> None:
+    store.publish(manifest(), MODEL)
+    found, model = store.load("fraud", "v1")
+    assert model == MODEL
+    assert found.model_dump_json() == manifest().model_dump_json()
+
+
+def test_publishing_the_same_again_is_harmless(store: ModelStore) -> None:
+    store.publish(manifest(), MODEL)
+    store.publish(manifest(), MODEL)
+    assert store.load("fraud", "v1")[1] == MODEL
+
+
+def test_a_version_is_never_overwritten(store: ModelStore) -> None:
+    store.publish(manifest(), MODEL)
+    with pytest.raises(ValueError, match="published already"):
+        store.publish(manifest(model=b"other"), b"other")
+    assert store.load("fraud", "v1")[1] == MODEL
+
+
+def test_a_model_that_is_not_what_its_manifest_says_is_not_taken(store: ModelStore) -> None:
+    with pytest.raises(ValueError, match="digest"):
+        store.publish(manifest(), MODEL + b"!")
+    with pytest.raises(KeyError):
+        store.load("fraud", "v1")
+
+
+@pytest.mark.parametrize(("usecase", "version"), [("fraud", "v2"), ("other", "v1")])
+def test_an_unknown_version_is_a_key_error(store: ModelStore, usecase: str, version: str) -> None:
+    store.publish(manifest(), MODEL)
+    with pytest.raises(KeyError):
+        store.load(usecase, version)
+
+
+def test_the_log_starts_empty_and_keeps_every_deployment_in_order(store: ModelStore) -> None:
+    assert store.current("fraud") is None
+    assert store.deployments("fraud") == []
+    store.deploy(deployment(1))
+    store.deploy(deployment(2, champion="v2"))
+    assert store.deployments("fraud") == [deployment(1), deployment(2, champion="v2")]
+    assert store.current("fraud") == deployment(2, champion="v2")
+    assert store.current("other") is None
+
+
+@pytest.mark.parametrize("sequence", [0, 1, 3])
+def test_a_deployment_out_of_turn_is_refused(store: ModelStore, sequence: int) -> None:
+    store.deploy(deployment(1))
+    with pytest.raises(ValueError, match="number 2"):
+        store.deploy(deployment(sequence, champion="late"))
+    assert store.deployments("fraud") == [deployment(1)]
+
+
+def test_of_deployments_at_once_one_wins(store: ModelStore) -> None:
+    together, won, lost = threading.Barrier(8), [], []
+
+    def promote(name: str) -> None:
+        together.wait()
+        try:
+            store.deploy(deployment(1, champion=name))
+            won.append(name)
+        except ValueError:
+            lost.append(name)
+
+    threads = [threading.Thread(target=promote, args=(f"v{number}",)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(won), len(lost)) == (1, 7)
+    assert [entry.champion for entry in store.deployments("fraud")] == won
+
+
+class TestFiles:
+    """What only files can suffer."""
+
+    @pytest.fixture
+    def home(self, tmp_path: Path) -> Path:
+        FileModelStore(tmp_path).publish(manifest(), MODEL)
+        return tmp_path / "fraud" / "v1"
+
+    def load(self, home: Path) -> bytes:
+        return FileModelStore(home.parent.parent).load("fraud", "v1")[1]
+
+    def test_another_process_sees_what_was_published(self, home: Path) -> None:
+        assert self.load(home) == MODEL
+
+    @pytest.mark.parametrize("damaged", [MODEL[:-1], b"", bytes([MODEL[0] ^ 1]) + MODEL[1:]])
+    def test_a_damaged_model_is_refused(self, home: Path, damaged: bytes) -> None:
+        (home / "model.onnx").write_bytes(damaged)
+        with pytest.raises(CorruptModel):
+            self.load(home)
+
+    @pytest.mark.parametrize("name", ["model.onnx", "manifest.json"])
+    def test_a_missing_file_is_corruption(self, home: Path, name: str) -> None:
+        (home / name).unlink()
+        with pytest.raises(CorruptModel, match=name):
+            self.load(home)
+
+    def test_a_manifest_cut_off_is_corruption(self, home: Path) -> None:
+        whole = (home / "manifest.json").read_bytes()
+        (home / "manifest.json").write_bytes(whole[: len(whole) // 2])
+        with pytest.raises(CorruptModel):
+            self.load(home)
+
+    def test_a_manifest_of_another_version_is_corruption(self, home: Path) -> None:
+        (home / "manifest.json").write_text(manifest("v7").model_dump_json())
+        with pytest.raises(CorruptModel, match="v7"):
+            self.load(home)
+
+    @pytest.mark.parametrize("version", ["../v1", "a/b", ".hidden", "", ".."])
+    def test_a_name_cannot_leave_the_store(self, home: Path, version: str) -> None:
+        store = FileModelStore(home.parent.parent)
+        with pytest.raises(KeyError):
+            store.load("fraud", version)
+        with pytest.raises(KeyError):
+            store.publish(manifest(version), MODEL)
+
+    def test_nothing_is_left_lying_about(self, home: Path) -> None:
+        store = FileModelStore(home.parent.parent)
+        store.deploy(deployment(1))
+        assert {path.name for path in home.parent.iterdir()} == {"v1", "deployments.jsonl", ".deployments.lock"}
