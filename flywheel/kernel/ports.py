@@ -101,10 +101,16 @@ class FeatureWriter(Protocol):
         """
 
     def counters(self) -> dict[str, int]:
-        """Events counted so far, by view."""
+        """Events counted so far, by `<view>.<event>`."""
 
     def report(self, progress: StoreProgress) -> None:
         """Publishes how far the store is."""
+
+    def claim(self, source: str) -> str:
+        """The id of the stream that fills this store: `source` if it had none before, which it then keeps."""
+
+    def source(self) -> str | None:
+        """The id of the stream that fills this store; None for an empty one."""
 
 
 class ModelStore(Protocol):
