@@ -1,0 +1,191 @@
+"""The command line: `python -m flywheel <command>`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from flywheel.adapters import logs
+from flywheel.client.console import render_decision, render_training
+from flywheel.client.decision_client import DecisionClient
+from flywheel.client.errors import ClientError
+from flywheel.client.fields import parse_fields
+from flywheel.client.ingest_client import IngestClient
+from flywheel.client.replay import replay
+from flywheel.client.rows import read_rows
+from flywheel.client.training import train
+from flywheel.client.world_driver import drive_world
+from flywheel.contracts.events import Event
+from flywheel.contracts.settings import PlatformSettings
+from flywheel.kernel import catalog
+from flywheel.kernel.declaration import UseCase
+from flywheel.kernel.features import InvalidDeclaration
+
+_HTTP_TIMEOUT_S = 10.0
+_DECIDE_TIMEOUT_S = 2.0
+_REPLAY_PATIENCE_S = 60.0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command and returns the exit code.
+
+    0: done. 1: not done, a sentence on standard error says why. 2: misuse.
+    """
+    options = _parser().parse_args(arguments)
+    settings = PlatformSettings()
+    logs.configure("client" if options.command != "world" else "world", settings.log_level)
+    try:
+        code: int = options.run(options, settings)
+    except (ClientError, InvalidDeclaration) as error:
+        print(f"flywheel {options.command}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return code
+
+
+def _world(options: argparse.Namespace, settings: PlatformSettings) -> int:
+    drive_world(options.usecase, settings, history_only=options.history_only)
+    return 0
+
+
+def _replay(options: argparse.Namespace, settings: PlatformSettings) -> int:
+    usecase = catalog.load(options.usecase)
+    event = _event(usecase, options.event or usecase.request.event_name)
+    rows = read_rows(options.file, event)
+    if options.speedup is not None and options.pace != "recorded":
+        raise ClientError("--speedup needs --pace recorded")
+    speedup = (options.speedup or 1.0) if options.pace == "recorded" else None
+
+    async def send_all() -> int:
+        async with _http(settings) as http:
+            ingest = IngestClient(http, usecase.name, patience_s=_REPLAY_PATIENCE_S)
+            summary = await replay(rows, event.event_name, ingest, speedup=speedup, report=_say)
+        _say(str(summary))
+        return 1 if summary.rejected else 0
+
+    return asyncio.run(send_all())
+
+
+def _send(options: argparse.Namespace, settings: PlatformSettings) -> int:
+    usecase = catalog.load(options.usecase)
+    event = _event(usecase, options.event)
+    fields = _filled(parse_fields(event, options.fields))
+
+    async def send() -> int:
+        async with _http(settings) as http:
+            rejection = await IngestClient(http, usecase.name).send_one(event.event_name, fields)
+        if rejection:
+            raise ClientError(f"{fields['event_id']} rejected: {rejection.reason}")
+        _say(f"{fields['event_id']} accepted")
+        return 0
+
+    return asyncio.run(send())
+
+
+def _decide(options: argparse.Namespace, settings: PlatformSettings) -> int:
+    usecase = catalog.load(options.usecase)
+    fields = _filled(parse_fields(usecase.request, options.fields))
+
+    async def ask() -> int:
+        client = DecisionClient(settings.serving_address, timeout_s=_DECIDE_TIMEOUT_S)
+        try:
+            _say(render_decision(usecase, await client.decide(usecase.name, fields)))
+        finally:
+            await client.close()
+        return 0
+
+    return asyncio.run(ask())
+
+
+def _train(options: argparse.Namespace, settings: PlatformSettings) -> int:
+    usecase = catalog.load(options.usecase)
+    wait_s = options.timeout if options.wait else None
+    request, finished = asyncio.run(train(usecase.name, settings, options.reason, wait_s=wait_s))
+    if not options.wait:
+        _say(f"training requested: {request.request_id}")
+        return 0
+    if finished is None:
+        raise ClientError(
+            f"training {request.request_id} has not finished within {options.timeout:g} s; "
+            "`make logs` tells how far it is"
+        )
+    _say(render_training(finished))
+    return 0 if finished.deployed and not finished.error else 1
+
+
+def _filled(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields with an id and the present time where they are not given."""
+    return {"event_id": f"manual-{uuid.uuid4().hex}", "event_time": datetime.now(UTC).isoformat(), **fields}
+
+
+def _event(usecase: UseCase, name: str) -> type[Event]:
+    try:
+        return usecase.event_named(name)
+    except KeyError:
+        names = ", ".join(event.event_name for event in usecase.events)
+        raise ClientError(f"use case {usecase.name!r} has no event {name!r}; its events are {names}") from None
+
+
+def _http(settings: PlatformSettings) -> httpx.AsyncClient:
+    return httpx.AsyncClient(base_url=settings.ingest_url, timeout=_HTTP_TIMEOUT_S)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m flywheel", description="Talks to a running Flywheel from outside, as any client does."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    world = _command(commands, "world", _world, "play the use case's simulated world: history first, then live")
+    world.add_argument("--history-only", action="store_true", help="load the history that is missing, then end")
+    world.epilog = "Knobs are read from FLYWHEEL_WORLD_<KNOB> in the environment or in .env."
+
+    decide = _command(commands, "decide", _decide, "ask for one decision and show it")
+    decide.add_argument("fields", nargs="*", metavar="FIELD=VALUE", help="fields of the request event")
+    decide.epilog = "Example: decide fraud card_id=c000012 terminal_id=t000345 amount_cents=25000"
+
+    send = _command(commands, "send", _send, "send one event to ingest")
+    send.add_argument("event", help="name of the event, such as transaction")
+    send.add_argument("fields", nargs="*", metavar="FIELD=VALUE", help="fields of the event")
+    send.epilog = "A missing event_id is made up; a missing event_time is now."
+
+    replayed = _command(commands, "replay", _replay, "send events from a CSV, JSON Lines or Parquet file")
+    replayed.add_argument("file", type=Path, metavar="FILE", help="rows whose columns are the event's fields")
+    replayed.add_argument("--event", help="name of the event (default: the one decisions are about)")
+    replayed.add_argument("--pace", choices=("recorded", "max"), default="max", help="default: max")
+    replayed.add_argument("--speedup", type=_positive, help="with --pace recorded: how many times faster (default: 1)")
+
+    training = _command(commands, "train", _train, "ask for a new model")
+    training.add_argument("--wait", action="store_true", help="wait for the result; exit code 1 unless it is deployed")
+    training.add_argument("--reason", default="asked for by hand", help="goes into the model's history")
+    training.add_argument("--timeout", type=_positive, default=600.0, help="seconds to wait (default: 600)")
+    return parser
+
+
+def _command(commands: Any, name: str, run: Any, summary: str) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(
+        name, help=summary, description=summary[0].upper() + summary[1:] + "."
+    )
+    command.add_argument("usecase", help="name of the use case, such as fraud")
+    command.set_defaults(run=run)
+    return command
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"{text} is not above zero")
+    return value

@@ -1,0 +1,47 @@
+"""Asks serving for decisions over gRPC."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import grpc
+import orjson
+
+from flywheel.client.errors import ClientError, ServingUnreachable
+from flywheel.contracts.proto.decision_pb2 import DecideRequest, DecideResponse
+from flywheel.contracts.proto.decision_pb2_grpc import DecisionsStub
+
+# Serving may be started again at any time: look for it every second or two, not every two minutes.
+_OPTIONS = (("grpc.initial_reconnect_backoff_ms", 200), ("grpc.max_reconnect_backoff_ms", 2_000))
+
+
+class DecisionClient:
+    """A client of serving at `address`, for one event loop."""
+
+    def __init__(self, address: str, *, timeout_s: float) -> None:
+        self._address = address
+        self._timeout_s = timeout_s
+        self._channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
+        self._decide = DecisionsStub(self._channel).Decide
+
+    async def decide(self, usecase: str, event: Mapping[str, Any], request_id: str = "") -> DecideResponse:
+        """The decision about the event. Raises ServingUnreachable when none came in time, ClientError when refused."""
+        request = DecideRequest(usecase=usecase, subject=orjson.dumps(event), request_id=request_id)
+        try:
+            response: DecideResponse = await self._decide(request, timeout=self._timeout_s)
+        except grpc.aio.AioRpcError as error:
+            if error.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND):
+                raise ClientError(f"serving refuses the request: {error.details()}") from error
+            raise ServingUnreachable(self._address, _words(error)) from error
+        return response
+
+    async def close(self) -> None:
+        """Lets go of the connection."""
+        await self._channel.close()
+
+
+def _words(error: grpc.aio.AioRpcError) -> str:
+    if error.code() is grpc.StatusCode.UNAVAILABLE:
+        return "no connection"
+    return f"{error.code().name}: {error.details()}"

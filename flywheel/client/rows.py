@@ -1,0 +1,100 @@
+"""Reads a person's own events from CSV, JSON Lines or Parquet, row by row."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from flywheel.client.errors import ClientError
+from flywheel.client.fields import from_text, to_json
+from flywheel.contracts.events import Event
+
+FORMATS = {".csv": "CSV", ".jsonl": "JSON Lines", ".ndjson": "JSON Lines", ".parquet": "Parquet"}
+_ROWS_AT_ONCE = 4_096
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of the file: its number (the first is 1, a CSV header not counted) and its fields, or why it has none."""
+
+    number: int
+    fields: Mapping[str, Any]
+    unreadable: str | None = None
+
+
+def read_rows(path: Path, event: type[Event]) -> Iterator[Row]:
+    """The rows in the file's order, empty cells left out. Raises ClientError when the file cannot be such events."""
+    if not path.is_file():
+        raise ClientError(f"there is no file {path}")
+    match FORMATS.get(path.suffix.lower()):
+        case "CSV":
+            return _read_csv(path, event)
+        case "JSON Lines":
+            return _read_json_lines(path)
+        case "Parquet":
+            return _read_parquet(path, event)
+        case _:
+            raise ClientError(f"{path.name}: cannot tell the format; the name must end in {', '.join(FORMATS)}")
+
+
+def _read_csv(path: Path, event: type[Event]) -> Iterator[Row]:
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.reader(file)
+        names = next(reader, [])
+        _check_columns(path, names, event)
+        for number, cells in enumerate((cells for cells in reader if cells), 1):
+            if len(cells) != len(names):
+                yield Row(number, {}, f"{len(cells)} cells, but the header has {len(names)}")
+                continue
+            pairs = zip(names, cells, strict=True)
+            yield Row(number, {name: from_text(event, name, cell) for name, cell in pairs if cell})
+
+
+def _read_json_lines(path: Path) -> Iterator[Row]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                fields = orjson.loads(line)
+            except orjson.JSONDecodeError as error:
+                yield Row(number, {}, f"not JSON: {error}")
+                continue
+            if isinstance(fields, dict):
+                yield Row(number, fields)
+            else:
+                yield Row(number, {}, "not a JSON object")
+
+
+def _read_parquet(path: Path, event: type[Event]) -> Iterator[Row]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        file = pq.ParquetFile(path)
+    except pa.ArrowInvalid as error:
+        raise ClientError(f"{path.name} is not a Parquet file: {error}") from error
+    with file:
+        _check_columns(path, file.schema_arrow.names, event)
+        number = 0
+        for batch in file.iter_batches(_ROWS_AT_ONCE):
+            for values in batch.to_pylist():
+                number += 1
+                yield Row(number, {name: to_json(value) for name, value in values.items() if value is not None})
+
+
+def _check_columns(path: Path, names: Iterable[str], event: type[Event]) -> None:
+    there = set(names)
+    unknown = sorted(there - event.model_fields.keys())
+    missing = [name for name, field in event.model_fields.items() if field.is_required() and name not in there]
+    wrong = [f"missing {', '.join(missing)}"] * bool(missing) + [f"unknown {', '.join(unknown)}"] * bool(unknown)
+    if wrong:
+        raise ClientError(
+            f"{path.name}: the columns must be the fields of {event.event_name!r} "
+            f"({', '.join(event.model_fields)}); {'; '.join(wrong)}"
+        )
