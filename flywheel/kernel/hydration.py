@@ -1,0 +1,124 @@
+"""Turns a subject and what the online store answered into feature values, each entity with an honest status."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flywheel.contracts.decisions import FeatureStatus
+from flywheel.contracts.events import Event
+from flywheel.kernel.declaration import UseCase
+from flywheel.kernel.durations import parse_duration
+from flywheel.kernel.features import Column
+from flywheel.kernel.plan import TileView, compile_plan
+from flywheel.kernel.ports import StoreProgress, ViewKey
+from flywheel.kernel.tiles import EntityState, ForeignState, OwnEvent, fold, id_hash
+from flywheel.kernel.vector import assemble, request_columns
+
+Row = NDArray[np.float32]
+
+UNKNOWN_LAG_MS = -1.0
+
+_REQUEST = "request."
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A request event and what is read off it once."""
+
+    event: Event
+    numbers: dict[str, float]
+    """Its numeric fields by name, and `event_time_us`."""
+    keys: tuple[ViewKey, ...]
+    own: OwnEvent
+
+
+@dataclass(frozen=True)
+class Hydrated:
+    """What the online store knows of a subject's entities. Statuses are by entity."""
+
+    values: Mapping[str, float]
+    """Windowed features, those of unavailable entities left out."""
+    status: dict[str, FeatureStatus]
+    lag_ms: float
+    foreign: tuple[str, ...] = ()
+    """Why states were refused, one sentence each."""
+
+    @property
+    def complete(self) -> bool:
+        return FeatureStatus.UNAVAILABLE not in self.status.values()
+
+
+class Hydrator:
+    """The read plan of a use case: which rows to ask for, and how to make features of the answer."""
+
+    def __init__(self, usecase: UseCase) -> None:
+        self._usecase = usecase
+        self._views = compile_plan(usecase).views
+        self._freshness_us = parse_duration(usecase.freshness)
+        self._nothing = Hydrated(
+            {}, {view.entity.name: FeatureStatus.UNAVAILABLE for view in self._views}, UNKNOWN_LAG_MS
+        )
+
+    def subject(self, event: Event) -> Subject:
+        """The subject with the rows to read for it, in the order of the plan's views."""
+        numbers = {name.removeprefix(_REQUEST): value for name, value in request_columns(event).items()}
+        return Subject(
+            event=event,
+            numbers=numbers,
+            keys=tuple(ViewKey(view.name, str(getattr(event, view.entity.key))) for view in self._views),
+            own=OwnEvent(event.event_name, id_hash(event.event_id), numbers),
+        )
+
+    def unavailable(self) -> Hydrated:
+        """What is known when the store did not answer: nothing."""
+        return self._nothing
+
+    def hydrate(
+        self, subject: Subject, states: Sequence[bytes | None], progress: StoreProgress | None, now_us: int
+    ) -> Hydrated:
+        """Features of the subject at its own time from packed states in the order of its keys."""
+        lag_us = None if progress is None else max(now_us - progress.visible_until_us, 0)
+        present = FeatureStatus.FRESH
+        if lag_us is None or lag_us > self._freshness_us:
+            present = FeatureStatus.STALE
+        values: dict[str, float] = {}
+        status: dict[str, FeatureStatus] = {}
+        foreign: list[str] = []
+        for view, raw in zip(self._views, states, strict=True):
+            name = view.entity.name
+            try:
+                folded = _fold(view, raw, subject)
+            except ForeignState as error:
+                status[name] = FeatureStatus.UNAVAILABLE
+                foreign.append(str(error))
+                continue
+            status[name] = FeatureStatus.MISSING if raw is None else present
+            values.update(zip((feature.name for feature in view.features), folded, strict=True))
+        return Hydrated(values, status, UNKNOWN_LAG_MS if lag_us is None else lag_us / 1000, tuple(foreign))
+
+    def columns(self, subject: Subject, hydrated: Hydrated) -> dict[str, Column]:
+        """Inputs of `assemble`, each of shape (1,)."""
+        known = {**{_REQUEST + name: value for name, value in subject.numbers.items()}, **hydrated.values}
+        row = np.array(list(known.values()), np.float64)
+        return {name: row[at : at + 1] for at, name in enumerate(known)}
+
+    def row(self, columns: Mapping[str, Column]) -> Row:
+        """The model's input, shape (1, features)."""
+        return assemble(self._usecase, columns)
+
+    def known(self, columns: Mapping[str, Column]) -> dict[str, float]:
+        """Features that can be had from these columns alone, in the declared order."""
+        found = dict(columns)
+        for feature in self._usecase.at_request:
+            if all(name in found for name in feature.inputs):
+                found[feature.name] = feature.compute(found)
+        return {name: float(np.float32(found[name][0])) for name in self._usecase.feature_names if name in found}
+
+
+def _fold(view: TileView, raw: bytes | None, subject: Subject) -> list[float]:
+    state = None if raw is None else EntityState.unpack(view, raw)
+    return fold(view, state, subject.event.event_time_us, subject.own)

@@ -1,0 +1,66 @@
+"""Reads the subject of a decision: the request event, as the use case declares it."""
+
+from __future__ import annotations
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from flywheel.contracts.events import EPOCH, Event, to_us
+from flywheel.kernel.durations import MINUTE_US
+
+MAX_AHEAD_US = 5 * MINUTE_US
+"""A subject may claim a time this far ahead of the wall clock, and no further: windows would be cut wrongly."""
+
+_MAX_NAME_CHARS = 64
+
+
+class InvalidSubject(ValueError):
+    """The subject is refused for good: names the field, the reason and the way out."""
+
+    def __init__(self, field: str, reason: str, hint: str) -> None:
+        self.field = field[:_MAX_NAME_CHARS]
+        self.reason = reason
+        self.hint = hint
+        super().__init__(f"{self.field or 'subject'}: {reason}; {hint}")
+
+
+def read_subject(request: type[Event], raw: bytes, now_us: int) -> Event:
+    """The typed request event. Raises InvalidSubject, also for a time ahead of the clock or before 1970."""
+    try:
+        subject = request.model_validate_json(raw)
+    except ValidationError as error:
+        raise _invalid(request, error) from None
+    if to_us(subject.event_time) > now_us + MAX_AHEAD_US:
+        raise InvalidSubject("event_time", "lies ahead of the server's clock", "check your clock and time zone")
+    if subject.event_time < EPOCH:
+        raise InvalidSubject("event_time", "lies before 1970", "check your clock and the order of the date's parts")
+    return subject
+
+
+def _invalid(request: type[Event], error: ValidationError) -> InvalidSubject:
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    field = ".".join(str(part) for part in first["loc"])
+    reason = first["msg"][:1].lower() + first["msg"][1:]
+    others = error.error_count() - 1
+    more = f" (and {others} more)" if others else ""
+    return InvalidSubject(field, reason + more, _hint(request, first))
+
+
+def _hint(request: type[Event], details: ErrorDetails) -> str:
+    fields = ", ".join(request.model_fields)
+    if details["type"] == "extra_forbidden":
+        return f"leave it out; the fields of a {request.event_name} are {fields}"
+    if not details["loc"]:
+        return f"send a JSON object with the fields {fields}"
+    if details["type"] == "timezone_aware":
+        return 'end it with "Z" or an offset such as "+02:00"'
+    field = request.model_fields.get(str(details["loc"][0]))
+    return f"send {_wanted(field.annotation)}" if field is not None else f"the fields are {fields}"
+
+
+def _wanted(annotation: object) -> str:
+    if annotation is int:
+        return "a whole number within its bounds"
+    if annotation is float:
+        return "a finite number within its bounds"
+    return "text of letters, digits and . _ : -" if annotation is str else "the form that the declaration asks for"
