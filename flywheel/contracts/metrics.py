@@ -93,6 +93,22 @@ SERVING_LOG_LOST = Counter(
 SERVING_LOG_ACKED = Counter(
     "flywheel_serving_log_acknowledged_total", "Decisions logged and acknowledged by the broker.", ["usecase"]
 )
+SERVING_LOG_IN_FLIGHT = Gauge(
+    "flywheel_serving_log_in_flight_decisions", "Decisions answered and neither acknowledged nor lost yet.", ["usecase"]
+)
+SERVING_FOREIGN_STATES = Counter(
+    "flywheel_serving_foreign_states_total",
+    "Feature states refused as corrupt or not of this declaration.",
+    ["usecase"],
+)
+SERVING_BREAKER_OPEN = Gauge(
+    "flywheel_serving_breaker_open", "1 while a dependency is not asked because it does not answer.", ["dependency"]
+)
+SERVING_MODEL_FAILURES = Counter(
+    "flywheel_serving_model_failures_total",
+    "Deployments refused at loading, and scores that failed.",
+    ["usecase", "at"],
+)
 SERVING_MODEL_LOADED = Gauge(
     "flywheel_serving_model_loaded", "1 for each loaded model version, by role.", ["usecase", "role", "version"]
 )

@@ -113,6 +113,23 @@ class FeatureWriter(Protocol):
         """The id of the stream that fills this store; None for an empty one."""
 
 
+class DecisionLog(Protocol):
+    """Where answered decisions go. Each record handed over ends as acknowledged or as lost, and is counted as such."""
+
+    @property
+    def in_flight(self) -> int:
+        """Records that are neither acknowledged nor lost yet."""
+
+    def start(self) -> None:
+        """To be called once, on the event loop that appends."""
+
+    def append(self, key: bytes, value: bytes) -> None:
+        """Hands a record over; returns at once whatever becomes of it."""
+
+    async def close(self, timeout_s: float) -> None:
+        """Waits up to `timeout_s` for what is under way; the rest is lost, and counted so."""
+
+
 class ModelStore(Protocol):
     """Published models and the append-only log of deployments."""
 

@@ -1,0 +1,59 @@
+"""A feature reader behind a circuit breaker: a store that hangs costs a few requests, not every one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from flywheel.kernel.breaker import CircuitBreaker
+from flywheel.kernel.ports import FeatureReader, StoreProgress, Unavailable, ViewKey
+
+_FAILURES_TO_OPEN = 3
+_RETRY_AFTER_S = 0.2
+
+
+class GuardedReader:
+    """The reader, refusing at once while the store does not answer; it asks again five times a second.
+
+    A timeout shorter than `patience_s` proves nothing about the store: an impatient caller opens no breaker.
+    `on_change` hears when the breaker opens (True) and closes (False).
+    """
+
+    def __init__(
+        self,
+        reader: FeatureReader,
+        *,
+        patience_s: float,
+        steady_s: Callable[[], float],
+        on_change: Callable[[bool], None] = lambda _: None,
+    ) -> None:
+        self._reader = reader
+        self._patience_s = patience_s
+        self._steady_s = steady_s
+        self._on_change = on_change
+        self._breaker = CircuitBreaker(_FAILURES_TO_OPEN, _RETRY_AFTER_S)
+
+    @property
+    def is_open(self) -> bool:
+        return self._breaker.is_open
+
+    async def read(self, keys: Sequence[ViewKey], timeout_s: float) -> tuple[list[bytes | None], StoreProgress | None]:
+        """As the reader behind it; Unavailable at once while the breaker is open."""
+        if not self._breaker.admits(self._steady_s()):
+            raise Unavailable("the feature store has stopped answering")
+        was_open = self._breaker.is_open
+        try:
+            answer = await self._reader.read(keys, timeout_s)
+        except Unavailable:
+            if timeout_s >= self._patience_s:
+                self._breaker.failed(self._steady_s())
+            raise
+        else:
+            self._breaker.succeeded()
+            return answer
+        finally:
+            if self._breaker.is_open is not was_open:
+                self._on_change(self._breaker.is_open)
+
+    async def close(self) -> None:
+        """Closes the reader."""
+        await self._reader.close()

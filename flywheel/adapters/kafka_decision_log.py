@@ -1,0 +1,113 @@
+"""Decisions on their way to Kafka: handing one over never waits, and each ends as acknowledged or as lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from flywheel.adapters.kafka_log import producer_config
+from flywheel.adapters.logs import logger
+
+_POLL_BUSY_S = 0.01
+_POLL_IDLE_S = 0.1
+_DELIVERY_TIMEOUT_S = 120.0
+_REQUEST_TIMEOUT_MS = 5_000
+
+_log = logger(__name__)
+
+
+class KafkaDecisionLog:
+    """A bounded queue in front of an idempotent producer, for one event loop.
+
+    While the broker is away up to `capacity` records wait up to two minutes for it. `on_acknowledged` gets how many
+    were; `on_lost` why one was not: `queue_full`, `undelivered`, `refused` or `shutdown`.
+    """
+
+    def __init__(
+        self,
+        bootstrap: str,
+        topic: str,
+        *,
+        on_acknowledged: Callable[[], None],
+        on_lost: Callable[[str], None],
+        capacity: int = 50_000,
+    ) -> None:
+        self._config: dict[str, object] = {
+            **producer_config(bootstrap, _DELIVERY_TIMEOUT_S, linger_ms=20),
+            "request.timeout.ms": _REQUEST_TIMEOUT_MS,
+            "socket.timeout.ms": _REQUEST_TIMEOUT_MS,
+            "queue.buffering.max.messages": capacity,
+        }
+        self._topic = topic
+        self._on_acknowledged = on_acknowledged
+        self._on_lost = on_lost
+        self._capacity = capacity
+        self._fatal: str | None = None
+        self._failure = "undelivered"
+        self._poller: asyncio.Task[None] | None = None
+        self.in_flight = 0
+        self._producer = self._connect()
+
+    def start(self) -> None:
+        """Takes delivery reports from now on."""
+        self._poller = asyncio.get_running_loop().create_task(self._poll())
+
+    def append(self, key: bytes, value: bytes) -> None:
+        """Hands a record over; returns at once whatever becomes of it."""
+        if self.in_flight >= self._capacity:
+            self._on_lost("queue_full")
+            return
+        try:
+            self._producer.produce(self._topic, value, key, on_delivery=self._delivered)
+        except BufferError:
+            self._on_lost("queue_full")
+        except KafkaException as error:
+            _log.error("decision_refused", reason=str(error))
+            self._on_lost("refused")
+        else:
+            self.in_flight += 1
+
+    async def close(self, timeout_s: float) -> None:
+        """Waits up to `timeout_s` for what is under way; the rest is lost, and counted so."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + timeout_s
+        while self.in_flight and loop.time() < until:
+            self._producer.poll(0)
+            await asyncio.sleep(_POLL_BUSY_S)
+        if self._poller:
+            self._poller.cancel()
+            await asyncio.gather(self._poller, return_exceptions=True)
+        self._failure = "shutdown"
+        self._producer.purge()
+        self._producer.flush(1.0)
+
+    def _connect(self) -> Producer:
+        return Producer({**self._config, "error_cb": self._on_error})
+
+    def _delivered(self, error: KafkaError | None, _: Message) -> None:
+        self.in_flight -= 1
+        if error is None:
+            self._on_acknowledged()
+        else:
+            self._on_lost(self._failure)
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.fatal():
+            self._fatal = error.str()
+
+    async def _poll(self) -> None:
+        while True:
+            self._producer.poll(0)
+            if self._fatal:
+                self._replace()
+            await asyncio.sleep(_POLL_BUSY_S if self.in_flight else _POLL_IDLE_S)
+
+    def _replace(self) -> None:
+        # librdkafka refuses everything after a fatal error (a lost producer identity); a new producer goes on.
+        _log.error("decision_producer_replaced", reason=self._fatal)
+        self._fatal = None
+        old, self._producer = self._producer, self._connect()
+        old.purge()
+        old.poll(0)

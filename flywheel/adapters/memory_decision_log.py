@@ -1,0 +1,50 @@
+"""The in-memory twin of the decision log, for tests without a broker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+
+class MemoryDecisionLog:
+    """Keeps records in a list. While `away` is set they wait, up to `capacity`."""
+
+    def __init__(
+        self,
+        *,
+        on_acknowledged: Callable[[], None],
+        on_lost: Callable[[str], None],
+        capacity: int = 50_000,
+    ) -> None:
+        self._on_acknowledged = on_acknowledged
+        self._on_lost = on_lost
+        self._capacity = capacity
+        self._waiting: list[tuple[bytes, bytes]] = []
+        self.records: list[tuple[bytes, bytes]] = []
+        self.away = False
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._waiting)
+
+    def start(self) -> None:
+        """Nothing to do."""
+
+    def append(self, key: bytes, value: bytes) -> None:
+        """Hands a record over; returns at once whatever becomes of it."""
+        if len(self._waiting) >= self._capacity:
+            self._on_lost("queue_full")
+            return
+        self._waiting.append((key, value))
+        self._deliver()
+
+    async def close(self, timeout_s: float) -> None:  # noqa: ARG002  the port's; memory answers at once
+        """What still waits is lost, and counted so."""
+        self._deliver()
+        for _ in self._waiting:
+            self._on_lost("shutdown")
+        self._waiting.clear()
+
+    def _deliver(self) -> None:
+        while self._waiting and not self.away:
+            self.records.append(self._waiting.pop(0))
+            self._on_acknowledged()
