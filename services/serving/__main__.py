@@ -1,0 +1,43 @@
+"""Starts serving: `python -m services.serving`. SIGTERM lets requests finish and flushes their decisions."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import sys
+
+import uvloop
+
+from flywheel.adapters import logs
+from services.serving.bootstrap import real_server
+from services.serving.server import CannotServe
+from services.serving.settings import ServingSettings
+
+
+async def serve(settings: ServingSettings) -> None:
+    """Answers until the process is told to stop."""
+    told = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    server = real_server(settings)
+    await server.start()
+    # What is loaded now stays; scanning it again and again would only make pauses.
+    gc.collect()
+    gc.freeze()
+    await told.wait()
+    await server.stop()
+
+
+def main() -> None:
+    """Serves until told to stop."""
+    settings = ServingSettings()
+    logs.configure("serving", settings.log_level)
+    try:
+        uvloop.run(serve(settings))
+    except (CannotServe, OSError) as error:
+        sys.exit(f"serving cannot start: {error}")
+
+
+if __name__ == "__main__":
+    main()

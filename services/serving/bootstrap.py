@@ -1,0 +1,74 @@
+"""Puts serving together; the only place that chooses its parts."""
+
+from __future__ import annotations
+
+import time
+import uuid
+
+from flywheel.adapters.file_model_store import FileModelStore
+from flywheel.adapters.guarded_reader import GuardedReader
+from flywheel.adapters.kafka_decision_log import KafkaDecisionLog
+from flywheel.adapters.logs import Pseudonyms
+from flywheel.adapters.onnx_scorer import OnnxScorer
+from flywheel.adapters.redis_store import RedisFeatureReader
+from flywheel.contracts.metrics import SERVING_BREAKER_OPEN, SERVING_LOG_ACKED, SERVING_LOG_IN_FLIGHT, SERVING_LOG_LOST
+from flywheel.contracts.topics import decisions_topic
+from flywheel.kernel import catalog
+from flywheel.kernel.decision import Clock, Decider
+from flywheel.kernel.declaration import UseCase
+from flywheel.kernel.plan import compile_plan
+from flywheel.kernel.ports import DecisionLog, FeatureReader, ModelStore
+from services.serving.journal import Journal
+from services.serving.models import Models
+from services.serving.server import Server
+from services.serving.servicer import DecisionsServicer, Desk
+from services.serving.settings import ServingSettings
+
+CLOCK = Clock(wall_us=lambda: time.time_ns() // 1000, steady_s=time.perf_counter)
+
+# A timeout of half the declared share says something about the store; a shorter one only about the caller.
+_TELLING_SHARE = 0.5
+
+
+def real_server(settings: ServingSettings) -> Server:
+    """Serving on the Redis, Kafka and model directory that the settings name."""
+    usecase = catalog.load(settings.usecase)
+    return build(
+        settings,
+        usecase,
+        reader=RedisFeatureReader(settings.redis_url, compile_plan(usecase)),
+        store=FileModelStore(settings.model_dir),
+        log=_kafka_log(settings, usecase),
+    )
+
+
+def build(
+    settings: ServingSettings, usecase: UseCase, *, reader: FeatureReader, store: ModelStore, log: DecisionLog
+) -> Server:
+    """Serving of one use case on any parts."""
+    name = usecase.name
+    SERVING_LOG_IN_FLIGHT.labels(name).set_function(lambda: log.in_flight)
+    for reason in ("queue_full", "undelivered", "refused", "shutdown"):
+        SERVING_LOG_LOST.labels(name, reason)
+    guarded = GuardedReader(
+        reader,
+        patience_s=usecase.budget.features_ms / 1000 * _TELLING_SHARE,
+        steady_s=CLOCK.steady_s,
+        on_change=SERVING_BREAKER_OPEN.labels("feature_store").set,
+    )
+    models = Models(usecase, store, OnnxScorer)
+    verbose = settings.log_level.upper() == "DEBUG"
+    journal = Journal(usecase, log, Pseudonyms(settings.pseudonym_key), verbose=verbose)
+    decider = Decider(usecase, guarded, models.lineup, clock=CLOCK, new_id=lambda: uuid.uuid4().hex, observer=journal)
+    return Server(settings, DecisionsServicer({name: Desk(decider, journal)}), models=models, reader=guarded, log=log)
+
+
+def _kafka_log(settings: ServingSettings, usecase: UseCase) -> KafkaDecisionLog:
+    name = usecase.name
+    return KafkaDecisionLog(
+        settings.kafka_bootstrap,
+        decisions_topic(name).name,
+        on_acknowledged=SERVING_LOG_ACKED.labels(name).inc,
+        on_lost=lambda reason: SERVING_LOG_LOST.labels(name, reason).inc(),
+        capacity=settings.serving_log_capacity,
+    )

@@ -1,0 +1,121 @@
+"""What is told of decisions: metrics, the decision log, a line in the logs. Nothing here makes an answer wait."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from flywheel.adapters.logs import Pseudonyms, logger
+from flywheel.contracts.decisions import DecisionLogged
+from flywheel.contracts.metrics import (
+    SERVING_DECISIONS,
+    SERVING_FEATURE_LAG_SECONDS,
+    SERVING_FOREIGN_STATES,
+    SERVING_MODEL_FAILURES,
+    SERVING_REFUSED,
+    SERVING_SECONDS,
+    SERVING_STAGE_SECONDS,
+)
+from flywheel.kernel.declaration import UseCase
+from flywheel.kernel.ports import DecisionLog
+
+_STAGES = ("features", "model", "policy")
+_WARN_EVERY_S = 5.0
+
+_log = logger(__name__)
+
+
+class Journal:
+    """The journal of one use case. With `verbose` each decision has a line of its own, at debug level."""
+
+    def __init__(
+        self,
+        usecase: UseCase,
+        log: DecisionLog,
+        pseudonyms: Pseudonyms,
+        *,
+        verbose: bool = False,
+        steady_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._usecase = usecase
+        self._decisions = log
+        self._pseudonyms = pseudonyms
+        self._verbose = verbose
+        self._limit = _Limit(steady_s)
+        name = usecase.name
+        self._seconds = SERVING_SECONDS.labels(name)
+        self._stage_seconds = {stage: SERVING_STAGE_SECONDS.labels(name, stage) for stage in _STAGES}
+        self._lag_seconds = SERVING_FEATURE_LAG_SECONDS.labels(name)
+
+    def answered(self, decision: DecisionLogged) -> None:
+        """A decision is about to be answered."""
+        self._decisions.append(decision.unit.encode(), decision.to_bytes())
+        SERVING_DECISIONS.labels(decision.usecase, decision.action, decision.arm, decision.fallback).inc()
+        self._seconds.observe(decision.stage_ms["total"] / 1000)
+        for stage, seconds in self._stage_seconds.items():
+            seconds.observe(decision.stage_ms[stage] / 1000)
+        if decision.feature_lag_ms >= 0:
+            self._lag_seconds.set(decision.feature_lag_ms / 1000)
+        if self._verbose:
+            self._write(decision)
+
+    def refused(self, status: str, request_id: str, reason: str = "") -> None:
+        """A request was refused with that gRPC status."""
+        SERVING_REFUSED.labels(self._usecase.name, status).inc()
+        self._warn("decision_refused", status, request_id=request_id, reason=reason)
+
+    def failed(self, request_id: str, error: Exception) -> None:
+        """A request met an error that nobody foresaw."""
+        SERVING_REFUSED.labels(self._usecase.name, "INTERNAL").inc()
+        _log.error("decision_failed", request_id=request_id, exc_info=error)
+
+    def features_unavailable(self, reason: str) -> None:
+        """The feature store did not answer; the rule decides."""
+        self._warn("features_unavailable", reason=reason)
+
+    def foreign_state(self, reason: str) -> None:
+        """A stored state was refused; the rule decides."""
+        SERVING_FOREIGN_STATES.labels(self._usecase.name).inc()
+        self._warn("foreign_state", reason=reason)
+
+    def model_failed(self, version: str, reason: str) -> None:
+        """A model gave no score; the rule decides."""
+        SERVING_MODEL_FAILURES.labels(self._usecase.name, "scoring").inc()
+        self._warn("model_failed", version, version=version, reason=reason)
+
+    def _warn(self, event: str, kind: str = "", **details: object) -> None:
+        unsaid = self._limit.admits(event + kind)
+        if unsaid is not None:
+            _log.warning(event, usecase=self._usecase.name, unsaid=unsaid, **details)
+
+    def _write(self, decision: DecisionLogged) -> None:
+        unit = {self._usecase.experiment.unit: decision.unit}
+        _log.debug(
+            "decided",
+            decision_id=decision.decision_id,
+            request_id=decision.request_id,
+            **self._pseudonyms.redact(self._usecase.request, unit),
+            action=decision.action,
+            score=decision.score,
+            model_version=decision.model_version,
+            fallback=decision.fallback,
+            total_ms=decision.stage_ms["total"],
+        )
+
+
+class _Limit:
+    """Lets one warning of a kind through every few seconds, and counts those it held back."""
+
+    def __init__(self, steady_s: Callable[[], float]) -> None:
+        self._steady_s = steady_s
+        self._next_s: dict[str, float] = {}
+        self._held: dict[str, int] = {}
+
+    def admits(self, kind: str) -> int | None:
+        """How many were held back since the last one, or None to hold this one back too."""
+        now_s = self._steady_s()
+        if now_s < self._next_s.get(kind, now_s):
+            self._held[kind] = self._held.get(kind, 0) + 1
+            return None
+        self._next_s[kind] = now_s + _WARN_EVERY_S
+        return self._held.pop(kind, 0)
