@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -72,7 +73,7 @@ class KafkaEventLog:
         self,
         bootstrap: str,
         *,
-        delivery_timeout_s: float = 6.0,
+        delivery_timeout_s: float = 5.0,
         stalled_after_s: float = 1.5,
         max_in_flight: int = 50_000,
         on_in_flight: Callable[[int], None] | None = None,
@@ -89,6 +90,8 @@ class KafkaEventLog:
         self._woken = asyncio.Event()
         self._closing = False
         self._fatal: str | None = None
+        # What the background tasks log belongs to the process, not to the request that happened to start them.
+        self._context = contextvars.copy_context()
 
     async def append(self, topic: str, records: Sequence[tuple[bytes, bytes]]) -> list[Exception | None]:
         """One entry per record, in order: None once all in-sync replicas have it, else Unavailable."""
@@ -179,8 +182,8 @@ class KafkaEventLog:
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._poller is None:
-            self._poller = loop.create_task(self._poll())
-            self._prober = loop.create_task(self._recover())
+            self._poller = loop.create_task(self._poll(), context=self._context)
+            self._prober = loop.create_task(self._recover(), context=self._context)
 
     async def _poll(self) -> None:
         loop = asyncio.get_running_loop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -10,13 +11,14 @@ from enum import StrEnum
 
 from flywheel.adapters.http_problem import FieldError
 from flywheel.adapters.logs import logger
-from flywheel.contracts.events import Envelope, Event
+from flywheel.contracts.events import EPOCH, Envelope, Event
 from flywheel.contracts.metrics import INGEST_EVENTS
 from flywheel.contracts.topics import event_topic
 from flywheel.kernel.ports import EventLog
 from services.ingest.validation import EventSchema, InvalidEvent
 
 _SLICE = 500
+_TELL_EVERY = timedelta(seconds=1)
 
 _log = logger(__name__)
 
@@ -58,6 +60,8 @@ class Intake:
         self._clock = clock
         self._max_ahead = timedelta(seconds=max_ahead_s)
         self._max_event_bytes = max_event_bytes
+        self._told_at: dict[Status, datetime] = {}
+        self._untold: Counter[Status] = Counter()
         self._counted = {
             Status.ACCEPTED: INGEST_EVENTS.labels(usecase, event.event_name, "accepted"),
             Status.REJECTED: INGEST_EVENTS.labels(usecase, event.event_name, "invalid"),
@@ -89,7 +93,7 @@ class Intake:
         for (index, event_id), failure in zip(waiting, failures, strict=True):
             outcomes[index] = Outcome(Status.UNAVAILABLE if failure else Status.ACCEPTED, event_id)
         complete = [outcome for outcome in outcomes if outcome]
-        self._account(complete, next((str(failure) for failure in failures if failure), ""))
+        self._account(complete, next((str(failure) for failure in failures if failure), ""), now)
         return complete
 
     def _prepare(
@@ -102,14 +106,19 @@ class Intake:
             raise InvalidEvent((FieldError("", "The event is too large", hint),))
         return event, (str(getattr(event, event.partition_key)).encode(), value)
 
-    def _account(self, outcomes: Sequence[Outcome], failure: str) -> None:
+    def _account(self, outcomes: Sequence[Outcome], failure: str, now: datetime) -> None:
         for status, counter in self._counted.items():
             count = sum(outcome.status is status for outcome in outcomes)
             counter.inc(count)
             if count and status is not Status.ACCEPTED:
-                self._tell(status, count, outcomes, failure)
+                self._tell(status, count, outcomes, failure, now)
 
-    def _tell(self, status: Status, count: int, outcomes: Sequence[Outcome], failure: str) -> None:
+    def _tell(self, status: Status, count: int, outcomes: Sequence[Outcome], failure: str, now: datetime) -> None:
+        # A flood of bad events must not become a flood of lines: one a second, with the number since the last.
+        self._untold[status] += count
+        if now - self._told_at.get(status, EPOCH) < _TELL_EVERY:
+            return
+        self._told_at[status] = now
         event = self.schema.event
         error = next((outcome.errors[0] for outcome in outcomes if outcome.errors), None)
         field = ""
@@ -121,7 +130,7 @@ class Intake:
             f"events_{status.value}",
             usecase=self.usecase,
             event_name=event.event_name,
-            count=count,
+            count=self._untold.pop(status),
             field=field,
             reason=failure,
         )

@@ -20,7 +20,8 @@ class IngestSettings(PlatformSettings):
     ingest_max_in_flight_events: int = 50_000
     ingest_body_timeout_s: float = 10.0
     """A client that takes longer to send its body is refused."""
-    ingest_delivery_timeout_s: float = 6.0
+    ingest_delivery_timeout_s: float = 5.0
+    """An event that the broker has not acknowledged by then is answered with 503."""
     ingest_max_ahead_s: float = 300.0
     """An event may claim a time this far ahead of the wall clock."""
 
