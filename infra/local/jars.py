@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from infra.local import places
@@ -12,13 +12,15 @@ from infra.local.failures import CannotStart
 from infra.local.java import java
 
 _FETCH_TIMEOUT_S = 300
+_REPORT_EVERY_S = 5
 
 
-def ensure() -> int:
+def ensure(report: Callable[[str], None] = lambda _: None) -> int:
     """How many jars are in place, after fetching those that were not. Raises CannotStart unless all are as listed."""
     listed = read_digests(places.JAR_DIGESTS)
-    if missing(listed, places.JARS):
-        fetch()
+    if absent := missing(listed, places.JARS):
+        report(f"{len(absent)} of {len(listed)} are fetched")
+        fetch(len(listed), report)
     check(listed, places.JARS)
     return len(listed)
 
@@ -30,8 +32,8 @@ def verify() -> int:
     return len(listed)
 
 
-def fetch() -> None:
-    """Asks Ivy, which PySpark carries, for everything that `ivy.xml` declares."""
+def fetch(total: int, report: Callable[[str], None]) -> None:
+    """Asks Ivy, which PySpark carries, for everything that `ivy.xml` declares; reports how far it is of `total`."""
     places.IVY_CACHE.mkdir(parents=True, exist_ok=True)
     command = [
         *(java(), "-cp", f"{places.spark_jars()}/*", "org.apache.ivy.Main"),
@@ -39,15 +41,28 @@ def fetch() -> None:
         *("-retrieve", f"{places.JARS}/[conf]/[artifact]-[revision].[ext]", "-types", "jar", "bundle"),
     ]
     log = places.IVY_CACHE / "ivy.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
     try:
-        with log.open("wb") as output:
-            done = subprocess.run(
-                command, stdout=output, stderr=subprocess.STDOUT, timeout=_FETCH_TIMEOUT_S, check=False
-            )
-    except subprocess.TimeoutExpired:
-        raise CannotStart(f"Fetching the jars took more than {_FETCH_TIMEOUT_S} s; see {log}, then try again") from None
-    if done.returncode != 0:
+        code = _watch(process, total, report)
+    finally:
+        process.kill()
+        process.wait()
+    if code is None:
+        raise CannotStart(f"Fetching the jars took more than {_FETCH_TIMEOUT_S} s; see {log}, then try again")
+    if code != 0:
         raise CannotStart(f"The jars could not be fetched (is the network there?); see {log}, then try again")
+
+
+def _watch(process: subprocess.Popen[bytes], total: int, report: Callable[[str], None]) -> int | None:
+    """The exit code, None when it takes too long."""
+    for waited_s in range(0, _FETCH_TIMEOUT_S, _REPORT_EVERY_S):
+        try:
+            return process.wait(_REPORT_EVERY_S)
+        except subprocess.TimeoutExpired:
+            fetched = sum(1 for _ in places.IVY_CACHE.rglob("*.jar"))
+            report(f"{min(fetched, total)} of {total}, {waited_s + _REPORT_EVERY_S} s")
+    return None
 
 
 def read_digests(listing: Path) -> dict[str, str]:

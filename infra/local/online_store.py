@@ -1,7 +1,11 @@
-"""A real Redis on this machine that keeps what it acknowledged: every write reaches the append-only file first."""
+"""A real Redis on this machine that keeps what it acknowledged: every write reaches the append-only file first.
+
+`python -m infra.local.online_store` becomes that Redis.
+"""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -31,3 +35,16 @@ def command(directory: Path, port: int) -> list[str]:
         # A full store must refuse writes loudly: an evicted feature would read as a quiet card.
         *("--maxmemory", f"{MAX_MEMORY_MIB}mb", "--maxmemory-policy", "noeviction"),
     ]
+
+
+def main() -> None:
+    """Becomes the Redis of the stack that the settings describe."""
+    settings = PlatformSettings()
+    directory = directory_of(settings)
+    directory.mkdir(parents=True, exist_ok=True)
+    arguments = command(directory, port_of(settings))
+    os.execv(arguments[0], arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+# The whole platform on this machine. `make` shows what there is.
+#   make up RATE=100 CUSTOMERS=2000     another world: RATE, CUSTOMERS, TERMINALS, HISTORY_DAYS, SEED, PREVALENCE, DRIFT_DAY
+#   any FLYWHEEL_* setting in the environment or in .env reaches every process (ports, data directory, …)
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+.PHONY: help up down status logs clean decide send replay train mlflow test lint jars lock environment environment-dev \
+        figures-start figures-soak figures-fraud figures-render
+
+PYTHON_OF_PROJECT := .venv/bin/python
+USECASE ?= $(or $(FLYWHEEL_USECASE),fraud)
+MINUTES ?= 30
+EVENT ?= transaction
+T ?= tests
+
+# The short names of the world's knobs, where they are given.
+define knob
+ifneq ($(origin $(1)),undefined)
+export FLYWHEEL_WORLD_$(1) := $($(1))
+endif
+endef
+$(foreach name,RATE CUSTOMERS TERMINALS HISTORY_DAYS SEED PREVALENCE DRIFT_DAY,$(eval $(call knob,$(name))))
+
+help:  ## show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+up: environment  ## install, start everything that does not run, and wait until the loop turns
+	@$(PYTHON_OF_PROJECT) -m infra.local up
+
+down: environment-present  ## stop everything that was started, and nothing else; data stays
+	@$(PYTHON_OF_PROJECT) -m infra.local down
+
+status: environment-present  ## show what runs, since when, with how much memory
+	@$(PYTHON_OF_PROJECT) -m infra.local status
+
+logs: environment-present  ## follow the logs; of one process: P=serving
+	@$(PYTHON_OF_PROJECT) -m infra.local logs $(P)
+
+clean: environment-present  ## stop everything and remove its data
+	@$(PYTHON_OF_PROJECT) -m infra.local clean
+
+decide: environment-present  ## ask for one decision: ARGS="card_id=alice terminal_id=t000001 amount_cents=4200"
+	@$(PYTHON_OF_PROJECT) -m flywheel decide $(USECASE) $(or $(ARGS),card_id=alice terminal_id=t000001 amount_cents=4200)
+
+send: environment-present  ## send one event: EVENT=transaction ARGS="card_id=alice …"
+	@$(PYTHON_OF_PROJECT) -m flywheel send $(USECASE) $(EVENT) $(ARGS)
+
+replay: environment-present  ## send your own events: FILE=payments.csv (CSV, JSON Lines, Parquet) ARGS="--pace recorded"
+	@test -n "$(FILE)" || { echo "Which file? make replay FILE=payments.csv"; exit 2; }
+	@$(PYTHON_OF_PROJECT) -m flywheel replay $(USECASE) "$(FILE)" $(ARGS)
+
+train: environment-present  ## train a new model now, and deploy it if it passes the gates
+	@$(PYTHON_OF_PROJECT) -m flywheel train $(USECASE) --wait $(ARGS)
+
+mlflow: environment-present  ## open the model registry's own page (runs until Ctrl-C)
+	@$(PYTHON_OF_PROJECT) -m infra.local mlflow
+
+test: environment-dev jars lint  ## install what testing needs, then check and test everything; a part: T=tests/unit
+	@$(PYTHON_OF_PROJECT) -m pytest $(T)
+
+lint: environment-dev  ## style, strict types, import contracts
+	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports
+
+figures-start: environment-dev  ## measure the first and a later start, and memory, in a clean clone
+	@$(PYTHON_OF_PROJECT) -m infra.local.figures_start
+
+figures-soak: environment-dev jars  ## measure MINUTES=30 of steady traffic: nothing lost, nothing growing
+	@$(PYTHON_OF_PROJECT) -m loadtests.soak --minutes $(MINUTES)
+
+figures-fraud: environment-dev jars  ## measure the trained model on the handbook's test protocol
+	@$(PYTHON_OF_PROJECT) -m benchmarks.fraud
+
+figures-render: environment-dev  ## rewrite the documents' tables from measured figures
+	@$(PYTHON_OF_PROJECT) -m benchmarks.render $(ARGS)
+
+lock: environment-dev  ## resolve the dependencies anew and lock them by digest
+	@for each in bootstrap run dev; do infra/lock.sh $$each; done
+
+jars:
+	@$(PYTHON_OF_PROJECT) -m infra.local jars
+
+environment:
+	@infra/setup.sh run
+
+environment-dev:
+	@infra/setup.sh dev
+
+.PHONY: environment-present
+environment-present:
+	@test -f .venv/.installed || { echo "Nothing is installed here yet; start with: make up"; exit 1; }

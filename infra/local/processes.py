@@ -1,0 +1,204 @@
+"""The one place that says which process runs, what it waits for, when it counts as ready, and what it may use."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from flywheel.adapters.file_model_store import FileModelStore
+from flywheel.contracts.settings import PlatformSettings
+from infra.local import broker, online_store
+from infra.local.readiness import BrokerAnswers, GrpcServing, HttpReady, Probe, RedisAnswers
+
+# Two cores are shared by everything: one thread a library and few malloc arenas keep memory and switching low.
+_SHARED_ENVIRONMENT = {
+    "MALLOC_ARENA_MAX": "2",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "PYTHONUNBUFFERED": "1",
+    # Nothing that runs here reports to anybody.
+    "FEAST_USAGE": "False",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+SPARK_HEAP_MIB = 1024
+
+
+@dataclass(frozen=True)
+class Process:
+    """Runs until it is stopped; started again, with back-off, when it dies.
+
+    `ports`: the setting that moves each port, and the port. `heap_mib`: cap of a JVM's heap, 0 without one.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    after: tuple[str, ...]
+    ready: Probe
+    within_s: float
+    address: str
+    ports: Mapping[str, int]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    heap_mib: int = 0
+    stop_within_s: int = 15
+
+
+@dataclass(frozen=True)
+class Task:
+    """Runs to its end once per start; `needed` says whether there is anything to do."""
+
+    name: str
+    command: tuple[str, ...]
+    after: tuple[str, ...]
+    within_s: float
+    environment: Mapping[str, str] = field(default_factory=dict)
+    needed: Callable[[], bool] = lambda: True
+
+
+Step = Process | Task
+
+
+def declaration(settings: PlatformSettings) -> tuple[Step, ...]:
+    """Everything that `make up` runs for one stack, each step after those it waits for."""
+    return (*_engines(settings), *_services(settings), *_loop(settings))
+
+
+def processes(steps: tuple[Step, ...]) -> tuple[Process, ...]:
+    """Those that keep running."""
+    return tuple(step for step in steps if isinstance(step, Process))
+
+
+def environment(step: Step, settings: PlatformSettings) -> dict[str, str]:
+    """What the step finds in its environment beside what it inherits."""
+    return {**_SHARED_ENVIRONMENT, "FLYWHEEL_DATA_DIR": str(settings.data_dir.absolute()), **step.environment}
+
+
+def _engines(settings: PlatformSettings) -> tuple[Step, ...]:
+    node = broker.of(settings)
+    redis_port = online_store.port_of(settings)
+    return (
+        Process(
+            name="kafka",
+            command=_module("infra.local.broker"),
+            after=(),
+            ready=BrokerAnswers(node.bootstrap),
+            within_s=60,
+            address=node.bootstrap,
+            ports={
+                "FLYWHEEL_KAFKA_BOOTSTRAP": node.port,
+                "FLYWHEEL_KAFKA_BOOTSTRAP (its port + 1)": node.controller_port,
+            },
+            heap_mib=broker.HEAP_MIB,
+            stop_within_s=30,
+        ),
+        Process(
+            name="redis",
+            command=_module("infra.local.online_store"),
+            after=(),
+            ready=RedisAnswers(redis_port),
+            within_s=60,
+            address=settings.redis_url,
+            ports={"FLYWHEEL_REDIS_URL": redis_port},
+        ),
+        Task(name="topics", command=_module("infra.local.topics"), after=("kafka",), within_s=60),
+    )
+
+
+def _services(settings: PlatformSettings) -> tuple[Step, ...]:
+    return (
+        Process(
+            name="ingest",
+            command=_module("services.ingest"),
+            after=("topics",),
+            ready=HttpReady(f"{settings.ingest_url}/readyz"),
+            within_s=60,
+            address=settings.ingest_url,
+            ports={"FLYWHEEL_INGEST_URL": _port(settings.ingest_url)},
+        ),
+        Process(
+            name="features",
+            command=_module("services.features"),
+            after=("topics", "redis"),
+            ready=HttpReady(f"http://127.0.0.1:{settings.features_metrics_port}/readyz"),
+            within_s=180,
+            address=f"http://127.0.0.1:{settings.features_metrics_port}/metrics",
+            ports={"FLYWHEEL_FEATURES_METRICS_PORT": settings.features_metrics_port},
+            environment={"SPARK_DRIVER_MEMORY": f"{SPARK_HEAP_MIB}m"},
+            heap_mib=SPARK_HEAP_MIB,
+            stop_within_s=40,
+        ),
+        Task(name="feast", command=_module("services.features", "apply"), after=("redis",), within_s=180),
+        Process(
+            name="trainer",
+            command=_module("services.trainer"),
+            after=("topics",),
+            ready=HttpReady(f"http://127.0.0.1:{settings.trainer_metrics_port}/readyz"),
+            within_s=120,
+            address=f"http://127.0.0.1:{settings.trainer_metrics_port}/metrics",
+            ports={"FLYWHEEL_TRAINER_METRICS_PORT": settings.trainer_metrics_port},
+            environment={"OMP_NUM_THREADS": "2"},
+            stop_within_s=30,
+        ),
+        Process(
+            name="monitor",
+            command=_module("services.monitor"),
+            after=("topics",),
+            ready=HttpReady(f"{settings.monitor_url}/readyz"),
+            within_s=120,
+            address=settings.monitor_url,
+            ports={"FLYWHEEL_MONITOR_URL": _port(settings.monitor_url)},
+        ),
+    )
+
+
+def _loop(settings: PlatformSettings) -> tuple[Step, ...]:
+    usecase = settings.usecase
+    models = FileModelStore(settings.model_dir)
+    return (
+        Task(
+            name="history",
+            command=_module("flywheel", "world", usecase, "--history-only"),
+            after=("ingest",),
+            within_s=900,
+        ),
+        Task(
+            name="training",
+            command=_module("flywheel", "train", usecase, "--wait", "--reason", "first model"),
+            after=("history", "features", "feast", "trainer"),
+            within_s=900,
+            needed=lambda: models.current(usecase) is None,
+        ),
+        Process(
+            name="serving",
+            command=_module("services.serving"),
+            after=("topics", "redis", "training"),
+            ready=GrpcServing(settings.serving_address),
+            within_s=60,
+            address=settings.serving_address,
+            ports={
+                "FLYWHEEL_SERVING_ADDRESS": _port(settings.serving_address),
+                "FLYWHEEL_SERVING_METRICS_PORT": settings.serving_metrics_port,
+            },
+        ),
+        Process(
+            name="world",
+            command=_module("flywheel", "world", usecase),
+            after=("serving", "history", "features", "monitor"),
+            ready=HttpReady(f"http://127.0.0.1:{settings.world_metrics_port}/readyz"),
+            within_s=120,
+            address=f"http://127.0.0.1:{settings.world_metrics_port}/metrics",
+            ports={"FLYWHEEL_WORLD_METRICS_PORT": settings.world_metrics_port},
+            stop_within_s=20,
+        ),
+    )
+
+
+def _module(name: str, *arguments: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", name, *arguments)
+
+
+def _port(address: str) -> int:
+    """The port of `host:port` or of a URL."""
+    parts = urlsplit(address if "//" in address else f"//{address}")
+    return parts.port or 80

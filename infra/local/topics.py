@@ -1,0 +1,27 @@
+"""Makes the topics of the use case on the broker; those that exist stay as they are."""
+
+from __future__ import annotations
+
+import sys
+
+from flywheel.adapters.kafka_topics import create_topics
+from flywheel.contracts.settings import PlatformSettings
+from flywheel.contracts.topics import topics_of
+from flywheel.kernel import catalog
+from flywheel.kernel.ports import Unavailable
+
+
+def main() -> None:
+    """Prints what was made."""
+    settings = PlatformSettings()
+    usecase = catalog.load(settings.usecase)
+    wanted = topics_of(usecase.name, tuple(event.event_name for event in usecase.events))
+    try:
+        made = create_topics(settings.kafka_bootstrap, wanted)
+    except Unavailable as reason:
+        sys.exit(str(reason))
+    print(f"{len(made)} topics made, {len(wanted) - len(made)} were there")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,17 @@
+#!/bin/sh
+# Resolves one lock anew: `infra/lock.sh run|dev|bootstrap`. No address of an index gets into the file.
+set -eu
+cd "$(dirname "$0")/.."
+case $1 in
+bootstrap)
+    version=$(.venv/bin/uv --version | cut -d' ' -f2)
+    echo "uv==$version" | .venv/bin/uv pip compile - --quiet --generate-hashes --no-header --no-annotate \
+        --no-emit-index-url --no-emit-find-links --python-version 3.11 --output-file requirements/bootstrap.txt
+    ;;
+run | dev)
+    group=all
+    [ "$1" = run ] || group=dev
+    .venv/bin/uv pip compile --quiet --group "$group" --generate-hashes --no-header --no-annotate \
+        --no-emit-index-url --no-emit-find-links --python-version 3.11 --output-file "requirements/$1.txt"
+    ;;
+esac
