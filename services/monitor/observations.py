@@ -1,0 +1,108 @@
+"""What the monitor has seen: turns records of the log into counts, the newest decisions and the ledger of outcomes."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable
+
+from pydantic import ValidationError
+
+from flywheel.adapters.logs import logger
+from flywheel.contracts.decisions import DecisionLogged, Fallback
+from flywheel.contracts.events import Envelope, to_us
+from flywheel.contracts.models import Role
+from flywheel.contracts.topics import decisions_topic, event_topic, training_results_topic
+from flywheel.contracts.training import TrainingFinished
+from flywheel.kernel.declaration import UseCase
+from flywheel.kernel.maturity import Decided, Ledger
+from flywheel.kernel.policy import Action
+from flywheel.kernel.ports import Record
+
+_RUNS_KEPT = 8
+
+_log = logger(__name__)
+
+
+class Observations:
+    """Everything read so far, in bounded memory. Reading a record twice changes no count that is shown.
+
+    `recent` holds the newest decisions, one for each event.
+    """
+
+    def __init__(self, usecase: UseCase, *, window: int, capacity: int) -> None:
+        self.ledger = Ledger(usecase.label.maturity_us, capacity)
+        self.recent: deque[DecisionLogged] = deque(maxlen=window)
+        self.runs: deque[TrainingFinished] = deque(maxlen=_RUNS_KEPT)
+        self.decisions = 0
+        self.counts: Counter[str] = Counter()
+        self._events_end: dict[int, int] = {}
+        self._usecase = usecase
+        self._readers = {
+            event_topic(usecase.name, usecase.request.event_name).name: self._count_event,
+            event_topic(usecase.name, usecase.label.event.event_name).name: self._read_label,
+            decisions_topic(usecase.name).name: self._read_decision,
+            training_results_topic(usecase.name).name: self._read_run,
+        }
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """Names of the topics to read."""
+        return tuple(self._readers)
+
+    @property
+    def events(self) -> int:
+        """Request events in the log."""
+        return sum(self._events_end.values())
+
+    def read(self, records: Iterable[Record]) -> None:
+        """Takes records in; one that cannot be read is counted and logged, never fatal."""
+        for record in records:
+            try:
+                self._readers[record.topic](record)
+            except (ValidationError, ValueError, KeyError) as error:
+                self.counts["unreadable"] += 1
+                _log.warning(
+                    "record_unreadable",
+                    topic=record.topic,
+                    partition=record.partition,
+                    offset=record.offset,
+                    error=type(error).__name__,
+                )
+
+    def _count_event(self, record: Record) -> None:
+        # The offset counts for us: reading again after a restart cannot count twice.
+        self._events_end[record.partition] = max(self._events_end.get(record.partition, 0), record.offset + 1)
+
+    def _read_label(self, record: Record) -> None:
+        event = self._usecase.label.event.model_validate(Envelope.from_bytes(record.value).event, strict=False)
+        self.ledger.label(str(getattr(event, self._usecase.label.joins)), event.event_time_us)
+        self.counts["labels"] += 1
+
+    def _read_decision(self, record: Record) -> None:
+        logged = DecisionLogged.model_validate_json(record.value)
+        if not self.ledger.decide(_decided(logged)):
+            self.counts["repeats"] += 1
+            return
+        self.decisions += 1
+        self.recent.append(logged)
+
+    def _read_run(self, record: Record) -> None:
+        run = TrainingFinished.model_validate_json(record.value)
+        if all(known.request_id != run.request_id for known in self.runs):
+            self.runs.append(run)
+
+
+def _decided(logged: DecisionLogged) -> Decided:
+    return Decided(
+        event_id=logged.event_id,
+        event_time_us=to_us(logged.event_time),
+        decided_at_us=to_us(logged.decided_at),
+        unit=logged.unit,
+        challenger=logged.arm == Role.CHALLENGER,
+        version=logged.model_version,
+        score=logged.score,
+        amount=logged.value,
+        declined=logged.action == Action.DECLINE,
+        stepped_up=logged.action == Action.STEP_UP,
+        fallback=logged.fallback != Fallback.NONE,
+    )

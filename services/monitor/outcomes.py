@@ -1,0 +1,173 @@
+"""Quality of decisions whose truth is known: in all, by day of event time, and arm against arm."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flywheel.contracts.events import from_us, to_us
+from flywheel.contracts.models import Deployment, Role
+from flywheel.kernel import evaluation, experiment
+from flywheel.kernel.declaration import CostPolicy, UseCase
+from flywheel.kernel.durations import DAY_US
+from flywheel.kernel.maturity import Outcomes
+from services.monitor.state import Arm, Comparison, DayQuality, Interval, Maturity, Quality
+
+_DAYS_SHOWN = 45
+_SPLIT_BROKEN_BELOW = 0.001
+_WORTH_SEEING = 0.1
+"""A difference of a tenth of what the champion saves is what the experiment is sized for."""
+
+
+def maturity(outcomes: Outcomes, maturity_us: int) -> Maturity:
+    """How many decisions wait for their truth, and until when."""
+    waiting = ~outcomes.matured
+    oldest_us = int(outcomes.event_time_us[waiting].min()) if waiting.any() else None
+    return Maturity(
+        matures_after_s=maturity_us / 1e6,
+        waiting=int(waiting.sum()),
+        reported_early=int((waiting & outcomes.positive).sum()),
+        next_at=None if oldest_us is None else from_us(oldest_us + maturity_us),
+    )
+
+
+def quality(matured: Outcomes, policy: CostPolicy) -> Quality:
+    """Quality of matured decisions; null where there is nothing to measure."""
+    table = evaluation.confusion(matured.positive, matured.flagged)
+    saved, lost = _saved(matured, policy), _lost_by_approving(matured, policy)
+    return Quality(
+        decisions=len(matured),
+        positives=int(matured.positive.sum()),
+        precision=table.precision,
+        recall=table.recall,
+        auc=evaluation.roc_auc(matured.positive, matured.score),
+        average_precision=evaluation.average_precision(matured.positive, matured.score),
+        saved_cents=float(saved.sum()) if len(matured) else None,
+        saved_share=float(saved.sum()) / lost if lost else None,
+    )
+
+
+def quality_by_day(matured: Outcomes, policy: CostPolicy) -> tuple[DayQuality, ...]:
+    """Quality of each day of event time, the newest days, oldest first."""
+    days = matured.event_time_us // DAY_US
+    return tuple(
+        DayQuality(
+            day=from_us(int(day) * DAY_US).date().isoformat(),
+            **quality(matured.where(days == day), policy).model_dump(),
+        )
+        for day in np.unique(days)[-_DAYS_SHOWN:]
+    )
+
+
+def compare_arms(outcomes: Outcomes, deployment: Deployment | None, usecase: UseCase) -> Comparison | None:
+    """Champion against challenger since this deployment; None without a challenger.
+
+    Decisions by a fallback stay with the arm their unit was assigned to.
+    """
+    if deployment is None or deployment.challenger is None:
+        return None
+    inside = _of_deployment(outcomes, deployment)
+    champion = inside.where(~inside.challenger)
+    challenger = inside.where(inside.challenger)
+    arms = (
+        _arm(Role.CHAMPION, deployment.champion, champion, usecase.policy),
+        _arm(Role.CHALLENGER, deployment.challenger, challenger, usecase.policy),
+    )
+    ratios = _saved_ratio(champion, usecase.policy), _saved_ratio(challenger, usecase.policy)
+    difference = experiment.compare(*ratios)
+    units = arms[0].units + arms[1].units
+    p_value = experiment.sample_ratio_p(arms[0].units, arms[1].units, deployment.challenger_share)
+    return Comparison(
+        unit=usecase.experiment.unit,
+        challenger_share_declared=deployment.challenger_share,
+        challenger_share_seen=arms[1].units / units if units else None,
+        sample_ratio_p=p_value,
+        arms=arms,
+        difference_per_1000=Interval.of(difference.interval, 1_000),
+        p_value=difference.p_value,
+        verdict=_verdict(ratios, difference, p_value, deployment.challenger_share),
+    )
+
+
+def _of_deployment(outcomes: Outcomes, deployment: Deployment) -> Outcomes:
+    code = {version: index for index, version in enumerate(outcomes.versions)}
+    expected = np.where(
+        outcomes.challenger, code.get(deployment.challenger or "", -1), code.get(deployment.champion, -1)
+    )
+    since = outcomes.decided_at_us >= to_us(deployment.deployed_at)
+    return outcomes.where(since & ((outcomes.version == expected) | outcomes.fallback))
+
+
+def _arm(role: Role, version: str, outcomes: Outcomes, policy: CostPolicy) -> Arm:
+    matured = outcomes.where(outcomes.matured)
+    table = evaluation.confusion(matured.positive, matured.flagged)
+    flagged = table.true_positive + table.false_positive
+    bad = table.true_positive + table.false_negative
+    return Arm(
+        role=role,
+        version=version,
+        decisions=len(outcomes),
+        units=int(np.unique(outcomes.unit).size),
+        matured=len(matured),
+        positives=bad,
+        precision=Interval.of(experiment.wilson(table.true_positive, flagged)),
+        recall=Interval.of(experiment.wilson(table.true_positive, bad)),
+        auc=evaluation.roc_auc(matured.positive, matured.score),
+        average_precision=evaluation.average_precision(matured.positive, matured.score),
+        saved_per_1000=Interval.of(_saved_ratio(outcomes, policy).interval(), 1_000),
+    )
+
+
+def _saved_ratio(outcomes: Outcomes, policy: CostPolicy) -> experiment.Ratio:
+    matured = outcomes.where(outcomes.matured)
+    return experiment.ratio_of(matured.unit, _saved(matured, policy), np.ones(len(matured)))
+
+
+def _saved(matured: Outcomes, policy: CostPolicy) -> NDArray[np.float64]:
+    return evaluation.saved(
+        policy,
+        labels=matured.positive,
+        amounts=matured.amount,
+        declined=matured.declined,
+        stepped_up=matured.stepped_up,
+    )
+
+
+def _lost_by_approving(matured: Outcomes, policy: CostPolicy) -> float:
+    nobody = np.zeros(len(matured), dtype=bool)
+    costs = evaluation.realised_cost(
+        policy, labels=matured.positive, amounts=matured.amount, declined=nobody, stepped_up=nobody
+    )
+    return float(costs.sum())
+
+
+def _verdict(
+    ratios: tuple[experiment.Ratio, experiment.Ratio],
+    difference: experiment.Difference,
+    sample_ratio_p: float,
+    share: float,
+) -> str:
+    champion, challenger = ratios
+    if sample_ratio_p < _SPLIT_BROKEN_BELOW:
+        return f"The split is broken (p = {sample_ratio_p:.2g}): the arms cannot be compared until the cause is found."
+    units = champion.units + challenger.units
+    if champion.units < 2 or challenger.units < 2:
+        return "No matured outcomes in both arms yet: nothing can be compared."
+    needed = experiment.units_needed(champion, _WORTH_SEEING * champion.value, share)
+    if units < needed:
+        about = f"about {_rounded(needed):,}" if math.isfinite(needed) else "a number not known yet"
+        return f"Not enough matured outcomes yet: {units:,} units of {about} that a difference of a tenth needs."
+    interval = difference.interval
+    if interval.low > 0:
+        return "The challenger saves more than the champion: it deserves the traffic."
+    if interval.high < 0:
+        return "The champion saves more than the challenger: it should stay."
+    return "No difference between the arms within the interval shown."
+
+
+def _rounded(number: float) -> int:
+    """To two significant digits, upward: a plan needs no more."""
+    step = 10.0 ** max(math.floor(math.log10(max(number, 1.0))) - 1, 0)
+    return int(math.ceil(number / step) * step)

@@ -1,0 +1,264 @@
+"use strict";
+(() => {
+  const POLL_MS = 2000;
+  const SHOWN = 12;
+  const by = (id) => document.getElementById(id);
+  let showAll = false, newest = null;
+
+  /* Formats: null is shown as a dash, never as a zero. */
+  const known = (value) => value !== null && value !== undefined;
+  const grouped = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+  const short = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
+  const count = (value) => (known(value) ? grouped.format(value) : "–");
+  const compact = (value) => (Math.abs(value) < 100000 ? grouped.format(value) : short.format(value));
+  const percent = (value, digits = 1) => (known(value) ? `${(value * 100).toFixed(digits)} %` : "–");
+  const fixed = (value, digits = 3) => (known(value) ? value.toFixed(digits) : "–");
+  const money = (cents) => (known(cents) ? grouped.format(cents / 100) : "–");
+  const ms = (value) => (!known(value) ? "–" : value < 10 ? value.toFixed(2) : value < 100 ? value.toFixed(1) : count(value));
+  const day = (text) => new Date(text).toLocaleDateString("en", { day: "numeric", month: "short", timeZone: "UTC" });
+  const stamp = (text) => `${new Date(text).toISOString().slice(0, 16).replace("T", " ")}`;
+  const time = (text) => new Date(text).toISOString().slice(11, 19);
+  const span = (seconds) => (seconds >= 86400 ? `${+(seconds / 86400).toFixed(1)} days` : `${+(seconds / 3600).toFixed(1)} hours`);
+
+  function make(tag, attributes = {}, ...children) {
+    const node = document.createElement(tag);
+    for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+    node.append(...children.filter((child) => child !== null));
+    return node;
+  }
+  const say = (id, text) => { by(id).textContent = text; };
+  const empty = (id, text) => by(id).replaceChildren(make("p", { class: "empty" }, text));
+
+  function legend(id, entries) {
+    by(id).replaceChildren(...entries.map(([color, text, value, kind = ""]) =>
+      make("span", {}, make("i", { class: kind, style: `background:${color}` }), `${text} `, make("b", {}, value))));
+  }
+
+  function header(state) {
+    document.title = `Flywheel · ${state.title}`;
+    say("title", state.title);
+    by("simulated").hidden = !state.simulated;
+    const loop = state.loop;
+    const [kind, text] = !loop.broker_answers ? ["bad", "the broker does not answer"]
+      : loop.catching_up ? ["warn", `catching up, ${count(loop.lag_records)} records behind`]
+      : !state.model ? ["warn", "no model deployed yet"]
+      : loop.decisions_per_second > 0 ? ["good", "live"] : ["warn", "no traffic"];
+    status(kind, text);
+    say("clock", loop.event_time ? `event time ${stamp(loop.event_time)} UTC` : "");
+    const restarted = Object.entries(loop.restarts).filter(([, times]) => times > 0).map(([name, times]) => `${name} ${times}`);
+    say("foot", `State of ${time(state.generated_at)} UTC. Restarts: ${restarted.length ? restarted.join(", ") : "none"}.`
+      + ` Unreadable records: ${count(loop.unreadable)}. Repeated decisions: ${count(loop.repeats)}.`);
+  }
+
+  function status(kind, text) {
+    by("status").className = `badge status ${kind}`;
+    say("status", text);
+    document.body.className = kind === "good" ? "live" : "";
+  }
+
+  function loopPicture(state) {
+    const { loop, freshness, stages, model, maturity, quality, drift, retraining } = state;
+    const total = stages.find((stage) => stage.name === "total");
+    const drifted = drift.variables.filter((variable) => variable.drifted).length;
+    const score = drift.score;
+    const step = (what, big, unit, sub, title, kind = "") => make("div", { class: "step", title },
+      make("div", { class: "what" }, what), make("div", { class: `big ${kind}` }, big, make("small", {}, unit)), make("div", { class: "sub" }, sub));
+    by("loop").replaceChildren(
+      step("Events", count(loop.events), "", `monitor ${count(loop.lag_records)} records behind`,
+        "Payments the broker has accepted, redelivered ones included."),
+      step("Features", known(freshness.lag_p50_ms) ? ms(freshness.lag_p50_ms) : "–", known(freshness.lag_p50_ms) ? " ms behind" : "",
+        `p99 ${ms(freshness.lag_p99_ms)} ms, stale above ${count(freshness.bound_ms)}`,
+        "How far the online features were behind the accepted events when a decision was made (median).",
+        freshness.lag_p99_ms > freshness.bound_ms ? "warn-text" : ""),
+      step("Decisions", fixed(loop.decisions_per_second, loop.decisions_per_second < 10 ? 1 : 0), " per second",
+        total ? `p99 ${ms(total.p99_ms)} ms of ${total.budget_ms} ms` : "none yet",
+        "Answered decisions over the last half minute, and the time they took inside the service.",
+        total && total.p99_ms > total.budget_ms ? "bad-text" : ""),
+      step("Outcomes", count(quality.decisions), " matured", `${count(maturity.waiting)} wait for their truth`,
+        `A decision's truth is settled ${span(maturity.matures_after_s)} of event time after it.`),
+      step("Drift", score && known(score.psi) ? score.psi.toFixed(2) : "–", score ? " score PSI" : "",
+        drift.variables.length ? (drifted ? `${drifted} features drifted` : "no feature drifted") : "no reference yet",
+        "Population stability index of the champion's scores against its training reference.",
+        score?.drifted ? "bad-text" : drifted ? "warn-text" : ""),
+      step("Model", model ? model.champion : "none", "", model ? `trained until ${stamp(model.trained_until)}`
+        + (retraining.last_requested_at ? `, new one asked for at ${time(retraining.last_requested_at)}` : "") : "the first training deploys one",
+        model ? `${model.algorithm}; deployed ${stamp(model.deployed_at)} UTC by ${model.deployed_by}: ${model.reason}` : "No model is deployed."),
+    );
+  }
+
+  function decisions(state) {
+    const mix = state.mix;
+    if (!mix.decisions) {
+      say("mix-note", "");
+      by("mix-legend").replaceChildren();
+      return empty("mix", "No decision yet: they appear as soon as somebody asks serving for one.");
+    }
+    say("mix-note", `Decisions per second by wall clock, in slices of ${mix.slice_s} s; shares are of the newest ${count(mix.decisions)} decisions.`);
+    const layers = [
+      { key: "declined", label: "declined", color: "var(--red)" },
+      { key: "stepped_up", label: "stepped up", color: "var(--amber)" },
+      { key: "approved", label: "approved", color: "var(--green)" },
+    ];
+    legend("mix-legend", [
+      ...layers.map((layer) => [layer.color, layer.label, percent(mix[layer.key])]).reverse(),
+      ["var(--violet)", "by fallback", percent(mix.fallback)],
+    ]);
+    plots.stacked(by("mix"), mix.series, layers, {
+      name: "decisions per second by action", format: compact, at: (point) => time(point.at), seconds: mix.slice_s });
+  }
+
+  function latency(state) {
+    const statuses = Object.entries(state.freshness.statuses).map(([view, counts]) => {
+      const all = Object.values(counts).reduce((sum, n) => sum + n, 0);
+      return `${view}: ${Object.entries(counts).sort((a, b) => b[1] - a[1]).map(([name, n]) => `${name} ${percent(n / all)}`).join(", ")}`;
+    });
+    say("freshness", statuses.length ? `Features at decision time: ${statuses.join("; ")}.` : "");
+    if (!state.stages.length) {
+      say("latency-note", "");
+      return empty("latency", "No decision yet, so no duration.");
+    }
+    say("latency-note", "p50 · p99 inside the service; the mark is the declared budget. Square-root scale.");
+    plots.durations(by("latency"), state.stages, { name: "latency by stage", format: ms });
+  }
+
+  function outcomes(state) {
+    const { maturity, quality, quality_by_day: days } = state;
+    if (!days.length) {
+      const awaited = maturity.next_at ? `No matured decision yet: the first matures at event time ${stamp(maturity.next_at)}, ${span(maturity.matures_after_s)} after it was made.`
+        : `No decision yet. Truth is known ${span(maturity.matures_after_s)} of event time after a decision.`;
+      say("quality-note", maturity.reported_early ? `${count(maturity.reported_early)} positives were reported already.` : "");
+      say("saved-note", "");
+      by("quality-legend").replaceChildren();
+      empty("quality", awaited);
+      return empty("saved", "Known once decisions mature.");
+    }
+    say("quality-note", `${count(quality.decisions)} matured decisions, ${count(quality.positives)} fraudulent. Flagged means stepped up or declined. Grey columns: frauds that day.`);
+    const series = [
+      { key: "auc", label: "AUC", color: "var(--blue)" },
+      { key: "average_precision", label: "average precision", color: "var(--violet)" },
+      { key: "recall", label: "recall", color: "var(--green)" },
+      { key: "precision", label: "precision", color: "var(--amber)" },
+    ];
+    legend("quality-legend", series.map((line) => [line.color, line.label, fixed(quality[line.key]), "line"]));
+    plots.lines(by("quality"), days, series, {
+      name: "quality by day", at: (point) => day(point.day), bars: { value: (point) => point.positives },
+      describe: (point) => `${point.day}: ${count(point.decisions)} decisions, ${point.positives} fraudulent; `
+        + series.map((line) => `${line.label} ${fixed(point[line.key])}`).join(", ") });
+    say("saved-note", `${money(quality.saved_cents)} in all, ${percent(quality.saved_share, 0)} of what approving everything would have lost.`);
+    plots.columns(by("saved"), days, {
+      name: "money saved by day", value: (point) => (point.saved_cents ?? 0) / 100, at: (point) => day(point.day), format: compact,
+      describe: (point) => `${point.day}: ${money(point.saved_cents)} saved on ${count(point.decisions)} decisions` });
+  }
+
+  function experiment(state) {
+    const found = state.experiment;
+    if (!found) {
+      say("verdict", "");
+      return empty("arms", state.model ? "No challenger is deployed: all traffic goes to the champion." : "No model is deployed yet.");
+    }
+    say("verdict", found.verdict);
+    const ranged = (range, format) => make("td", { class: "num" }, format(range.estimate),
+      known(range.low) ? make("span", { class: "range" }, `${format(range.low)} to ${format(range.high)}`) : null);
+    const head = [["arm", "", ""], ["decisions", "num", "Since this deployment."], [`${found.unit.replace(/_id$/, "")}s`, "num", "Units: a card always meets the same arm."],
+      ["matured", "num", "Decisions whose truth is known."], ["precision", "num", "Of flagged decisions, the share that was fraud (95 % Wilson interval)."],
+      ["recall", "num", "Of frauds, the share that was flagged (95 % Wilson interval)."], ["AUC", "num", "Area under the ROC curve on matured decisions."],
+      ["saved per 1,000", "num", "Money saved per 1,000 decisions against approving everything; interval clustered by card."]];
+    const arms = make("table", {}, make("thead", {}, make("tr", {}, ...head.map(([text, kind, title]) => make("th", { class: kind, title }, text)))),
+      make("tbody", {}, ...found.arms.map((arm) => make("tr", {},
+        make("td", {}, arm.role, make("span", { class: "range" }, arm.version)), make("td", { class: "num" }, count(arm.decisions)),
+        make("td", { class: "num" }, count(arm.units)), make("td", { class: "num" }, count(arm.matured)),
+        ranged(arm.precision, (v) => percent(v, 0)), ranged(arm.recall, (v) => percent(v, 0)),
+        make("td", { class: "num" }, fixed(arm.auc)), ranged(arm.saved_per_1000, money)))));
+    const split = make("p", { class: "note" }, `Traffic: ${percent(found.challenger_share_seen)} of cards meet the challenger, ${percent(found.challenger_share_declared, 0)} declared; `
+      + `sample-ratio check p = ${fixed(found.sample_ratio_p, 3)}${known(found.sample_ratio_p) && found.sample_ratio_p < 0.001 ? ": broken" : ""}.`);
+    split.title = "Below 0.001 the split itself is broken, and the arms cannot be compared.";
+    const parts = [make("div", { class: "scroll" }, arms), split];
+    const plot = make("div", { class: "plot" });
+    const range = found.difference_per_1000;
+    if (range && known(range.low)) {
+      parts.push(make("p", { class: "note" }, `Challenger minus champion, saved per 1,000 decisions: ${money(range.estimate)} (95 % interval ${money(range.low)} to ${money(range.high)}, p = ${fixed(found.p_value, 3)}).`), plot);
+    }
+    by("arms").replaceChildren(...parts);
+    if (plot.isConnected) plots.interval(plot, range, { name: "difference between the arms", format: money, less: "champion saves more", more: "challenger saves more" });
+  }
+
+  function drift(state) {
+    const found = state.drift;
+    const awaited = !state.model ? "No model is deployed yet, so there is no training reference."
+      : `${count(found.decisions)} of ${count(found.decisions_needed)} decisions that a comparison with training needs.`;
+    if (!found.variables.length) {
+      by("drift-more").hidden = true;
+      for (const id of ["score-note", "drift-note"]) say(id, "");
+      by("score-legend").replaceChildren();
+      empty("drift", awaited);
+      return empty("scores", awaited);
+    }
+    say("drift-note", `Population stability index of the newest ${count(found.decisions)} decisions against training. The tick is what sampling alone explains (99.9 %); an alarm needs more than both, ${found.alarm_windows} windows in a row.`);
+    const sorted = [...found.variables].sort((a, b) => (b.drifted - a.drifted) || ((b.psi ?? 0) - (a.psi ?? 0)));
+    plots.deviations(by("drift"), showAll ? sorted : sorted.slice(0, SHOWN), { name: "drift by feature", threshold: found.threshold });
+    by("drift-more").hidden = sorted.length <= SHOWN;
+    say("drift-more", showAll ? `show the ${SHOWN} largest` : `show all ${sorted.length}`);
+    if (!found.score_bins) {
+      by("score-legend").replaceChildren();
+      say("score-note", "");
+      return empty("scores", "No score of this champion yet.");
+    }
+    const { edges, reference, current } = found.score_bins;
+    const bins = reference.map((share, i) => ({ reference: share, current: current[i], low: edges[i - 1], high: edges[i] }));
+    say("score-note", `Share of decisions by decile of the training scores; PSI ${fixed(found.score.psi)}, noise up to ${fixed(found.score.noise)}.`);
+    legend("score-legend", [["var(--grey)", "training", ""], ["var(--blue)", "now", ""]]);
+    plots.pairs(by("scores"), bins, { name: "score distribution",
+      describe: (bin) => `score ${known(bin.low) ? `above ${bin.low.toPrecision(3)}` : ""} ${known(bin.high) ? `up to ${bin.high.toPrecision(3)}` : ""}: training ${percent(bin.reference)}, now ${percent(bin.current)}` });
+  }
+
+  function runs(state) {
+    const { training_runs: found, retraining } = state;
+    say("runs-note", retraining.last_requested_at ? `Last asked for at ${time(retraining.last_requested_at)} UTC: ${retraining.last_reason}.`
+      : retraining.enabled ? `Drift or a loss of quality asks for a new model, at most every ${retraining.at_most_every_minutes} minutes.` : "Retraining on drift is switched off.");
+    if (!found.length) return empty("runs", "No training run has finished yet.");
+    by("runs").replaceChildren(...found.slice(0, 4).map((run) => make("div", { class: "run" },
+      make("div", { class: "head" }, make("b", {}, run.version ?? "no model"),
+        make("span", { class: run.error ? "bad-text" : run.deployed ? "good-text" : "warn-text" }, run.error ? "failed" : run.deployed ? "deployed" : "not deployed"),
+        make("span", { class: "muted" }, `${stamp(run.finished_at)} UTC`)),
+      run.error ? make("div", { class: "gate" }, run.error) : null,
+      ...run.gates.map((gate) => make("div", { class: "gate" }, make("span", { class: `mark ${gate.passed ? "good-text" : "bad-text"}` }, gate.passed ? "✓" : "✗"),
+        make("span", {}, gate.name.replaceAll("_", " ")), make("span", {}, `${known(gate.value) ? +gate.value.toPrecision(4) : "–"} (${gate.demand})`))))));
+  }
+
+  function last(state) {
+    if (!state.last_decisions.length) return empty("last", "No decision yet.");
+    const head = ["decided", "event time", "card", "amount", "score", "action", "why", "arm", "model", "ms"];
+    const numbers = new Set(["amount", "score", "ms"]);
+    by("last").replaceChildren(make("table", {},
+      make("thead", {}, make("tr", {}, ...head.map((text) => make("th", numbers.has(text) ? { class: "num" } : {}, text)))),
+      make("tbody", {}, ...state.last_decisions.map((row) => make("tr", {},
+        make("td", {}, time(row.decided_at)), make("td", {}, stamp(row.event_time)), make("td", { class: "mono" }, row.unit),
+        make("td", { class: "num" }, (row.amount / 100).toFixed(2)), make("td", { class: "num" }, row.score.toFixed(4)),
+        make("td", {}, make("span", { class: `tag ${row.action}` }, row.action.replace("_", " "))),
+        make("td", {}, [...(row.fallback === "none" ? [] : [`fallback: ${row.fallback}`]), ...row.reasons].join(", ").replaceAll("_", " ") || "–"),
+        make("td", {}, row.arm), make("td", {}, row.model_version), make("td", { class: "num" }, ms(row.total_ms)))))));
+  }
+
+  function render(state) {
+    for (const part of [header, loopPicture, decisions, latency, outcomes, experiment, drift, runs, last]) part(state);
+    document.body.dataset.rendered = state.generated_at;
+  }
+
+  async function poll() {
+    try {
+      const answer = await fetch("/api/state", { cache: "no-store" });
+      if (!answer.ok) throw new Error(`status ${answer.status}`);
+      newest = await answer.json();
+      render(newest);
+    } catch (error) {
+      if (error instanceof TypeError && error.message === "Failed to fetch") status("bad", "the monitor does not answer");
+      else throw error;
+    } finally {
+      setTimeout(poll, POLL_MS);
+    }
+  }
+
+  by("drift-more").addEventListener("click", () => { showAll = !showAll; drift(newest); });
+  addEventListener("resize", () => newest && render(newest));
+  poll();
+})();

@@ -1,0 +1,270 @@
+"""What the console shows, as one typed document. Times are UTC, money is in the unit of the amounts (cents)."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+from flywheel.contracts.events import Utc
+from flywheel.kernel import experiment
+
+
+def _known(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+Measure = Annotated[float | None, BeforeValidator(_known)]
+"""A number, or null where nothing can be said yet."""
+
+
+class Part(BaseModel):
+    """A part of the state: immutable."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class Interval(Part):
+    """An estimate with the bounds of its 95 % confidence interval."""
+
+    estimate: Measure
+    low: Measure
+    high: Measure
+
+    @classmethod
+    def of(cls, interval: experiment.Interval, scale: float = 1.0) -> Interval:
+        return cls(estimate=interval.estimate * scale, low=interval.low * scale, high=interval.high * scale)
+
+
+class Loop(Part):
+    """How far the loop is, and whether the monitor keeps up."""
+
+    event_time: Utc | None
+    """The newest event time seen."""
+    events: int
+    """Request events the broker has accepted, redelivered ones included."""
+    decisions: int
+    """Distinct decisions read."""
+    labels: int
+    repeats: int
+    """Decisions about an event that was decided before."""
+    unreadable: int
+    lag_records: int | None
+    catching_up: bool
+    decisions_per_second: Measure
+    broker_answers: bool
+    restarts: dict[str, int]
+
+
+class DeployedModel(Part):
+    """What serves now."""
+
+    champion: str
+    challenger: str | None
+    challenger_share: float
+    algorithm: str
+    trained_until: Utc
+    deployed_at: Utc
+    deployed_by: str
+    reason: str
+    metrics: dict[str, Measure]
+
+
+class MixPoint(Part):
+    """Decisions of one slice of wall-clock time."""
+
+    at: Utc
+    approved: int
+    stepped_up: int
+    declined: int
+    fallback: int
+
+
+class Mix(Part):
+    """What was decided: the newest decisions, and slices of `slice_s` seconds before now."""
+
+    decisions: int
+    approved: Measure
+    stepped_up: Measure
+    declined: Measure
+    fallback: Measure
+    slice_s: int
+    series: tuple[MixPoint, ...]
+
+
+class Stage(Part):
+    """Duration of one stage of a decision, milliseconds, and what is declared for it."""
+
+    name: str
+    p50_ms: Measure
+    p95_ms: Measure
+    p99_ms: Measure
+    budget_ms: float | None
+
+
+class Freshness(Part):
+    """How far features were behind the accepted events when a decision was made."""
+
+    lag_p50_ms: Measure
+    lag_p99_ms: Measure
+    bound_ms: float
+    statuses: dict[str, dict[str, int]]
+    """Decisions by status, for each entity view."""
+
+
+class Variable(Part):
+    """One variable against the training reference. `drifted`: exceeded in consecutive windows."""
+
+    name: str
+    psi: Measure
+    noise: Measure
+    exceeds: bool
+    drifted: bool
+    follows_calendar: bool
+    """Made of the time alone: a window shorter than the calendar's period always differs, so it never alarms."""
+
+
+class ScoreBins(Part):
+    """Shares of the champion's scores by bin of its reference; `edges` are the inner cut points."""
+
+    edges: tuple[float, ...]
+    reference: tuple[float, ...]
+    current: tuple[float, ...]
+
+
+class Drift(Part):
+    """The newest decisions against the champion's training reference."""
+
+    decisions: int
+    decisions_needed: int
+    threshold: float
+    alarm_windows: int
+    score: Variable | None
+    variables: tuple[Variable, ...]
+    score_bins: ScoreBins | None
+
+
+class Quality(Part):
+    """Decisions whose truth is known against that truth. `saved_cents`: against approving everything."""
+
+    decisions: int
+    positives: int
+    precision: Measure
+    recall: Measure
+    auc: Measure
+    average_precision: Measure
+    saved_cents: Measure
+    saved_share: Measure
+    """Of what approving everything would have lost."""
+
+
+class DayQuality(Quality):
+    """Quality of the decisions about one day of event time."""
+
+    day: str
+
+
+class Maturity(Part):
+    """How much of the truth is known."""
+
+    matures_after_s: float
+    waiting: int
+    reported_early: int
+    """Positives already reported among those that wait."""
+    next_at: Utc | None
+    """Event time at which the oldest waiting decision matures."""
+
+
+class Arm(Part):
+    """One arm of the experiment. `precision` and `recall` are of decisions that were not simply approved."""
+
+    role: str
+    version: str
+    decisions: int
+    units: int
+    matured: int
+    positives: int
+    precision: Interval
+    recall: Interval
+    auc: Measure
+    average_precision: Measure
+    saved_per_1000: Interval
+
+
+class Comparison(Part):
+    """Champion against challenger since the current deployment."""
+
+    unit: str
+    challenger_share_declared: float
+    challenger_share_seen: Measure
+    sample_ratio_p: Measure
+    arms: tuple[Arm, ...]
+    difference_per_1000: Interval | None
+    """Money saved per 1,000 decisions, challenger minus champion."""
+    p_value: Measure
+    verdict: str
+
+
+class RecentDecision(Part):
+    """A decision as it is listed. The unit is a keyed hash."""
+
+    decided_at: Utc
+    event_time: Utc
+    unit: str
+    amount: float
+    score: float
+    action: str
+    reasons: tuple[str, ...]
+    arm: str
+    model_version: str
+    fallback: str
+    total_ms: Measure
+
+
+class Gate(Part):
+    name: str
+    passed: bool
+    value: Measure
+    demand: str
+
+
+class TrainingRun(Part):
+    """How a training run ended."""
+
+    finished_at: Utc
+    version: str | None
+    deployed: bool
+    gates: tuple[Gate, ...]
+    error: str | None
+
+
+class Retraining(Part):
+    """Whether the monitor asks for new models, and when it last did."""
+
+    enabled: bool
+    at_most_every_minutes: float
+    last_requested_at: Utc | None
+    last_reason: str | None
+
+
+class State(Part):
+    """Everything the console shows."""
+
+    usecase: str
+    title: str
+    simulated: bool
+    generated_at: Utc
+    loop: Loop
+    model: DeployedModel | None
+    mix: Mix
+    stages: tuple[Stage, ...]
+    freshness: Freshness
+    drift: Drift
+    maturity: Maturity
+    quality: Quality
+    quality_by_day: tuple[DayQuality, ...]
+    experiment: Comparison | None
+    last_decisions: tuple[RecentDecision, ...]
+    training_runs: tuple[TrainingRun, ...]
+    retraining: Retraining

@@ -1,0 +1,111 @@
+"""Reads the log in a thread of its own and keeps a fresh state for whoever asks."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime
+
+from flywheel.adapters.logs import logger
+from flywheel.kernel.ports import RecordReader, Unavailable
+from services.monitor.exposition import expose
+from services.monitor.observations import Observations
+from services.monitor.overview import Overview, Reading
+from services.monitor.state import State
+
+_POLL_S = 0.25
+_BATCH = 1_000
+_RETRY_S = 1.0
+_CLOSE_TO_THE_END = 1_000
+
+_log = logger(__name__)
+
+
+class Watch:
+    """Reads until stopped. The state is computed in the reading thread, so nothing it is made of needs a lock."""
+
+    def __init__(
+        self,
+        reader: RecordReader,
+        observations: Observations,
+        overview: Overview,
+        *,
+        clock: Callable[[], datetime],
+        refresh_s: float,
+        on_failure: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._reader = reader
+        self._observations = observations
+        self._overview = overview
+        self._clock = clock
+        self._refresh_s = refresh_s
+        self.on_failure = on_failure
+        self._catching_up = True
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+        self.failed = False
+        self._publish(None)
+
+    @property
+    def state(self) -> State:
+        """The newest state."""
+        return self._state
+
+    @property
+    def state_json(self) -> bytes:
+        """The newest state as JSON, rendered once for all who ask."""
+        return self._state_json
+
+    def start(self) -> None:
+        """Reads from now on."""
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 10.0) -> None:
+        """Stops reading and lets go of the log."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+
+    def ready(self) -> tuple[bool, str]:
+        """Whether the log is being read."""
+        if self.failed or not self._thread.is_alive():
+            return False, "the log is not read any more"
+        if not self.state.loop.broker_answers:
+            return False, "the broker does not answer"
+        return True, "the log is read"
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                self._read_until(time.monotonic() + self._refresh_s)
+                self._publish(self._lag())
+        except Exception:
+            # Nobody would notice a dead thread: the process ends, and its supervisor starts it anew.
+            _log.exception("watch_failed")
+            self.failed = True
+            self.on_failure()
+        finally:
+            self._reader.close()
+
+    def _read_until(self, deadline: float) -> None:
+        while not self._stopping.is_set() and time.monotonic() < deadline:
+            try:
+                self._observations.read(self._reader.poll(_POLL_S, _BATCH))
+            except Unavailable as error:
+                _log.warning("log_unavailable", error=str(error))
+                self._stopping.wait(_RETRY_S)
+
+    def _lag(self) -> int | None:
+        try:
+            return self._reader.lag()
+        except Unavailable:
+            return None
+
+    def _publish(self, lag: int | None) -> None:
+        if lag is not None:
+            self._catching_up = lag > _CLOSE_TO_THE_END
+        state = self._overview.state(Reading(lag, self._catching_up), self._clock())
+        expose(state)
+        self._state_json = state.model_dump_json().encode()
+        self._state = state
