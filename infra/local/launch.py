@@ -20,6 +20,7 @@ from infra.local.supervision import ALIVE, DEAD, STACK_VARIABLE, State, Status, 
 
 _REPORT_EVERY_S = 5.0
 _PAUSE_S = 0.1
+_END_TIMEOUT_S = 10
 
 
 class Keeper(Protocol):
@@ -36,16 +37,13 @@ class Keeper(Protocol):
 
 
 class RunningTask(Protocol):
-    """A task under way; `subprocess.Popen` is one."""
+    """A task under way."""
 
     def poll(self) -> int | None:
         """Its exit code, once it ended."""
 
-    def terminate(self) -> None:
-        """Tells it to end."""
-
-    def wait(self, timeout: float | None = None) -> int:
-        """Its exit code, when it ended."""
+    def end(self) -> None:
+        """Ends it and returns when it is gone."""
 
 
 @dataclass
@@ -69,7 +67,7 @@ class Launch:
         keeper: Keeper,
         console: Console,
         *,
-        spawn: Callable[[Task, PlatformSettings], RunningTask] | None = None,
+        spawn: Callable[[Task], RunningTask] | None = None,
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[], None] = lambda: time.sleep(_PAUSE_S),
     ) -> None:
@@ -78,7 +76,7 @@ class Launch:
         self._total = len(steps)
         self._keeper = keeper
         self._console = console
-        self._spawn = spawn or spawn_task
+        self._spawn = spawn or (lambda task: SpawnedTask(task, settings))
         self._clock = clock
         self._pause = pause
         self._started: dict[str, _Started] = {}
@@ -96,8 +94,7 @@ class Launch:
         finally:
             for started in self._started.values():
                 if started.task is not None:
-                    started.task.terminate()
-                    started.task.wait()
+                    started.task.end()
 
     def _begin_those_that_can(self, statuses: dict[str, Status]) -> None:
         for step in [step for step in self._waiting if self._done.issuperset(step.after)]:
@@ -109,7 +106,7 @@ class Launch:
             if isinstance(step, Process):
                 self._begin_process(step, statuses[step.name])
             elif step.needed():
-                started.task = self._spawn(step, self._settings)
+                started.task = self._spawn(step)
                 self._console.note(step.name, "runs")
             else:
                 self._finish(step.name, "was done before")
@@ -172,18 +169,31 @@ class Launch:
         self._console.step(len(self._done), self._total, name, text)
 
 
-def spawn_task(task: Task, settings: PlatformSettings) -> subprocess.Popen[bytes]:
-    """The task as a process of its own, its output in its log."""
-    own = {**environment(task, settings), STACK_VARIABLE: str(places.run_dir(settings))}
-    with log_file(settings, task.name).open("ab") as log:
-        return subprocess.Popen(
-            task.command,
-            cwd=places.ROOT,
-            env={**os.environ, **own},
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
+class SpawnedTask:
+    """A task as a process of its own, its output in its log."""
+
+    def __init__(self, task: Task, settings: PlatformSettings) -> None:
+        own = {**environment(task, settings), STACK_VARIABLE: str(places.run_dir(settings))}
+        with log_file(settings, task.name).open("ab") as log:
+            self._process = subprocess.Popen(
+                task.command,
+                cwd=places.ROOT,
+                env={**os.environ, **own},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    def poll(self) -> int | None:
+        return self._process.poll()
+
+    def end(self) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(_END_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
 
 def _sentence(started: _Started, what: str) -> str:

@@ -1,0 +1,48 @@
+"""The line of a log that tells what happened."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from infra.local.log_lines import last_line, telling_line
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("starts\nKafkaException: no space left\nshutting down\n", "KafkaException: no space left"),
+        ("starts\nlistens\n\n", "listens"),
+        ('Traceback (most recent call last):\n  File "x.py"\nValueError: bad port\n', "ValueError: bad port"),
+        (
+            '{"event": "stopped", "level": "error", "exception": "Traceback\\n  x\\nOSError: full"}\n',
+            "error: stopped: OSError: full",
+        ),
+        ("", ""),
+    ],
+)
+def test_trouble_is_told_before_anything_else(tmp_path: Path, text: str, line: str) -> None:
+    log = tmp_path / "x.log"
+    log.write_text(text)
+    assert telling_line(log) == line
+
+
+def test_earlier_runs_are_not_told(tmp_path: Path) -> None:
+    log = tmp_path / "x.log"
+    log.write_text("fatal: of yesterday\n")
+    since = log.stat().st_size
+    assert telling_line(log, since) == ""
+    with log.open("a") as file:
+        file.write("listens\n")
+    assert telling_line(log, since) == "listens"
+
+
+def test_a_rotated_log_is_read_from_its_beginning(tmp_path: Path) -> None:
+    log = tmp_path / "x.log"
+    log.write_text("new\n")
+    assert last_line(log, since=10_000) == "new"
+
+
+def test_a_log_that_is_not_there_says_nothing(tmp_path: Path) -> None:
+    assert last_line(tmp_path / "none.log") == ""

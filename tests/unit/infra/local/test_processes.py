@@ -1,0 +1,95 @@
+"""The declaration of what runs: complete, in order, movable by settings alone."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from flywheel.contracts.models import Deployment
+from flywheel.contracts.settings import PlatformSettings
+from infra.local.down import layers
+from infra.local.processes import Step, Task, declaration, environment, processes
+
+
+@pytest.fixture
+def steps(tmp_path: Path) -> tuple[Step, ...]:
+    return declaration(PlatformSettings(data_dir=tmp_path))
+
+
+def test_each_step_comes_after_those_it_waits_for(steps: tuple[Step, ...]) -> None:
+    seen: set[str] = set()
+    for step in steps:
+        assert seen.issuperset(step.after), step.name
+        assert step.name not in seen
+        seen.add(step.name)
+
+
+def test_the_loop_is_closed_before_live_traffic(steps: tuple[Step, ...]) -> None:
+    before = waited_for("world", {step.name: step.after for step in steps})
+    assert before == {step.name for step in steps} - {"world"}
+
+
+def test_stopping_goes_against_the_order_of_starting(steps: tuple[Step, ...]) -> None:
+    order = [process.name for layer in layers(steps) for process in layer]
+    assert order[0] == "world"
+    assert set(order[-2:]) == {"kafka", "redis"}
+    position = {name: index for index, name in enumerate(order)}
+    for process in processes(steps):
+        for name in set(process.after) & set(position):
+            assert position[process.name] < position[name]
+
+
+def test_every_port_belongs_to_one_process(steps: tuple[Step, ...]) -> None:
+    ports = [port for process in processes(steps) for port in process.ports.values()]
+    assert len(ports) == len(set(ports)) == 10
+
+
+def test_two_stacks_share_no_port_when_settings_say_so(tmp_path: Path, steps: tuple[Step, ...]) -> None:
+    other = PlatformSettings(
+        data_dir=tmp_path / "other",
+        kafka_bootstrap="127.0.0.1:29092",
+        redis_url="redis://127.0.0.1:26379/0",
+        ingest_url="http://127.0.0.1:28081",
+        monitor_url="http://127.0.0.1:28080",
+        serving_address="127.0.0.1:25051",
+        features_metrics_port=29101,
+        serving_metrics_port=29102,
+        trainer_metrics_port=29103,
+        world_metrics_port=29104,
+    )
+    assert ports_of(steps).isdisjoint(ports_of(declaration(other)))
+
+
+def test_data_is_found_from_any_directory(
+    steps: tuple[Step, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = PlatformSettings(data_dir=Path("here"))
+    assert environment(steps[0], settings)["FLYWHEEL_DATA_DIR"] == str(tmp_path / "here")
+
+
+def test_the_first_training_is_needed_until_a_model_is_deployed(tmp_path: Path, steps: tuple[Step, ...]) -> None:
+    (training,) = [step for step in steps if step.name == "training"]
+    assert isinstance(training, Task)
+    assert training.needed()
+    deployed = Deployment(
+        sequence=1,
+        usecase="fraud",
+        deployed_at=datetime(2018, 6, 1, tzinfo=UTC),
+        deployed_by="trainer",
+        reason="first model",
+        champion="v1",
+    )
+    (tmp_path / "models" / "fraud").mkdir(parents=True)
+    (tmp_path / "models" / "fraud" / "deployments.jsonl").write_text(deployed.model_dump_json() + "\n")
+    assert not training.needed()
+
+
+def ports_of(steps: tuple[Step, ...]) -> set[int]:
+    return {port for process in processes(steps) for port in process.ports.values()}
+
+
+def waited_for(name: str, after: dict[str, tuple[str, ...]]) -> set[str]:
+    return {found for direct in after[name] for found in {direct, *waited_for(direct, after)}}

@@ -1,0 +1,20 @@
+"""How status shows things."""
+
+from __future__ import annotations
+
+import pytest
+
+from infra.local.console import table
+from infra.local.status import duration
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(0, "0s"), (9.7, "9s"), (60, "1m"), (432, "7m 12s"), (7_500, "2h 5m"), (273_600, "3d 4h"), (86_405, "1d 5s")],
+)
+def test_duration_shows_its_two_largest_units(seconds: float, shown: str) -> None:
+    assert duration(seconds) == shown
+
+
+def test_a_table_is_as_wide_as_its_cells() -> None:
+    assert table(("A", "B"), [("long", 1), ("x", 22)]) == "A     B\nlong  1\nx     22"
