@@ -71,14 +71,14 @@ class Supervisor:
     def is_running(self) -> bool:
         """Whether it answers."""
         try:
-            self._remote().getState()
+            self._call("getState")
         except (OSError, Fault):
             return False
         return True
 
     def pid(self) -> int:
         """Its process id; it must be running."""
-        return cast(int, self._remote().getPID())
+        return cast(int, self._call("getPID"))
 
     def start(self, processes: Iterable[Process]) -> None:
         """Starts supervisord, none of its processes. Raises CannotStart if it does not answer."""
@@ -99,15 +99,12 @@ class Supervisor:
             self.is_running, 15, clock=time.monotonic, pause=lambda: time.sleep(0.05)
         )
         if not answers:
-            told = (done.stderr or done.stdout).strip().splitlines()
-            raise CannotStart(
-                f"The supervisor does not start ({told[-1] if told else 'no reason given'}); "
-                f"see {self._run_dir / 'supervisord.log'}"
-            )
+            told = [*(done.stderr or done.stdout).strip().splitlines(), "no reason given"]
+            raise CannotStart(f"The supervisor does not start ({told[0]}); see {self._run_dir / 'supervisord.log'}")
 
     def statuses(self) -> dict[str, Status]:
         """Every declared process by name."""
-        rows = cast(list[dict[str, Any]], self._remote().getAllProcessInfo())
+        rows = cast(list[dict[str, Any]], self._call("getAllProcessInfo"))
         return {
             str(row["name"]): Status(
                 State(row["state"]), int(row["pid"]), max(row["now"] - row["start"], 0) if row["pid"] else 0
@@ -125,19 +122,20 @@ class Supervisor:
 
     def shut_down(self) -> None:
         """Ends supervisord, and with it whatever it still runs."""
-        self._remote().shutdown()
+        self._call("shutdown")
 
     def _ask(self, method: str, name: str) -> None:
         try:
-            getattr(self._remote(), method)(name, False)
+            self._call(method, name, False)
         except Fault as fault:
             # Both mean that what is asked for is already so.
             if not fault.faultString.startswith(("ALREADY_STARTED", "NOT_RUNNING", "SPAWN_ERROR")):
                 raise
 
-    def _remote(self) -> Any:
+    def _call(self, method: str, *arguments: object) -> object:
         transport = SupervisorTransport(None, None, f"unix://{self._socket}")
-        return ServerProxy("http://127.0.0.1", transport=transport).supervisor
+        with ServerProxy("http://127.0.0.1", transport=transport) as remote:
+            return getattr(remote.supervisor, method)(*arguments)
 
 
 def configuration(settings: PlatformSettings, processes: Iterable[Process]) -> str:
