@@ -170,7 +170,7 @@ class Scene:
         """Labels, scores, feature rows and amounts."""
         rng = self._rng
         labels = rng.random(n) < 0.03
-        logits = rng.normal(-4.6, 1.0, n) + labels * rng.normal(5.0, 1.8, n)
+        logits = rng.normal(-6.5, 1.2, n) + labels * rng.normal(6.5, 2.5, n)
         amounts = np.maximum(rng.gamma(2.0, 2_600, n) * (1 + 2 * labels) * amounts_times, 50).round()
         rates = {"1m": 0.02, "1h": 0.2, "24h": 3, "7d": 17, "30d": 75}
         columns = [

@@ -42,6 +42,7 @@ def quality(matured: Outcomes, policy: CostPolicy) -> Quality:
         positives=int(matured.positive.sum()),
         precision=table.precision,
         recall=table.recall,
+        decline_precision=evaluation.confusion(matured.positive, matured.declined).precision,
         auc=evaluation.roc_auc(matured.positive, matured.score),
         average_precision=evaluation.average_precision(matured.positive, matured.score),
         saved_cents=float(saved.sum()) if len(matured) else None,
@@ -158,7 +159,10 @@ def _verdict(
     needed = experiment.units_needed(champion, _WORTH_SEEING * champion.value, share)
     if units < needed:
         about = f"about {_rounded(needed):,}" if math.isfinite(needed) else "a number not known yet"
-        return f"Not enough matured outcomes yet: {units:,} units of {about} that a difference of a tenth needs."
+        return (
+            f"Not enough matured outcomes yet: {units:,} units of {about} that a difference of a tenth needs; "
+            "more outcomes of each unit lower that number."
+        )
     interval = difference.interval
     if interval.low > 0:
         return "The challenger saves more than the champion: it deserves the traffic."

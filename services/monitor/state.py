@@ -146,12 +146,16 @@ class Drift(Part):
 
 
 class Quality(Part):
-    """Decisions whose truth is known against that truth. `saved_cents`: against approving everything."""
+    """Decisions whose truth is known against that truth. `saved_cents`: against approving everything.
+
+    `precision` and `recall` are of decisions that were not simply approved, `decline_precision` of declined ones.
+    """
 
     decisions: int
     positives: int
     precision: Measure
     recall: Measure
+    decline_precision: Measure
     auc: Measure
     average_precision: Measure
     saved_cents: Measure

@@ -31,7 +31,7 @@
 
   function legend(id, entries) {
     by(id).replaceChildren(...entries.map(([color, text, value, kind = ""]) =>
-      make("span", {}, make("i", { class: kind, style: `background:${color}` }), `${text} `, make("b", {}, value))));
+      make("span", {}, color ? make("i", { class: kind, style: `background:${color}` }) : null, `${text} `, make("b", {}, value))));
   }
 
   function header(state) {
@@ -57,7 +57,7 @@
   }
 
   function loopPicture(state) {
-    const { loop, freshness, stages, model, maturity, quality, drift, retraining } = state;
+    const { loop, freshness, stages, model, maturity, quality, drift } = state;
     const total = stages.find((stage) => stage.name === "total");
     const drifted = drift.variables.filter((variable) => variable.drifted).length;
     const score = drift.score;
@@ -67,7 +67,7 @@
       step("Events", count(loop.events), "", `monitor ${count(loop.lag_records)} records behind`,
         "Payments the broker has accepted, redelivered ones included."),
       step("Features", known(freshness.lag_p50_ms) ? ms(freshness.lag_p50_ms) : "–", known(freshness.lag_p50_ms) ? " ms behind" : "",
-        `p99 ${ms(freshness.lag_p99_ms)} ms, stale above ${count(freshness.bound_ms)}`,
+        `p99 ${ms(freshness.lag_p99_ms)} ms, bound ${count(freshness.bound_ms / 1000)} s`,
         "How far the online features were behind the accepted events when a decision was made (median).",
         freshness.lag_p99_ms > freshness.bound_ms ? "warn-text" : ""),
       step("Decisions", fixed(loop.decisions_per_second, loop.decisions_per_second < 10 ? 1 : 0), " per second",
@@ -80,10 +80,18 @@
         drift.variables.length ? (drifted ? `${drifted} features drifted` : "no feature drifted") : "no reference yet",
         "Population stability index of the champion's scores against its training reference.",
         score?.drifted ? "bad-text" : drifted ? "warn-text" : ""),
-      step("Model", model ? model.champion : "none", "", model ? `trained until ${stamp(model.trained_until)}`
-        + (retraining.last_requested_at ? `, new one asked for at ${time(retraining.last_requested_at)}` : "") : "the first training deploys one",
+      step("Model", model ? model.champion : "none", "", model ? `trained until ${stamp(model.trained_until)}` : "the first training deploys one",
         model ? `${model.algorithm}; deployed ${stamp(model.deployed_at)} UTC by ${model.deployed_by}: ${model.reason}` : "No model is deployed."),
+      make("div", { class: "back", title: "Training reads the archived history and the matured labels; what passes its gates goes back to the decisions." },
+        make("span", { class: "turn-back" }), make("span", { class: "said" }, `back to training: ${retrained(state)}`), make("span", { class: "turn-back" })),
     );
+  }
+
+  function retrained({ training_runs: [run], retraining }) {
+    const asked = retraining.last_requested_at;
+    if (asked && (!run || run.finished_at < asked)) return `a new model was asked for at ${time(asked)} UTC`;
+    if (!run) return "no run has finished yet";
+    return `${run.version ?? "the last run"} ${run.error ? "failed" : run.deployed ? "was deployed" : "was not deployed"} at ${stamp(run.finished_at)} UTC`;
   }
 
   function decisions(state) {
@@ -101,7 +109,7 @@
     ];
     legend("mix-legend", [
       ...layers.map((layer) => [layer.color, layer.label, percent(mix[layer.key])]).reverse(),
-      ["var(--violet)", "by fallback", percent(mix.fallback)],
+      ["", "by fallback", percent(mix.fallback)],
     ]);
     plots.stacked(by("mix"), mix.series, layers, {
       name: "decisions per second by action", format: compact, at: (point) => time(point.at), seconds: mix.slice_s });
@@ -132,12 +140,12 @@
       empty("quality", awaited);
       return empty("saved", "Known once decisions mature.");
     }
-    say("quality-note", `${count(quality.decisions)} matured decisions, ${count(quality.positives)} fraudulent. Flagged means stepped up or declined. Grey columns: frauds that day.`);
+    say("quality-note", `${count(quality.decisions)} matured decisions, ${count(quality.positives)} fraudulent. Flagged means stepped up or declined; of those declined ${percent(quality.decline_precision, 0)} were fraud. Grey columns: frauds that day, ${Math.max(...days.map((point) => point.positives))} at most.`);
     const series = [
       { key: "auc", label: "AUC", color: "var(--blue)" },
       { key: "average_precision", label: "average precision", color: "var(--violet)" },
-      { key: "recall", label: "recall", color: "var(--green)" },
-      { key: "precision", label: "precision", color: "var(--amber)" },
+      { key: "recall", label: "recall of flagged", color: "var(--green)" },
+      { key: "precision", label: "precision of flagged", color: "var(--amber)" },
     ];
     legend("quality-legend", series.map((line) => [line.color, line.label, fixed(quality[line.key]), "line"]));
     plots.lines(by("quality"), days, series, {

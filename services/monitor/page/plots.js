@@ -69,7 +69,7 @@ const plots = (() => {
 
   function lines(box, points, series, { name, height = 190, at, describe, bars }) {
     const { svg, width } = canvas(box, height, name);
-    const left = 34, right = width - 30, bottom = height - 20, top = 8;
+    const left = 34, right = width - 4, bottom = height - 20, top = 8;
     const y = (value) => bottom - value * (bottom - top);
     const step = (right - left) / Math.max(points.length, 1);
     const x = (index) => left + (index + 0.5) * step;
@@ -77,9 +77,8 @@ const plots = (() => {
     const most = Math.max(...points.map(bars.value), 1);
     points.forEach((point, index) => {
       const tall = (bars.value(point) / most) * (bottom - top) * 0.35;
-      shape("rect", { x: x(index) - step * 0.38, width: step * 0.76, y: bottom - tall, height: tall, fill: "var(--faint)" }, svg);
+      shape("rect", { x: x(index) - step * 0.38, width: step * 0.76, y: bottom - tall, height: tall, fill: "var(--line)" }, svg);
     });
-    label(svg, right + 4, bottom - 0.35 * (bottom - top) + 4, String(most));
     for (const line of series) {
       let path = "";
       points.forEach((point, index) => {
