@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ import pytest
 from infra.local import broker, jars, online_store
 from infra.local.failures import CannotStart
 from infra.local.readiness import BrokerAnswers, Probe, RedisAnswers, until
+from infra.local.side_by_side import free_ports
 
 _START_TIMEOUT_S = 60
 _STOP_TIMEOUT_S = 20
@@ -21,10 +21,7 @@ _STOP_TIMEOUT_S = 20
 
 def free_port() -> int:
     """A port of this machine that nothing listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    return free_ports(1)[0]
 
 
 @contextmanager

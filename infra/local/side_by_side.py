@@ -1,0 +1,51 @@
+"""Settings for one more stack on this machine: its own ports, its own data directory, everything else as it is."""
+
+from __future__ import annotations
+
+import random
+import socket
+from itertools import islice
+from pathlib import Path
+
+# Below the range from which systems give ports to clients: those may be taken by any connection before they are used.
+_CANDIDATES = range(20_000, 32_000)
+
+
+def environment(data_dir: Path) -> dict[str, str]:
+    """`FLYWHEEL_*` for a stack beside others, on ports that were free a moment ago."""
+    kafka = _free_pair()
+    redis, ingest, serving, monitor, *metrics = (str(port) for port in free_ports(8, apart_from={kafka, kafka + 1}))
+    services = ("FEATURES", "SERVING", "TRAINER", "WORLD")
+    return {
+        "FLYWHEEL_DATA_DIR": str(data_dir),
+        "FLYWHEEL_KAFKA_BOOTSTRAP": f"127.0.0.1:{kafka}",
+        "FLYWHEEL_REDIS_URL": f"redis://127.0.0.1:{redis}/0",
+        "FLYWHEEL_INGEST_URL": f"http://127.0.0.1:{ingest}",
+        "FLYWHEEL_SERVING_ADDRESS": f"127.0.0.1:{serving}",
+        "FLYWHEEL_MONITOR_URL": f"http://127.0.0.1:{monitor}",
+        **{f"FLYWHEEL_{name}_METRICS_PORT": port for name, port in zip(services, metrics, strict=True)},
+    }
+
+
+def free_ports(count: int, apart_from: frozenset[int] | set[int] = frozenset()) -> list[int]:
+    """Different ports of this machine that nothing listened on a moment ago, none that clients are given."""
+    found = (port for port in _shuffled_ports() if port not in apart_from and _is_free(port))
+    return list(islice(found, count))
+
+
+def _free_pair() -> int:
+    """The first of two free neighbours: the broker's controller listens after the broker."""
+    return next(port for port in _shuffled_ports() if _is_free(port) and _is_free(port + 1))
+
+
+def _shuffled_ports() -> list[int]:
+    return random.SystemRandom().sample(_CANDIDATES, len(_CANDIDATES))
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True

@@ -1,0 +1,33 @@
+"""A second stack gets ports and a data directory of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flywheel.contracts.settings import PlatformSettings
+from infra.local import places
+from infra.local.processes import declaration, processes
+from infra.local.side_by_side import environment, free_ports
+
+
+def test_free_ports_differ_and_avoid_what_is_named() -> None:
+    (avoided,) = free_ports(1)
+    found = free_ports(20, apart_from={avoided})
+    assert len(set(found)) == 20
+    assert avoided not in found
+
+
+def test_every_port_and_the_data_move(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = PlatformSettings()
+    for name, value in environment(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    theirs = PlatformSettings()
+    ports = [
+        {port for process in processes(declaration(settings)) for port in process.ports.values()}
+        for settings in (ours, theirs)
+    ]
+    assert len(ports[0]) == len(ports[1]) == 10
+    assert ports[0].isdisjoint(ports[1])
+    assert places.run_dir(theirs) == tmp_path / "run"
