@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import sys
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     settings = PlatformSettings()
-    logs.configure("client" if options.command != "world" else "world", settings.log_level)
+    _configure_logs(options.command, settings)
     try:
         code: int = options.run(options, settings)
     except (ClientError, InvalidDeclaration) as error:
@@ -50,6 +52,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     return code
+
+
+def _configure_logs(command: str, settings: PlatformSettings) -> None:
+    is_service = command == "world"
+    # A command answers in sentences; a service keeps a log.
+    logs.configure(command if is_service else "client", settings.log_level if is_service else "ERROR")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
 def _world(options: argparse.Namespace, settings: PlatformSettings) -> int:
@@ -67,7 +76,8 @@ def _replay(options: argparse.Namespace, settings: PlatformSettings) -> int:
 
     async def send_all() -> int:
         async with _http(settings) as http:
-            ingest = IngestClient(http, usecase.name, patience_s=_REPLAY_PATIENCE_S)
+            waiting = partial(print, "ingest does not accept events; waiting", file=sys.stderr, flush=True)
+            ingest = IngestClient(http, usecase.name, patience_s=_REPLAY_PATIENCE_S, on_wait=waiting)
             summary = await replay(rows, event.event_name, ingest, speedup=speedup, report=_say)
         _say(str(summary))
         return 1 if summary.rejected else 0

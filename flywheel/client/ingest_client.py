@@ -57,7 +57,10 @@ class BatchOutcome:
 
 
 class IngestClient:
-    """A client of ingest. `patience_s=None` never gives up; else IngestUnreachable is raised after that long."""
+    """A client of ingest. `patience_s=None` never gives up; else IngestUnreachable is raised after that long.
+
+    `on_retry` is called before every repetition, `on_wait` at the first of a row and now and then after it.
+    """
 
     def __init__(
         self,
@@ -66,13 +69,15 @@ class IngestClient:
         *,
         patience_s: float | None = None,
         sleep: Sleep = asyncio.sleep,
-        on_retry: Callable[[str], None] = lambda _: None,
+        on_retry: Callable[[], None] = lambda: None,
+        on_wait: Callable[[], None] = lambda: None,
     ) -> None:
         self._http = http
         self._usecase = usecase
         self._patience_s = patience_s
         self._sleep = sleep
         self._on_retry = on_retry
+        self._on_wait = on_wait
 
     async def send_batch(self, event_name: str, events: Sequence[Mapping[str, Any]]) -> BatchOutcome:
         """Sends events of one kind in order and returns once each is accepted or rejected.
@@ -94,8 +99,9 @@ class IngestClient:
                 raise IngestUnreachable(str(self._http.base_url), detail)
             if retries == 0 or waited_s - reminded_s >= _REMIND_EVERY_S:
                 _log.warning("ingest_unavailable", detail=detail, waited_s=round(waited_s, 1))
+                self._on_wait()
                 reminded_s = waited_s
-            self._on_retry(event_name)
+            self._on_retry()
             await self._sleep(pause_s)
             retries, waited_s = retries + 1, waited_s + pause_s
 

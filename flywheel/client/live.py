@@ -19,7 +19,6 @@ from flywheel.contracts.metrics import WORLD_BEHIND_SECONDS, WORLD_DECISIONS
 from flywheel.contracts.proto.decision_pb2 import DecideResponse
 
 _GATHER_S = 0.05
-_QUEUED_DELIVERIES = 2_000
 _MOST_AT_ONCE = 500
 _QUESTIONS_IN_FLIGHT = 256
 _LOOK_UP_S = 0.2
@@ -45,7 +44,10 @@ class _Step:
 
 
 class LivePlay:
-    """One run of the live world, from where the ledger stands until it is stopped."""
+    """One run of the live world, from where the ledger stands until it is stopped.
+
+    `speed` is event seconds per wall second; at most `queued` deliveries wait for ingest, then event time waits too.
+    """
 
     def __init__(
         self,
@@ -56,6 +58,7 @@ class LivePlay:
         *,
         usecase: str,
         speed: float,
+        queued: int,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._deliveries = deliveries
@@ -67,7 +70,7 @@ class LivePlay:
         self._wall = wall
         self._stopping = False
         self._in_flight = 0
-        self._queue: asyncio.Queue[_Step | None] = asyncio.Queue(_QUEUED_DELIVERIES)
+        self._queue: asyncio.Queue[_Step | None] = asyncio.Queue(queued)
         self._behind = WORLD_BEHIND_SECONDS.labels(usecase)
         self._complained_s = self._doubted_s = float("-inf")
 

@@ -34,6 +34,7 @@ _REQUEST_TIMEOUT_S = 30.0
 _DECISION_TIMEOUT_S = 0.25
 _GRACE_S = 8.0
 _HAMPERED_FOR_S = 10.0
+_QUEUED_AT_LEAST = 64
 
 _log = logger(__name__)
 
@@ -85,7 +86,15 @@ async def _drive(usecase: UseCase, settings: PlatformSettings, *, history_only: 
         if decider:
             closing.push_async_callback(decider.close)
         speed = clock_speed(world, knobs.rate)
-        live = LivePlay(deliveries, sender, ledger, decider, usecase=usecase.name, speed=speed)
+        live = LivePlay(
+            deliveries,
+            sender,
+            ledger,
+            decider,
+            usecase=usecase.name,
+            speed=speed,
+            queued=_QUEUED_AT_LEAST + int(knobs.rate),
+        )
 
         async def play() -> None:
             await _load(deliveries, knobs, sender, ledger)
@@ -132,7 +141,7 @@ class _Status:
     def live(self) -> None:
         self._is_live = True
 
-    def hampered(self, _: str) -> None:
+    def hampered(self) -> None:
         self._hampered_s = time.monotonic()
 
     def ready(self) -> tuple[bool, str]:
