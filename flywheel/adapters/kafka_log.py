@@ -43,6 +43,14 @@ def producer_config(bootstrap: str, delivery_timeout_s: float, *, linger_ms: flo
     }
 
 
+_RECORD_FAULTS = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD, KafkaError._INVALID_ARG})
+
+
+def _meaning(error: KafkaError) -> Exception:
+    """ValueError when the record itself is at fault, Unavailable when the broker is."""
+    return ValueError(error.str()) if error.code() in _RECORD_FAULTS else Unavailable(error.str())
+
+
 class _Delivery:
     """The reports of one append: counts them down and then resolves one future."""
 
@@ -94,7 +102,10 @@ class KafkaEventLog:
         self._context = contextvars.copy_context()
 
     async def append(self, topic: str, records: Sequence[tuple[bytes, bytes]]) -> list[Exception | None]:
-        """One entry per record, in order: None once all in-sync replicas have it, else Unavailable."""
+        """One entry per record, in order: None once all in-sync replicas have it, else Unavailable.
+
+        ValueError for a record that no broker would take (too large).
+        """
         if not records:
             return []
         refusal = self._refusal(len(records))
@@ -146,23 +157,29 @@ class KafkaEventLog:
         self._in_flight += len(records)
         refused: Exception | None = None
         for index, (key, value) in enumerate(records):
-            if refused is None:
-                try:
-                    self._producer.produce(topic, value, key, on_delivery=partial(self._delivered, delivery, index))
-                    continue
-                except (BufferError, KafkaException) as error:
-                    refused = Unavailable(str(error))
-            # After one refusal the rest is refused too: a later record must not overtake an earlier one.
-            self._settle(delivery, index, refused)
+            # After one that may come again the rest is refused too: a later record must not overtake an earlier one.
+            error = refused or self._produce(topic, key, value, partial(self._delivered, delivery, index))
+            if error:
+                self._settle(delivery, index, error)
+                refused = error if isinstance(error, Unavailable) else None
+
+    def _produce(self, topic: str, key: bytes, value: bytes, report: Callable[..., None]) -> Exception | None:
+        try:
+            self._producer.produce(topic, value, key, on_delivery=report)
+        except BufferError as error:
+            return Unavailable(str(error))
+        except KafkaException as error:
+            return _meaning(error.args[0])
+        return None
 
     def _delivered(self, delivery: _Delivery, index: int, error: KafkaError | None, _: object) -> None:
-        self._settle(delivery, index, None if error is None else Unavailable(error.str()))
+        self._settle(delivery, index, error and _meaning(error))
 
     def _settle(self, delivery: _Delivery, index: int, error: Exception | None) -> None:
         self._in_flight -= 1
         if error is None:
             self._breaker.acknowledged()
-        else:
+        elif isinstance(error, Unavailable):
             self._breaker.failed(str(error))
         delivery.settle(index, error)
 
@@ -178,7 +195,7 @@ class KafkaEventLog:
         self._fatal = None
         old, self._producer = self._producer, self._connect()
         old.purge()
-        old.poll(0)
+        old.flush(1.0)
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._poller is None:
@@ -186,22 +203,27 @@ class KafkaEventLog:
             self._prober = loop.create_task(self._recover(), context=self._context)
 
     async def _poll(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
-            served = self._producer.poll(0)
-            if self._fatal:
-                self._replace()
-            if served:
-                self._breaker.progressed(loop.time())
-            elif self._in_flight:
-                self._breaker.waited(loop.time())
-            if self._on_in_flight:
-                self._on_in_flight(self._in_flight)
+            try:
+                self._sweep(asyncio.get_running_loop().time())
+            except Exception:
+                # Without the sweep every append would wait for ever.
+                _log.exception("kafka_sweep_failed")
             if self._in_flight:
                 await asyncio.sleep(_POLL_BUSY_S)
             else:
                 self._woken.clear()
                 await self._wait_for_work()
+
+    def _sweep(self, now: float) -> None:
+        if self._producer.poll(0):
+            self._breaker.progressed(now)
+        elif self._in_flight:
+            self._breaker.waited(now)
+        if self._fatal:
+            self._replace()
+        if self._on_in_flight:
+            self._on_in_flight(self._in_flight)
 
     async def _wait_for_work(self) -> None:
         try:

@@ -39,8 +39,9 @@ def create_topics(
 def publish(bootstrap: str, topic: str, key: bytes, value: bytes, *, timeout_s: float = 10.0) -> None:
     """Returns once the broker has the message durably; raises Unavailable when it does not say so in time."""
     failures: list[str] = []
-    producer = Producer({**producer_config(bootstrap, timeout_s, linger_ms=0)})
+    producer = Producer(producer_config(bootstrap, timeout_s, linger_ms=0))
     producer.produce(topic, value, key, on_delivery=lambda error, _: failures.append(error.str()) if error else None)
+    # A new producer refuses nothing at once: what is wrong comes with the report.
     waiting = producer.flush(timeout_s + 1.0)
     if waiting or failures:
         raise Unavailable(f"{topic}: {failures[0] if failures else 'no acknowledgement in time'}")
