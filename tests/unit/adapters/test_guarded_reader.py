@@ -1,0 +1,80 @@
+"""The guard stops asking a store that does not answer, and does not take an impatient caller for a broken store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from flywheel.adapters.guarded_reader import GuardedReader
+from flywheel.kernel.ports import StoreProgress, Unavailable, ViewKey
+
+
+class Flaky:
+    def __init__(self) -> None:
+        self.away = False
+        self.asked = 0
+        self.closed = False
+
+    async def read(self, keys: Sequence[ViewKey], timeout_s: float) -> tuple[list[bytes | None], StoreProgress | None]:
+        self.asked += 1
+        if self.away:
+            raise Unavailable(f"nothing within {timeout_s} s")
+        return [None] * len(keys), None
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+class Scene:
+    def __init__(self) -> None:
+        self.inner = Flaky()
+        self.now_s = 0.0
+        self.changes: list[bool] = []
+        self.guarded = GuardedReader(
+            self.inner, patience_s=0.01, steady_s=lambda: self.now_s, on_change=self.changes.append
+        )
+
+    async def fails(self, timeout_s: float = 0.02) -> None:
+        with pytest.raises(Unavailable):
+            await self.guarded.read([], timeout_s)
+
+
+async def test_three_failures_open_it_and_one_trial_closes_it_again() -> None:
+    scene = Scene()
+    scene.inner.away = True
+    for _ in range(10):
+        await scene.fails()
+    assert (scene.inner.asked, scene.changes) == (3, [True])
+    scene.inner.away = False
+    scene.now_s += 0.19
+    await scene.fails()
+    scene.now_s += 0.02
+    assert await scene.guarded.read([ViewKey("v", "e")], 0.02) == ([None], None)
+    assert scene.changes == [True, False]
+    await scene.guarded.read([], 0.02)
+    assert scene.inner.asked == 5
+
+
+async def test_while_it_stays_away_it_is_asked_five_times_a_second() -> None:
+    scene = Scene()
+    scene.inner.away = True
+    for _ in range(1_000):
+        await scene.fails()
+        scene.now_s += 0.001
+    assert 3 + 3 <= scene.inner.asked <= 3 + 5
+    assert scene.changes == [True]
+
+
+async def test_a_short_timeout_proves_nothing_about_the_store() -> None:
+    scene = Scene()
+    scene.inner.away = True
+    for _ in range(10):
+        await scene.fails(timeout_s=0.001)
+    assert (scene.inner.asked, scene.guarded.is_open) == (10, False)
+
+
+async def test_closing_closes_the_reader_behind_it() -> None:
+    scene = Scene()
+    await scene.guarded.close()
+    assert scene.inner.closed

@@ -1,0 +1,128 @@
+"""Every answered decision is counted and handed to the log; warnings do not flood; people stay pseudonymous."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+from prometheus_client import REGISTRY
+from structlog.testing import capture_logs
+
+from flywheel.adapters.logs import Pseudonyms
+from flywheel.adapters.memory_decision_log import MemoryDecisionLog
+from flywheel.contracts.decisions import DecisionLogged, Fallback, FeatureStatus
+from services.serving.journal import Journal
+from tests.serving_parts import AT, USECASE
+
+
+class Counts:
+    def __init__(self) -> None:
+        self.acknowledged = 0
+        self.lost: list[str] = []
+        self.now_s = 0.0
+
+    def acknowledge(self) -> None:
+        self.acknowledged += 1
+
+
+def decision(**changes: object) -> DecisionLogged:
+    fields: dict[str, object] = {
+        "decision_id": "d1",
+        "request_id": "r1",
+        "usecase": "fraud",
+        "event_id": "tx1",
+        "event_time": AT,
+        "decided_at": AT,
+        "unit": "c-secret",
+        "arm": "champion",
+        "model_version": "v1",
+        "score": 0.5,
+        "action": "step_up",
+        "reasons": (),
+        "fallback": Fallback.NONE,
+        "feature_names": ("a",),
+        "features": (1.0,),
+        "feature_status": {"card": FeatureStatus.FRESH},
+        "feature_lag_ms": 1_500.0,
+        "stage_ms": {"features": 1.0, "model": 0.5, "policy": 0.1, "total": 2.0},
+        "value": 5_000.0,
+    }
+    return DecisionLogged.model_validate(fields | changes)
+
+
+@pytest.fixture
+def counts() -> Counts:
+    return Counts()
+
+
+@pytest.fixture
+def log(counts: Counts) -> MemoryDecisionLog:
+    return MemoryDecisionLog(on_acknowledged=counts.acknowledge, on_lost=counts.lost.append, capacity=2)
+
+
+@pytest.fixture
+def captured() -> Iterator[list[structlog.typing.EventDict]]:
+    structlog.reset_defaults()
+    logging.root.setLevel(logging.DEBUG)
+    with capture_logs() as lines:
+        yield lines
+
+
+def journal(log: MemoryDecisionLog, counts: Counts, *, verbose: bool = False) -> Journal:
+    return Journal(USECASE, log, Pseudonyms("key"), verbose=verbose, steady_s=lambda: counts.now_s)
+
+
+def sample(name: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(name, {"usecase": "fraud", **labels}) or 0.0
+
+
+def test_served_decisions_are_acknowledged_lost_or_in_flight(log: MemoryDecisionLog, counts: Counts) -> None:
+    desk = journal(log, counts)
+    labels = {"action": "step_up", "arm": "champion", "fallback": "none"}
+    before = sample("flywheel_serving_decisions_total", **labels)
+    desk.answered(decision())
+    log.away = True
+    for number in range(3):
+        desk.answered(decision(decision_id=f"d{number}"))
+    assert sample("flywheel_serving_decisions_total", **labels) - before == 4
+    assert (counts.acknowledged, counts.lost, log.in_flight) == (1, ["queue_full"], 2)
+    assert log.records[0] == (b"c-secret", decision().to_bytes())
+    assert sample("flywheel_serving_feature_lag_seconds") == 1.5
+
+
+def test_an_unknown_lag_leaves_the_gauge(log: MemoryDecisionLog, counts: Counts) -> None:
+    desk = journal(log, counts)
+    desk.answered(decision())
+    desk.answered(decision(feature_lag_ms=-1.0))
+    assert sample("flywheel_serving_feature_lag_seconds") == 1.5
+
+
+def test_a_warning_of_a_kind_comes_once_in_a_while_with_a_count(
+    log: MemoryDecisionLog, counts: Counts, captured: list[structlog.typing.EventDict]
+) -> None:
+    desk = journal(log, counts)
+    for _ in range(100):
+        desk.features_unavailable("hangs")
+    desk.model_failed("v1", "breaks")
+    assert [line["event"] for line in captured] == ["features_unavailable", "model_failed"]
+    counts.now_s += 6
+    desk.features_unavailable("hangs")
+    assert (captured[-1]["event"], captured[-1]["unsaid"]) == ("features_unavailable", 99)
+
+
+def test_a_line_a_decision_names_no_person(
+    log: MemoryDecisionLog, counts: Counts, captured: list[structlog.typing.EventDict]
+) -> None:
+    journal(log, counts, verbose=True).answered(decision())
+    (line,) = captured
+    assert (line["event"], line["request_id"], line["log_level"]) == ("decided", "r1", "debug")
+    assert line["card_id"] == Pseudonyms("key").of("c-secret")
+    assert "c-secret" not in str(line)
+
+
+def test_refusals_are_counted_by_status(log: MemoryDecisionLog, counts: Counts) -> None:
+    before = sample("flywheel_serving_refused_total", status="INVALID_ARGUMENT")
+    journal(log, counts).refused("INVALID_ARGUMENT", "r1", "card_id: missing")
+    assert sample("flywheel_serving_refused_total", status="INVALID_ARGUMENT") - before == 1

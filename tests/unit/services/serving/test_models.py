@@ -1,0 +1,217 @@
+"""The deployment log is followed; whatever is wrong with a new model, the old one goes on answering."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from flywheel.adapters.memory_model_store import MemoryModelStore
+from flywheel.adapters.onnx_scorer import OnnxScorer
+from flywheel.contracts.models import Deployment
+from flywheel.kernel.ports import Scorer
+from services.serving.loading import MakeScorer
+from services.serving.models import Models
+from tests.serving_parts import USECASE, deploy, manifest_of, publish, tiny_model
+
+
+@pytest.fixture
+def store() -> MemoryModelStore:
+    return MemoryModelStore()
+
+
+def following(store: MemoryModelStore, make_scorer: MakeScorer = OnnxScorer) -> Models:
+    return Models(USECASE, store, make_scorer, on_swap=lambda: None)
+
+
+def versions(models: Models) -> list[str]:
+    return [model.version for _, model in models.lineup().models()]
+
+
+def flipped(store: MemoryModelStore, version: str) -> None:
+    manifest, model = store.models["fraud", version]
+    store.models["fraud", version] = (manifest, model[:-1] + bytes([model[-1] ^ 1]))
+
+
+def test_nothing_deployed_is_an_empty_lineup(store: MemoryModelStore) -> None:
+    models = following(store)
+    models.refresh()
+    assert versions(models) == []
+
+
+def test_the_newest_deployment_is_served_with_its_split(store: MemoryModelStore) -> None:
+    for version in ("v1", "v2"):
+        publish(store, version)
+    models = following(store)
+    deploy(store, "v1")
+    models.refresh()
+    assert versions(models) == ["v1"]
+    deploy(store, "v2", challenger="v1", share=0.3)
+    models.refresh()
+    lineup = models.lineup()
+    assert versions(models) == ["v2", "v1"]
+    assert (lineup.challenger_share, lineup.salt, lineup.sequence) == (0.3, "salt", 2)
+
+
+def test_a_rollback_is_one_more_deployment(store: MemoryModelStore) -> None:
+    models = following(store)
+    for version in ("v1", "v2"):
+        publish(store, version)
+        deploy(store, version)
+        models.refresh()
+    deploy(store, "v1")
+    models.refresh()
+    assert versions(models) == ["v1"]
+
+
+class Constant:
+    """Deviates from every golden score."""
+
+    def score(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
+        return np.full(len(rows), 0.123)
+
+
+class Silent(Constant):
+    def score(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
+        return np.full(len(rows), np.nan)
+
+
+class Failing(Constant):
+    def score(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
+        raise RuntimeError(f"cannot score {rows.shape}")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"feature_fingerprint": "0" * 16},
+        {"feature_names": tuple(reversed(USECASE.feature_names))},
+        {"golden_inputs": (), "golden_scores": ()},
+        {"golden_scores": (0.5, 0.5, 0.5, 0.5, 0.5)},
+    ],
+)
+def test_a_model_that_is_not_what_it_should_be_leaves_the_old_one(
+    store: MemoryModelStore, changes: dict[str, object]
+) -> None:
+    models = following(store)
+    publish(store, "v1")
+    deploy(store, "v1")
+    models.refresh()
+    model = tiny_model()
+    store.publish(manifest_of("v2", model, **changes), model)
+    deploy(store, "v2")
+    models.refresh()
+    assert versions(models) == ["v1"]
+
+
+@pytest.mark.parametrize("kind", [Constant, Silent, Failing])
+def test_a_model_that_does_not_reproduce_its_golden_scores_is_refused(
+    store: MemoryModelStore, kind: type[Constant]
+) -> None:
+    def make(model: bytes) -> Scorer:
+        return kind() if model == tiny_model(bias=-1.0) else OnnxScorer(model)
+
+    models = following(store, make)
+    publish(store, "v1")
+    deploy(store, "v1")
+    publish(store, "v2", bias=-1.0)
+    models.refresh()
+    deploy(store, "v2")
+    models.refresh()
+    assert versions(models) == ["v1"]
+
+
+def test_a_refused_deployment_is_not_loaded_again_but_the_next_one_is(store: MemoryModelStore) -> None:
+    made: list[bytes] = []
+
+    def make(model: bytes) -> Scorer:
+        made.append(model)
+        return OnnxScorer(model)
+
+    models = following(store, make)
+    publish(store, "v1")
+    deploy(store, "v1")
+    models.refresh()
+    publish(store, "v2", golden_scores=(9.0,) * 5)
+    deploy(store, "v2")
+    for _ in range(3):
+        models.refresh()
+    assert len(made) == 2
+    publish(store, "v3", bias=-2.0)
+    deploy(store, "v3")
+    models.refresh()
+    assert versions(models) == ["v3"]
+
+
+def test_a_flipped_bit_and_an_unknown_version_leave_the_old_model(store: MemoryModelStore) -> None:
+    models = following(store)
+    publish(store, "v1")
+    publish(store, "v2", bias=-2.0)
+    deploy(store, "v1")
+    models.refresh()
+    flipped(store, "v2")
+    for version in ("v2", "v404"):
+        deploy(store, version)
+        models.refresh()
+        assert versions(models) == ["v1"]
+
+
+def test_at_the_start_an_earlier_model_is_better_than_none(store: MemoryModelStore) -> None:
+    publish(store, "v1")
+    publish(store, "v2", bias=-2.0)
+    deploy(store, "v1")
+    deploy(store, "v2")
+    flipped(store, "v2")
+    models = following(store)
+    models.refresh()
+    models.refresh()
+    assert versions(models) == ["v1"]
+    assert models.lineup().sequence == 1
+
+
+def test_at_the_start_a_champion_goes_on_without_a_broken_challenger(store: MemoryModelStore) -> None:
+    publish(store, "v1")
+    publish(store, "v2", bias=-2.0)
+    deploy(store, "v1", challenger="v2", share=0.5)
+    flipped(store, "v2")
+    models = following(store)
+    models.refresh()
+    assert versions(models) == ["v1"]
+    assert models.lineup().pick("c1")[0] == "champion"
+
+
+def test_a_store_that_cannot_be_read_changes_nothing_and_is_read_again() -> None:
+    class Unreadable(MemoryModelStore):
+        broken = False
+
+        def current(self, usecase: str) -> Deployment | None:
+            if self.broken:
+                raise OSError("input/output error")
+            return super().current(usecase)
+
+    unreadable = Unreadable()
+    models = following(unreadable)
+    publish(unreadable, "v1")
+    deploy(unreadable, "v1")
+    models.refresh()
+    publish(unreadable, "v2")
+    deploy(unreadable, "v2")
+    unreadable.broken = True
+    models.refresh()
+    assert versions(models) == ["v1"]
+    unreadable.broken = False
+    models.refresh()
+    assert versions(models) == ["v2"]
+
+
+def test_the_old_scorer_is_kept_when_only_the_split_changes(store: MemoryModelStore) -> None:
+    models = following(store)
+    publish(store, "v1")
+    publish(store, "v2")
+    deploy(store, "v1")
+    models.refresh()
+    before = models.lineup().champion
+    deploy(store, "v1", challenger="v2", share=0.1)
+    models.refresh()
+    assert models.lineup().champion is before
+    assert before is not None
