@@ -1,95 +1,99 @@
 """Reads what an ONNX file refers to, without the onnx package and without running anything.
 
-Only the parts that matter are walked: operator domains and the storage of tensors. Field numbers are those of
-onnx.proto, which are frozen by the format's compatibility rules.
+Only what matters is described to the protobuf parser: operator domains and where tensors keep their data. Field
+numbers are those of onnx.proto, which its compatibility rules freeze; the parser steps over all other fields.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
+
+from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorProto
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
 
 from flywheel.kernel.ports import CorruptModel
 
 STANDARD_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
 
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_EXTERNAL = 1
-_MAX_DEPTH = 32
-
-_CHILDREN: Mapping[str, Mapping[int, str]] = {
-    "model": {7: "graph", 8: "opset"},
-    "graph": {1: "node", 5: "tensor", 15: "sparse_tensor"},
-    "node": {5: "attribute"},
-    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse_tensor", 23: "sparse_tensor"},
-    "sparse_tensor": {1: "tensor", 2: "tensor"},
-    "tensor": {},
-    "opset": {},
+_STRING, _ENUM, _BYTES = "string", "int32", "bytes"
+_LAYOUT: Mapping[str, Mapping[str, tuple[int, str]]] = {
+    "Model": {
+        "graph": (7, "Graph"),
+        "opset_import": (8, "Opset"),
+        "training_info": (20, _BYTES),
+        "functions": (25, _BYTES),
+    },
+    "Opset": {"domain": (1, _STRING)},
+    "Graph": {"node": (1, "Node"), "initializer": (5, "Tensor"), "sparse_initializer": (15, "SparseTensor")},
+    "Node": {"attribute": (5, "Attribute"), "domain": (7, _STRING)},
+    "Attribute": {
+        "t": (5, "Tensor"),
+        "g": (6, "Graph"),
+        "tensors": (10, "Tensor"),
+        "graphs": (11, "Graph"),
+        "sparse_tensor": (22, "SparseTensor"),
+        "sparse_tensors": (23, "SparseTensor"),
+    },
+    "SparseTensor": {"values": (1, "Tensor"), "indices": (2, "Tensor")},
+    "Tensor": {"external_data": (13, _BYTES), "data_location": (14, _ENUM)},
 }
-_DOMAIN = {"opset": 1, "node": 7}
-_REFUSED = {"model": {20: "training information", 25: "functions of its own"}, "tensor": {13: "external data"}}
-_DATA_LOCATION = 14
+_REFUSED = ("training_info", "functions", "external_data")
+_SCALARS = {
+    _STRING: FieldDescriptorProto.TYPE_STRING,
+    _ENUM: FieldDescriptorProto.TYPE_INT32,
+    _BYTES: FieldDescriptorProto.TYPE_BYTES,
+}
 
 
 def check_self_contained(model: bytes) -> None:
     """Raises CorruptModel when the bytes are no ONNX model, or one with foreign operators or data outside itself."""
-    seen = set()
-    for kind, number, value in _walk("model", memoryview(model), 0):
-        seen.add((kind, number))
-        if number == _DOMAIN.get(kind):
-            _check_domain(value)
-        if number in _REFUSED.get(kind, {}):
-            raise CorruptModel(f"the model brings {_REFUSED[kind][number]}")
-        if kind == "tensor" and number == _DATA_LOCATION and value == _EXTERNAL:
-            raise CorruptModel("the model brings external data")
-    if ("model", 7) not in seen:
+    parsed = _Model()
+    try:
+        parsed.ParseFromString(model)
+    except DecodeError as error:
+        raise CorruptModel("the bytes are no ONNX model") from error
+    if not parsed.graph:
         raise CorruptModel("the bytes hold no ONNX graph")
+    for name, value in _walk(parsed):
+        if name == "domain" and value not in STANDARD_DOMAINS:
+            raise CorruptModel(f"the model needs operators of {value!r}, which are not standard")
+        if name in _REFUSED:
+            raise CorruptModel(f"the model brings {name.replace('_', ' ')}")
+        if name == "data_location" and value:
+            raise CorruptModel("the model keeps data outside itself")
 
 
-def _check_domain(value: int | memoryview) -> None:
-    domain = bytes(value).decode(errors="replace") if isinstance(value, memoryview) else str(value)
-    if domain not in STANDARD_DOMAINS:
-        raise CorruptModel(f"the model needs operators of {domain!r}, which are not standard")
+def _walk(message: Any) -> Iterator[tuple[str, Any]]:
+    for field, values in message.ListFields():
+        for value in values:
+            yield field.name, value
+            if isinstance(value, Message):
+                yield from _walk(value)
 
 
-def _walk(kind: str, message: memoryview, depth: int) -> Iterator[tuple[str, int, int | memoryview]]:
-    if depth > _MAX_DEPTH:
-        raise CorruptModel("the model is nested too deeply")
-    for number, value in _fields(message):
-        yield kind, number, value
-        child = _CHILDREN[kind].get(number)
-        if child is not None and isinstance(value, memoryview):
-            yield from _walk(child, value, depth + 1)
+def _descriptors() -> FileDescriptorProto:
+    file = FileDescriptorProto(name="flywheel/onnx_inspection.proto", package="flywheel.onnx_inspection")
+    for name, fields in _LAYOUT.items():
+        message = DescriptorProto(name=name)
+        for field, (number, kind) in fields.items():
+            # All are read as repeated: whatever a file holds twice is then looked at twice.
+            entry = message.field.add(name=field, number=number, label=FieldDescriptorProto.LABEL_REPEATED)
+            if kind in _SCALARS:
+                entry.type = _SCALARS[kind]
+            else:
+                entry.type = FieldDescriptorProto.TYPE_MESSAGE
+                entry.type_name = f".{file.package}.{kind}"
+        file.message_type.append(message)
+    return file
 
 
-def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    at = 0
-    while at < len(message):
-        tag, at = _varint(message, at)
-        wire = tag & 7
-        if wire == _VARINT:
-            value, at = _varint(message, at)
-            yield tag >> 3, value
-            continue
-        if wire == _BYTES:
-            size, at = _varint(message, at)
-        elif wire in (_FIXED32, _FIXED64):
-            size = 4 if wire == _FIXED32 else 8
-        else:
-            raise CorruptModel("the bytes are no ONNX model")
-        if at + size > len(message):
-            raise CorruptModel("the model is cut off")
-        yield tag >> 3, message[at : at + size]
-        at += size
+def _message_class() -> Any:
+    pool = DescriptorPool()
+    pool.Add(_descriptors())
+    return GetMessageClass(pool.FindMessageTypeByName("flywheel.onnx_inspection.Model"))
 
 
-def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        if at >= len(message):
-            raise CorruptModel("the model is cut off")
-        byte = message[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-    raise CorruptModel("the bytes are no ONNX model")
+_Model = _message_class()

@@ -1,0 +1,89 @@
+"""The promotion gates: what a candidate must show before it decides anything.
+
+A gate that could not be measured fails. So does one whose value is no number.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from flywheel.contracts.training import GateResult
+
+NOT_MEASURED = -1.0
+"""Stands in a gate's result for a value that is no number."""
+
+
+@dataclass(frozen=True)
+class Demands:
+    """The bounds of the gates."""
+
+    validation_positives: int = 30
+    parity: float = 1e-5
+    """Largest difference between the exported and the native model's probability, on any row."""
+    calibration_error: float = 0.01
+    observed_to_expected: tuple[float, float] = (0.5, 2.0)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was measured about a candidate on the validation rows, and about the others on the very same rows."""
+
+    validation_positives: int
+    average_precision: float
+    baseline_average_precision: float
+    champion_average_precision: float | None
+    """None when there is no champion, or none that reads the same features."""
+    calibration_error: float
+    observed_to_expected: float
+    parity: float
+    score_ms: float
+    """99th percentile of scoring one row."""
+
+
+def judge(evidence: Evidence, demands: Demands, model_budget_ms: float) -> tuple[GateResult, ...]:
+    """The result of every gate, passed or not.
+
+    >>> good = Evidence(90, 0.7, 0.6, None, 0.002, 1.1, 1e-7, 0.05)
+    >>> all_passed(judge(good, Demands(), model_budget_ms=15))
+    True
+    """
+    low, high = demands.observed_to_expected
+    results = [
+        _at_least("enough_positives", evidence.validation_positives, demands.validation_positives),
+        _above("beats_baseline", evidence.average_precision, evidence.baseline_average_precision),
+        _at_most("calibration_error", evidence.calibration_error, demands.calibration_error),
+        _gate(
+            "observed_to_expected", evidence.observed_to_expected, lambda v: low <= v <= high, f"within {low} to {high}"
+        ),
+        _at_most("onnx_parity", evidence.parity, demands.parity),
+        _at_most("score_ms", evidence.score_ms, model_budget_ms),
+    ]
+    if evidence.champion_average_precision is not None:
+        champion = evidence.champion_average_precision
+        results.insert(2, _at_least("not_behind_champion", evidence.average_precision, champion))
+    return tuple(results)
+
+
+def all_passed(results: Sequence[GateResult]) -> bool:
+    """Whether there were gates and each passed."""
+    return bool(results) and all(result.passed for result in results)
+
+
+def _above(name: str, value: float, bound: float) -> GateResult:
+    return _gate(name, value, lambda v: v > bound, f"> {bound:.6g}")
+
+
+def _at_least(name: str, value: float, bound: float) -> GateResult:
+    return _gate(name, value, lambda v: v >= bound, f">= {bound:.6g}")
+
+
+def _at_most(name: str, value: float, bound: float) -> GateResult:
+    return _gate(name, value, lambda v: v <= bound, f"<= {bound:.6g}")
+
+
+def _gate(name: str, value: float, passes: Callable[[float], bool], demand: str) -> GateResult:
+    # Comparisons with NaN are false, whatever the bound: what cannot be measured does not pass.
+    passed = math.isfinite(value) and bool(passes(value))
+    return GateResult(name=name, passed=passed, value=value if math.isfinite(value) else NOT_MEASURED, demand=demand)
