@@ -172,7 +172,7 @@ def _loop(settings: PlatformSettings) -> tuple[Step, ...]:
         Process(
             name="serving",
             command=_module("services.serving"),
-            after=("topics", "redis", "training"),
+            after=("topics", "redis"),
             ready=GrpcServing(settings.serving_address),
             within_s=60,
             address=settings.serving_address,
@@ -184,7 +184,7 @@ def _loop(settings: PlatformSettings) -> tuple[Step, ...]:
         Process(
             name="world",
             command=_module("flywheel", "world", usecase),
-            after=("serving", "history", "features", "monitor"),
+            after=("training", "serving", "monitor"),
             ready=HttpReady(f"http://127.0.0.1:{settings.world_metrics_port}/readyz"),
             within_s=120,
             address=f"http://127.0.0.1:{settings.world_metrics_port}/metrics",

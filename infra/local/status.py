@@ -24,8 +24,8 @@ def status(settings: PlatformSettings, console: Console) -> bool:
     if not supervisor.is_running():
         console.plain("The stack does not run; start it with `make up`.")
         return False
-    declared = processes(declaration(settings))
     statuses = supervisor.statuses()
+    declared = [process for process in processes(declaration(settings)) if process.name in statuses]
     counts = restarts.read(places.run_dir(settings))
     memory = {p.name: rss_mib(statuses[p.name].pid) if statuses[p.name].pid else 0.0 for p in declared}
     rows = [_row(process, statuses[process.name], counts, memory[process.name]) for process in declared]

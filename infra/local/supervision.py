@@ -67,6 +67,7 @@ class Supervisor:
         self._settings = settings
         self._run_dir = places.run_dir(settings)
         self._socket = socket_path(self._run_dir)
+        self._file = self._run_dir / "supervisord.conf"
 
     def is_running(self) -> bool:
         """Whether it answers."""
@@ -84,10 +85,9 @@ class Supervisor:
         """Starts supervisord, none of its processes. Raises CannotStart if it does not answer."""
         self._run_dir.mkdir(parents=True, exist_ok=True)
         places.log_dir(self._settings).mkdir(parents=True, exist_ok=True)
-        file = self._run_dir / "supervisord.conf"
-        file.write_text(configuration(self._settings, processes))
+        self._file.write_text(configuration(self._settings, processes))
         done = subprocess.run(
-            [sys.executable, "-m", "supervisor.supervisord", "-c", str(file)],
+            [sys.executable, "-m", "supervisor.supervisord", "-c", str(self._file)],
             cwd=places.ROOT,
             env={**os.environ, STACK_VARIABLE: str(self._run_dir)},
             stdin=subprocess.DEVNULL,
@@ -101,6 +101,10 @@ class Supervisor:
         if not answers:
             told = [*(done.stderr or done.stdout).strip().splitlines(), "no reason given"]
             raise CannotStart(f"The supervisor does not start ({told[0]}); see {self._run_dir / 'supervisord.log'}")
+
+    def declares(self, processes: Iterable[Process]) -> bool:
+        """Whether it was started with just these processes, as they are declared now."""
+        return self._file.exists() and self._file.read_text() == configuration(self._settings, processes)
 
     def statuses(self) -> dict[str, Status]:
         """Every declared process by name."""

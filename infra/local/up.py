@@ -47,6 +47,10 @@ def _prepare(
             raise CannotStart(
                 f"This stack runs with other settings ({', '.join(names)}); run `make down` first, then `make up`"
             )
+        if not supervisor.declares(declared):
+            raise CannotStart(
+                "This stack was started by another version of the code; run `make down` first, then `make up`"
+            )
         statuses = supervisor.statuses()
         ports.check_free(process for process in declared if statuses[process.name].state not in ALIVE)
         return
