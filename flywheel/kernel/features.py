@@ -76,6 +76,11 @@ class WindowedFeature:
     default: float = 0.0
     """Value where the window holds no event and the statistic is undefined (mean, min, max)."""
 
+    @property
+    def edges_us(self) -> tuple[int, int]:
+        """First tile start inside the window and first one past it, relative to the tile that holds the moment."""
+        return -self.delay_us - self.window_us, -self.delay_us if self.delay_us else self.step_us
+
 
 @dataclass(frozen=True)
 class RequestFeature:

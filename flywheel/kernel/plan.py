@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flywheel.contracts.events import Event
 from flywheel.kernel.declaration import UseCase
@@ -50,6 +51,18 @@ class Lane:
 
 
 @dataclass(frozen=True)
+class LaneWindows:
+    """The windows that are read from one lane: places of their features in the view, and where they begin and end.
+
+    `edges_us` alternates first tile start inside and first past a window, relative to the tile of the reading.
+    """
+
+    step_us: int
+    places: tuple[int, ...]
+    edges_us: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
 class TileView:
     """All windowed state of one entity, stored as one packed value."""
 
@@ -58,6 +71,11 @@ class TileView:
     measures: tuple[Measure, ...]
     lanes: tuple[Lane, ...]
     features: tuple[WindowedFeature, ...]
+
+    @property
+    def history_name(self) -> str:
+        """Name of the view's values as of past events, for training."""
+        return f"{self.name.removesuffix('_tiles')}_history"
 
     @cached_property
     def events(self) -> tuple[type[Event], ...]:
@@ -72,6 +90,16 @@ class TileView:
         """One tile: where it starts (microseconds) and its columns."""
         fields = [(name, "<i4" if name.endswith("_n") else "<f8") for name in self.columns]
         return np.dtype([("start_us", "<i8"), *fields])
+
+    @cached_property
+    def lane_windows(self) -> tuple[LaneWindows, ...]:
+        """What is read from each lane, made once: a decision has no time to plan."""
+        found = []
+        for lane in self.lanes:
+            places = tuple(place for place, f in enumerate(self.features) if f.step_us == lane.step_us)
+            edges = [edge for place in places for edge in self.features[place].edges_us]
+            found.append(LaneWindows(lane.step_us, places, np.array(edges, np.int64)))
+        return tuple(found)
 
     @cached_property
     def fingerprint(self) -> int:

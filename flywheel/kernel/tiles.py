@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import xxhash
@@ -20,6 +21,8 @@ from flywheel.kernel.plan import Lane, TileView, column_of
 
 Tiles = NDArray[np.void]
 """Structured rows of `TileView.tile_dtype`, sorted by `start_us`, each start once."""
+
+Moment = TypeVar("Moment", int, NDArray[np.int64])
 
 RECENT_DTYPE = np.dtype([("start_us", "<i8"), ("id_hash", "<i8")])
 RECENT_LIMIT = 64
@@ -187,34 +190,33 @@ def fold(view: TileView, state: EntityState | None, at_us: int, own: OwnEvent | 
         state = EntityState.empty(view)
     if own is not None and own.id_hash in state.recent["id_hash"]:
         own = None
-    starts = [lane["start_us"] for lane in state.lanes]
-    index_of = {lane.step_us: index for index, lane in enumerate(view.lanes)}
-    values = []
-    for feature in view.features:
-        lane = index_of[feature.step_us]
-        low, high = np.searchsorted(starts[lane], window_bounds(feature, at_us))
-        part = state.lanes[lane][low:high]
-        mine = own if own is not None and feature.delay_us == 0 and own.event_name == feature.event.event_name else None
-        values.append(_value(feature, part, mine))
+    values = [0.0] * len(view.features)
+    for windows, lane in zip(view.lane_windows, state.lanes, strict=True):
+        floor_us = at_us - at_us % windows.step_us
+        edges = lane["start_us"].searchsorted(windows.edges_us + floor_us).tolist()
+        for place, low, high in zip(windows.places, edges[::2], edges[1::2], strict=True):
+            feature = view.features[place]
+            belongs = own is not None and feature.delay_us == 0 and own.event_name == feature.event.event_name
+            values[place] = _value(feature, lane[low:high], own if belongs else None)
     return values
 
 
-def window_bounds(feature: WindowedFeature, at_us: int) -> tuple[int, int]:
-    """First tile start inside the window and first one past it."""
+def window_bounds(feature: WindowedFeature, at_us: Moment) -> tuple[Moment, Moment]:
+    """First tile start inside the window and first one past it; for one moment, or for an array of them."""
     floor = at_us - at_us % feature.step_us
-    low = floor - feature.delay_us - feature.window_us
-    return low, floor - feature.delay_us if feature.delay_us else floor + feature.step_us
+    low, high = feature.edges_us
+    return floor + low, floor + high
 
 
 def _value(feature: WindowedFeature, part: Tiles, own: OwnEvent | None) -> float:
-    count = int(part[column_of(feature, "n")].sum()) + (own is not None)
+    count = int(np.add.reduce(part[column_of(feature, "n")])) + (own is not None)
     if feature.statistic is Statistic.COUNT:
         return float(count)
     if count == 0:
         return 0.0 if feature.statistic is Statistic.SUM else feature.default
     extra: Sequence[float] = () if own is None else (own.fields[str(feature.field)],)
     if feature.statistic in (Statistic.SUM, Statistic.MEAN):
-        total = float(part[column_of(feature, "sum")].sum()) + sum(extra)
+        total = float(np.add.reduce(part[column_of(feature, "sum")])) + sum(extra)
         return total if feature.statistic is Statistic.SUM else total / count
     column = column_of(feature, feature.statistic)
     return float(_merge_of(column).reduce(np.append(part[column], extra)))
