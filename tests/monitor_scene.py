@@ -19,6 +19,7 @@ from flywheel.kernel import drift
 from flywheel.kernel.experiment import assign
 from flywheel.kernel.model_integrity import digest_of
 from flywheel.kernel.policy import choose, expected_costs
+from flywheel.kernel.ports import ModelStore
 from services.monitor.bootstrap import Monitor, build
 from services.monitor.settings import MonitorSettings
 from usecases.fraud import usecase
@@ -38,7 +39,7 @@ class Scene:
     per_day: int = 800
     cards: int = 400
     broker: MemoryBroker = field(default_factory=MemoryBroker)
-    models: MemoryModelStore = field(default_factory=MemoryModelStore)
+    models: ModelStore = field(default_factory=MemoryModelStore)
     requests: list[TrainingRequested] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -91,7 +92,13 @@ class Scene:
                 event_time, wall, f"c{cards[index]:06d}", float(amounts[index]), float(scores[index]), features[index]
             )
             if labels[index]:
-                self.charge_back(f"tx-{self._decided}", event_time + timedelta(days=float(self._rng.uniform(2, 6))))
+                self.charge_back(
+                    self.transaction_id(self._decided), event_time + timedelta(days=float(self._rng.uniform(2, 6)))
+                )
+
+    def transaction_id(self, number: int) -> str:
+        """The id of the payment that was decided as the n-th; other seeds have other ids."""
+        return f"tx-{self.seed}-{number}"
 
     def charge_back(self, transaction_id: str, at: datetime) -> None:
         """Writes one label."""
@@ -126,7 +133,11 @@ class Scene:
     ) -> None:
         self._decided += 1
         payment = Transaction(
-            event_id=f"tx-{self._decided}", event_time=at, card_id=card, terminal_id="t1", amount_cents=int(amount)
+            event_id=self.transaction_id(self._decided),
+            event_time=at,
+            card_id=card,
+            terminal_id="t1",
+            amount_cents=int(amount),
         )
         envelope = Envelope.seal(payment, ingest_time=wall, request_id="r")
         self._append(event_topic(usecase.name, "transaction").name, envelope)

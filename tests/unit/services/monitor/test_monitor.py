@@ -105,7 +105,7 @@ def test_a_chargeback_changes_the_matured_quality(run: Run) -> None:
     scene.days(0, 10)
     monitor = run(scene)
     before = read_all(monitor, 1_000)
-    scene.charge_back("tx-1", START + timedelta(days=5))
+    scene.charge_back(scene.transaction_id(1), START + timedelta(days=5))
     after = state_when(monitor, lambda s: s.quality.positives == before.quality.positives + 1)
     assert after.loop.labels == before.loop.labels + 1
     assert after.quality.decisions == before.quality.decisions
