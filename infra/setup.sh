@@ -41,6 +41,11 @@ make_environment() {
     python=.venv/bin/python
 }
 
+# The installer's last word on how far it is, without its list of packages.
+stage() {
+    grep -v '^ [+~-] ' "$log" | tail -n 1
+}
+
 install() {
     began=$(date +%s)
     if ! .venv/bin/uv --version 2>/dev/null | grep -q "^uv $(sed -n 's/^uv==\([0-9.]*\).*/\1/p' requirements/bootstrap.txt)\b"; then
@@ -54,8 +59,20 @@ install() {
     if [ -n "$UV_DEFAULT_INDEX" ]; then export UV_DEFAULT_INDEX; else unset UV_DEFAULT_INDEX; fi
     if [ -n "${PIP_FIND_LINKS:-}" ] && [ -z "${UV_FIND_LINKS:-}" ]; then export UV_FIND_LINKS="$PIP_FIND_LINKS"; fi
     echo "  packages     $(grep -c '^[a-zA-Z0-9].*==' "$lock") by $lock"
-    .venv/bin/uv pip sync --python .venv/bin/python --require-hashes "$lock" ||
-        fail "The packages could not be installed (see above; is the package index reachable?); try again"
+    log=.venv/install.log
+    .venv/bin/uv pip sync --python .venv/bin/python --require-hashes "$lock" >"$log" 2>&1 &
+    installer=$!
+    trap 'kill "$installer" 2>/dev/null || true' EXIT
+    while kill -0 "$installer" 2>/dev/null; do
+        sleep 1
+        elapsed=$(($(date +%s) - began))
+        if [ $((elapsed % 5)) = 0 ]; then echo "  packages     $elapsed s  $(stage)"; fi
+    done
+    wait "$installer" || {
+        tail -n 5 "$log" >&2
+        fail "The packages could not be installed (is the package index reachable?); the whole log is $log; try again"
+    }
+    trap - EXIT
     echo "  packages     in place after $(($(date +%s) - began)) s"
 }
 

@@ -60,8 +60,10 @@ def _watch(process: subprocess.Popen[bytes], total: int, report: Callable[[str],
         try:
             return process.wait(_REPORT_EVERY_S)
         except subprocess.TimeoutExpired:
-            fetched = sum(1 for _ in places.IVY_CACHE.rglob("*.jar"))
-            report(f"{min(fetched, total)} of {total}, {waited_s + _REPORT_EVERY_S} s")
+            described, fetched = (sum(1 for _ in places.IVY_CACHE.rglob(name)) for name in ("ivy-*.xml", "*.jar"))
+            report(
+                f"{described} modules resolved, {min(fetched, total)} of {total} jars, {waited_s + _REPORT_EVERY_S} s"
+            )
     return None
 
 
@@ -83,12 +85,12 @@ def check(listed: Mapping[str, str], directory: Path) -> None:
     present = {str(path.relative_to(directory)) for path in directory.rglob("*.jar")}
     if extra := sorted(present - set(listed)):
         raise CannotStart(
-            f"{_some(extra)} in {directory} but not in {places.JAR_DIGESTS.name}; remove it and try again"
+            f"{_some(extra)} in {directory}, but not in {places.JAR_DIGESTS.name}; remove it and try again"
         )
     altered = sorted(name for name, digest in listed.items() if _digest(directory / name) != digest)
     if altered:
         raise CannotStart(
-            f"{_some(altered)} in {directory} not as listed in {places.JAR_DIGESTS.name}; "
+            f"{_some(altered)} in {directory}, but not as listed in {places.JAR_DIGESTS.name}; "
             "remove it, and it will be fetched again"
         )
 

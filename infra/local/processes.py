@@ -61,7 +61,8 @@ Step = Process | Task
 
 def declaration(settings: PlatformSettings) -> tuple[Step, ...]:
     """Everything that `make up` runs for one stack, each step after those it waits for."""
-    return (*_engines(settings), *_services(settings), *_loop(settings))
+    world = _world(settings) if settings.world_enabled else ()
+    return (*_engines(settings), *_services(settings), *world)
 
 
 def processes(steps: tuple[Step, ...]) -> tuple[Process, ...]:
@@ -149,10 +150,22 @@ def _services(settings: PlatformSettings) -> tuple[Step, ...]:
             address=settings.monitor_url,
             ports={"FLYWHEEL_MONITOR_URL": _port(settings.monitor_url)},
         ),
+        Process(
+            name="serving",
+            command=_module("services.serving"),
+            after=("topics", "redis"),
+            ready=GrpcServing(settings.serving_address),
+            within_s=60,
+            address=settings.serving_address,
+            ports={
+                "FLYWHEEL_SERVING_ADDRESS": _port(settings.serving_address),
+                "FLYWHEEL_SERVING_METRICS_PORT": settings.serving_metrics_port,
+            },
+        ),
     )
 
 
-def _loop(settings: PlatformSettings) -> tuple[Step, ...]:
+def _world(settings: PlatformSettings) -> tuple[Step, ...]:
     usecase = settings.usecase
     models = FileModelStore(settings.model_dir)
     return (
@@ -168,18 +181,6 @@ def _loop(settings: PlatformSettings) -> tuple[Step, ...]:
             after=("history", "features", "feast", "trainer"),
             within_s=900,
             needed=lambda: models.current(usecase) is None,
-        ),
-        Process(
-            name="serving",
-            command=_module("services.serving"),
-            after=("topics", "redis"),
-            ready=GrpcServing(settings.serving_address),
-            within_s=60,
-            address=settings.serving_address,
-            ports={
-                "FLYWHEEL_SERVING_ADDRESS": _port(settings.serving_address),
-                "FLYWHEEL_SERVING_METRICS_PORT": settings.serving_metrics_port,
-            },
         ),
         Process(
             name="world",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flywheel.contracts.settings import PlatformSettings
-from infra.local import places
+from infra.local import places, side_by_side
 
 
 @dataclass(frozen=True)
@@ -53,35 +52,6 @@ class Sandbox:
 
 def sandbox(directory: Path, *, world: Mapping[str, object], checkout: Path = places.ROOT) -> Sandbox:
     """A stack below `directory`, on ports that are free now, whose world has the given knobs (`rate`, `customers`)."""
-    ports = iter(_free_ports(9))
-    environment = {
-        "FLYWHEEL_DATA_DIR": str(directory.absolute()),
-        "FLYWHEEL_KAFKA_BOOTSTRAP": f"127.0.0.1:{_free_pair()}",
-        "FLYWHEEL_REDIS_URL": f"redis://127.0.0.1:{next(ports)}/0",
-        "FLYWHEEL_INGEST_URL": f"http://127.0.0.1:{next(ports)}",
-        "FLYWHEEL_SERVING_ADDRESS": f"127.0.0.1:{next(ports)}",
-        "FLYWHEEL_MONITOR_URL": f"http://127.0.0.1:{next(ports)}",
-        **{f"FLYWHEEL_{name}_METRICS_PORT": str(next(ports)) for name in ("FEATURES", "SERVING", "TRAINER", "WORLD")},
-        **{f"FLYWHEEL_WORLD_{name.upper()}": str(value) for name, value in world.items()},
-    }
+    knobs = {f"FLYWHEEL_WORLD_{name.upper()}": str(value) for name, value in world.items()}
+    environment = side_by_side.environment(directory.absolute()) | knobs
     return Sandbox(environment, checkout)
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
-
-
-def _free_pair() -> int:
-    """A free port whose successor is free as well: the broker's listener and its controller."""
-    while True:
-        (port,) = _free_ports(1)
-        with socket.socket() as probe:
-            if port < 65535 and probe.connect_ex(("127.0.0.1", port + 1)) != 0:
-                return port

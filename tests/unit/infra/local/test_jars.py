@@ -33,13 +33,13 @@ def test_a_missing_jar_is_named(tmp_path: Path, listed: dict[str, str]) -> None:
 
 def test_a_jar_nobody_listed_is_refused(tmp_path: Path, listed: dict[str, str]) -> None:
     (tmp_path / "broker/extra.jar").write_bytes(b"x")
-    with pytest.raises(CannotStart, match=r"broker/extra\.jar is in .* not in jars\.sha256; remove it"):
+    with pytest.raises(CannotStart, match=r"broker/extra\.jar is in .*, but not in jars\.sha256; remove it"):
         jars.check(listed, tmp_path)
 
 
 def test_an_altered_jar_is_refused(tmp_path: Path, listed: dict[str, str]) -> None:
     (tmp_path / "broker/a-1.jar").write_bytes(b"altered")
-    with pytest.raises(CannotStart, match=r"broker/a-1\.jar is in .* not as listed"):
+    with pytest.raises(CannotStart, match=r"broker/a-1\.jar is in .*, but not as listed"):
         jars.check(listed, tmp_path)
 
 
