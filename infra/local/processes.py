@@ -22,7 +22,12 @@ _SHARED_ENVIRONMENT = {
     "FEAST_USAGE": "False",
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
-SPARK_HEAP_MIB = 1024
+
+
+class MemoryCaps(PlatformSettings):
+    """Caps that a larger machine may lift."""
+
+    spark_heap_mib: int = 1024
 
 
 @dataclass(frozen=True)
@@ -107,6 +112,7 @@ def _engines(settings: PlatformSettings) -> tuple[Step, ...]:
 
 
 def _services(settings: PlatformSettings) -> tuple[Step, ...]:
+    spark_heap_mib = MemoryCaps().spark_heap_mib
     return (
         Process(
             name="ingest",
@@ -125,8 +131,8 @@ def _services(settings: PlatformSettings) -> tuple[Step, ...]:
             within_s=180,
             address=f"http://127.0.0.1:{settings.features_metrics_port}/metrics",
             ports={"FLYWHEEL_FEATURES_METRICS_PORT": settings.features_metrics_port},
-            environment={"SPARK_DRIVER_MEMORY": f"{SPARK_HEAP_MIB}m"},
-            heap_mib=SPARK_HEAP_MIB,
+            environment={"FLYWHEEL_SPARK_HEAP_MIB": str(spark_heap_mib)},
+            heap_mib=spark_heap_mib,
             stop_within_s=40,
         ),
         Task(name="feast", command=_module("services.features", "apply"), after=("redis",), within_s=180),

@@ -41,7 +41,7 @@ def test_only_this_user_may_command_it(parsed: configparser.RawConfigParser) -> 
 
 def test_caps_reach_the_processes(parsed: configparser.RawConfigParser) -> None:
     assert 'MALLOC_ARENA_MAX="2"' in parsed["program:serving"]["environment"]
-    assert 'SPARK_DRIVER_MEMORY="1024m"' in parsed["program:features"]["environment"]
+    assert 'FLYWHEEL_SPARK_HEAP_MIB="1024"' in parsed["program:features"]["environment"]
 
 
 def test_percent_signs_are_no_expansions(tmp_path: Path) -> None:
