@@ -37,13 +37,18 @@ class Sample:
 class Fitted(Protocol):
     """A trained model, native."""
 
-    algorithm: str
+    @property
+    def algorithm(self) -> str:
+        """Names the kind of model in its version."""
 
     def probability(self, rows: Rows) -> NDArray[np.float64]:
         """Probability of the positive label, shape (n,)."""
 
     def export(self) -> bytes:
         """The model as an ONNX file."""
+
+    def thresholds(self) -> list[tuple[int, float]]:
+        """Where the model's output jumps: (index of the feature, value)."""
 
     def parameters(self) -> dict[str, Any]:
         """What the model was trained with, for the record."""
@@ -63,6 +68,9 @@ class LogisticBaseline:
 
     def export(self) -> bytes:
         return export_logistic(self.weights)
+
+    def thresholds(self) -> list[tuple[int, float]]:
+        return []
 
     def parameters(self) -> dict[str, Any]:
         return {"transform": "sign(x) ln(1 + |x|), standardised", "penalty": "l2", "C": 1.0}
@@ -84,6 +92,16 @@ class CalibratedTrees:
 
     def export(self) -> bytes:
         return export_boosted(self.booster.dump_model(), self.slope, self.intercept)
+
+    def thresholds(self) -> list[tuple[int, float]]:
+        found: list[tuple[int, float]] = []
+        waiting = [tree["tree_structure"] for tree in self.booster.dump_model()["tree_info"]]
+        while waiting:
+            node = waiting.pop()
+            if "split_feature" in node:
+                found.append((int(node["split_feature"]), float(node["threshold"])))
+                waiting += [node["left_child"], node["right_child"]]
+        return found
 
     def parameters(self) -> dict[str, Any]:
         return {

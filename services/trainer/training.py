@@ -1,0 +1,151 @@
+"""One training run, from a history to a verdict."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from flywheel.adapters.logs import logger
+from flywheel.adapters.mlflow_registry import MlflowRegistry
+from flywheel.adapters.onnx_scorer import OnnxScorer
+from flywheel.contracts.models import Deployment, ModelManifest, Role
+from flywheel.contracts.training import GateResult, HistoryBuilt, TrainingFinished
+from flywheel.kernel.declaration import UseCase
+from flywheel.kernel.gates import Demands, Evidence, all_passed, judge
+from flywheel.kernel.ports import CorruptModel, ModelStore
+from flywheel.kernel.splits import Split, TooLittleHistory, split_by_time
+from services.trainer.appraisal import Appraised, appraise, measured
+from services.trainer.learners import Sample, fit_baseline, fit_trees
+from services.trainer.outcome import Outcome
+from services.trainer.publication import Run, deployment_reason, describe, next_deployment
+from services.trainer.training_set import Retrieval, TrainingSet, read_training_set
+
+_DEPLOYED_BY = "trainer"
+
+_log = logger(__name__)
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """Trains a use case's models and promotes those that pass."""
+
+    usecase: UseCase
+    lake: Path
+    store: ModelStore
+    registry: MlflowRegistry
+    demands: Demands = field(default_factory=Demands)
+
+    def train(self, history: HistoryBuilt, retrieve: Retrieval) -> Outcome:
+        """The whole run on one history. Asked again about a request that led to a deployment, it trains nothing.
+
+        Raises TooLittleHistory and IncompleteHistory.
+        """
+        earlier = self._answered(history)
+        if earlier is not None:
+            return Outcome(earlier, rows=0)
+        examples = read_training_set(self.lake, self.usecase, history, retrieve)
+        split = split_by_time(examples.times_us, self.usecase.label.maturity_us)
+        train, calibrate, validate = (_sample(examples, split, part) for part in ("train", "calibrate", "validate"))
+        baseline = appraise(fit_baseline(train, calibrate), validate)
+        candidate = appraise(fit_trees(train, calibrate), validate)
+        gates = judge(self._evidence(baseline, candidate, validate), self.demands, self.usecase.budget.model_ms)
+        with self.registry.run(self.usecase.name, f"request {history.request_id}") as run_id:
+            run = Run(self.usecase, history, run_id, datetime.now(UTC), split.trained_until_us, validate.rows)
+            self._record(run, baseline, candidate, split)
+            version, deployed = self._promote(run, baseline, candidate, gates)
+        _log.info("training_finished", version=version, deployed=deployed, rows=len(examples.labels))
+        finished = TrainingFinished(
+            request_id=history.request_id,
+            finished_at=datetime.now(UTC),
+            version=version,
+            deployed=deployed,
+            gates=gates,
+        )
+        return Outcome(finished, rows=len(examples.labels))
+
+    def _answered(self, history: HistoryBuilt) -> TrainingFinished | None:
+        reason = deployment_reason(history)
+        for deployment in self.store.deployments(self.usecase.name):
+            if deployment.reason == reason:
+                manifest, _ = self.store.load(self.usecase.name, deployment.champion)
+                return TrainingFinished(
+                    request_id=history.request_id,
+                    finished_at=deployment.deployed_at,
+                    version=deployment.champion,
+                    deployed=True,
+                    gates=manifest.gates,
+                )
+        return None
+
+    def _evidence(self, baseline: Appraised, candidate: Appraised, validate: Sample) -> Evidence:
+        return Evidence(
+            validation_positives=int(validate.labels.sum()),
+            average_precision=candidate.metrics["average_precision"],
+            baseline_average_precision=baseline.metrics["average_precision"],
+            champion_average_precision=self._champion_precision(validate),
+            calibration_error=candidate.metrics["expected_calibration_error"],
+            observed_to_expected=candidate.metrics["observed_to_expected"],
+            parity=candidate.parity,
+            score_ms=candidate.score_ms,
+        )
+
+    def _champion_precision(self, validate: Sample) -> float | None:
+        """The champion's on the same rows; None without a comparable one, NaN, so the gate fails, if it cannot run."""
+        current = self.store.current(self.usecase.name)
+        if current is None:
+            return None
+        try:
+            manifest, model = self.store.load(self.usecase.name, current.champion)
+            if manifest.feature_fingerprint != self.usecase.fingerprint:
+                return None
+            return measured(validate.labels, OnnxScorer(model).score(validate.rows))["average_precision"]
+        except (KeyError, CorruptModel) as error:
+            _log.error("champion_not_judged", version=current.champion, reason=str(error))
+            return float("nan")
+
+    def _record(self, run: Run, baseline: Appraised, candidate: Appraised, split: Split) -> None:
+        metrics = {f"baseline_{name}": value for name, value in baseline.metrics.items()}
+        metrics |= candidate.metrics | {"onnx_parity": candidate.parity, "score_ms": candidate.score_ms}
+        parts = {f"{name}_rows": int(getattr(split, name).sum()) for name in ("train", "calibrate", "validate")}
+        self.registry.log(
+            run.mlflow_run_id,
+            candidate.fitted.parameters() | parts,
+            {name: value for name, value in metrics.items() if math.isfinite(value)},
+            {"snapshot_id": run.history.snapshot_id, "reason": run.history.reason},
+        )
+
+    def _promote(
+        self, run: Run, baseline: Appraised, candidate: Appraised, gates: tuple[GateResult, ...]
+    ) -> tuple[str, bool]:
+        """Version of the candidate and whether it was deployed; registered it is either way."""
+        manifest = describe(run, candidate, gates)
+        fallback = describe(run, baseline, ())
+        self._publish(manifest, candidate.model)
+        if not all_passed(gates):
+            return manifest.version, False
+        deployment = next_deployment(
+            self.store, run, champion=manifest.version, baseline=fallback.version, by=_DEPLOYED_BY
+        )
+        if deployment.challenger == fallback.version:
+            self._publish(fallback, baseline.model)
+        self.store.deploy(deployment)
+        self._assign_roles(deployment)
+        return manifest.version, True
+
+    def _publish(self, manifest: ModelManifest, model: bytes) -> None:
+        self.registry.register(manifest, model)
+        self.store.publish(manifest, model)
+
+    def _assign_roles(self, deployment: Deployment) -> None:
+        self.registry.assign(deployment.usecase, Role.CHAMPION, deployment.champion)
+        self.registry.assign(deployment.usecase, Role.CHALLENGER, deployment.challenger)
+
+
+def _sample(examples: TrainingSet, split: Split, part: str) -> Sample:
+    mask = getattr(split, part)
+    sample = Sample(examples.rows[mask], examples.labels[mask])
+    if not sample.labels.any() or sample.labels.all():
+        raise TooLittleHistory(f"the {len(sample.labels)} rows to {part} on are all of one kind")
+    return sample
