@@ -1,5 +1,6 @@
 # The whole platform on this machine. `make` shows what there is.
 #   make up RATE=100 CUSTOMERS=2000     another world: RATE, CUSTOMERS, TERMINALS, HISTORY_DAYS, SEED, PREVALENCE, DRIFT_DAY
+#   make up WORLD=off                    no simulated world: for events of your own
 #   any FLYWHEEL_* setting in the environment or in .env reaches every process (ports, data directory, …)
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
@@ -18,6 +19,9 @@ ifneq ($(origin $(1)),undefined)
 export FLYWHEEL_WORLD_$(1) := $($(1))
 endif
 endef
+ifeq ($(WORLD),off)
+export FLYWHEEL_WORLD_ENABLED := false
+endif
 $(foreach name,RATE CUSTOMERS TERMINALS HISTORY_DAYS SEED PREVALENCE DRIFT_DAY,$(eval $(call knob,$(name))))
 
 help:  ## show this list

@@ -21,7 +21,7 @@ from flywheel.client.decision_client import DecisionClient
 from flywheel.client.errors import ClientError
 from flywheel.client.fields import parse_fields
 from flywheel.client.ingest_client import IngestClient
-from flywheel.client.replay import replay
+from flywheel.client.replay import aligned, replay
 from flywheel.client.rows import read_rows
 from flywheel.client.training import train
 from flywheel.client.world_driver import drive_world
@@ -78,7 +78,10 @@ def _replay(options: argparse.Namespace, settings: PlatformSettings) -> int:
         async with _http(settings) as http:
             waiting = partial(print, "ingest does not accept events; waiting", file=sys.stderr, flush=True)
             ingest = IngestClient(http, usecase.name, patience_s=_REPLAY_PATIENCE_S, on_wait=waiting)
-            summary = await replay(rows, event.event_name, ingest, speedup=speedup, report=_say)
+            present = await ingest.present() if options.align else None
+            summary = await replay(
+                aligned(rows, present) if present else rows, event.event_name, ingest, speedup=speedup, report=_say
+            )
         _say(str(summary))
         return 1 if summary.rejected else 0
 
@@ -88,11 +91,13 @@ def _replay(options: argparse.Namespace, settings: PlatformSettings) -> int:
 def _send(options: argparse.Namespace, settings: PlatformSettings) -> int:
     usecase = catalog.load(options.usecase)
     event = _event(usecase, options.event)
-    fields = _filled(parse_fields(event, options.fields))
+    given = parse_fields(event, options.fields)
 
     async def send() -> int:
         async with _http(settings) as http:
-            rejection = await IngestClient(http, usecase.name).send_one(event.event_name, fields)
+            ingest = IngestClient(http, usecase.name)
+            fields = _filled(given, await ingest.present())
+            rejection = await ingest.send_one(event.event_name, fields)
         if rejection:
             raise ClientError(f"{fields['event_id']} rejected: {rejection.reason}")
         _say(f"{fields['event_id']} accepted")
@@ -103,9 +108,11 @@ def _send(options: argparse.Namespace, settings: PlatformSettings) -> int:
 
 def _decide(options: argparse.Namespace, settings: PlatformSettings) -> int:
     usecase = catalog.load(options.usecase)
-    fields = _filled(parse_fields(usecase.request, options.fields))
+    given = parse_fields(usecase.request, options.fields)
 
     async def ask() -> int:
+        async with _http(settings) as http:
+            fields = _filled(given, await IngestClient(http, usecase.name).present())
         client = DecisionClient(settings.serving_address, timeout_s=_DECIDE_TIMEOUT_S)
         try:
             _say(render_decision(usecase, await client.decide(usecase.name, fields)))
@@ -132,9 +139,10 @@ def _train(options: argparse.Namespace, settings: PlatformSettings) -> int:
     return 0 if finished.deployed and not finished.error else 1
 
 
-def _filled(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields with an id and the present time where they are not given."""
-    return {"event_id": f"manual-{uuid.uuid4().hex}", "event_time": datetime.now(UTC).isoformat(), **fields}
+def _filled(fields: Mapping[str, Any], present: datetime | None) -> dict[str, Any]:
+    """The fields with an id and the stream's present time where they are not given."""
+    moment = present or datetime.now(UTC)
+    return {"event_id": f"manual-{uuid.uuid4().hex}", "event_time": moment.isoformat(), **fields}
 
 
 def _event(usecase: UseCase, name: str) -> type[Event]:
@@ -170,13 +178,17 @@ def _parser() -> argparse.ArgumentParser:
     send = _command(commands, "send", _send, "send one event to ingest")
     send.add_argument("event", help="name of the event, such as transaction")
     send.add_argument("fields", nargs="*", metavar="FIELD=VALUE", help="fields of the event")
-    send.epilog = "A missing event_id is made up; a missing event_time is now."
+    send.epilog = "A missing event_id is made up; a missing event_time is the stream's present."
 
     replayed = _command(commands, "replay", _replay, "send events from a CSV, JSON Lines or Parquet file")
     replayed.add_argument("file", type=Path, metavar="FILE", help="rows whose columns are the event's fields")
     replayed.add_argument("--event", help="name of the event (default: the one decisions are about)")
     replayed.add_argument("--pace", choices=("recorded", "max"), default="max", help="default: max")
     replayed.add_argument("--speedup", type=_positive, help="with --pace recorded: how many times faster (default: 1)")
+
+    replayed.add_argument(
+        "--align", action="store_true", help="shift all times so that the first row happens at the stream's present"
+    )
 
     training = _command(commands, "train", _train, "ask for a new model")
     training.add_argument("--wait", action="store_true", help="wait for the result; exit code 1 unless it is deployed")

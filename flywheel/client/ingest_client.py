@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import httpx
@@ -78,6 +79,15 @@ class IngestClient:
         self._sleep = sleep
         self._on_retry = on_retry
         self._on_wait = on_wait
+
+    async def present(self) -> datetime | None:
+        """The stream's present: the wall clock's, or the playing world's. None when ingest or the stream has none."""
+        try:
+            answer = await self._http.get(f"/v1/{self._usecase}/clock")
+        except httpx.TransportError:
+            return None
+        now = _problem(answer).get("now") if answer.is_success else None
+        return datetime.fromisoformat(now) if now else None
 
     async def send_batch(self, event_name: str, events: Sequence[Mapping[str, Any]]) -> BatchOutcome:
         """Sends events of one kind in order and returns once each is accepted or rejected.

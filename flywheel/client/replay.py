@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
@@ -63,6 +63,18 @@ async def replay(
     return summary
 
 
+def aligned(rows: Iterable[Row], present: datetime) -> Iterator[Row]:
+    """The rows with their times shifted by one distance, so that the first that has a time happens at `present`."""
+    shift: timedelta | None = None
+    for row in rows:
+        moment = _moment(row.fields.get("event_time"))
+        if moment is None:
+            yield row
+            continue
+        shift = present - moment if shift is None else shift
+        yield replace(row, fields={**row.fields, "event_time": (moment + shift).isoformat()})
+
+
 async def _send(batch: list[Row], event_name: str, ingest: IngestClient, summary: Summary) -> None:
     readable = []
     for row in batch:
@@ -107,7 +119,14 @@ def _by_time(rows: Iterable[Row], span_s: float) -> Iterator[tuple[float, list[R
 
 
 def _seconds(event_time: Any) -> float | None:
+    moment = _moment(event_time)
+    return None if moment is None else moment.timestamp()
+
+
+def _moment(event_time: Any) -> datetime | None:
+    """The time, if it is one with a time zone; others are for ingest to refuse."""
     try:
-        return datetime.fromisoformat(event_time).timestamp()
+        moment = datetime.fromisoformat(event_time)
     except (TypeError, ValueError):
         return None
+    return moment if moment.tzinfo else None

@@ -20,6 +20,10 @@ class PlatformSettings(BaseSettings):
     data_dir: Path = Path("data")
     log_level: str = "INFO"
 
+    world_enabled: bool = True
+    """Whether the use case's simulated world plays. Its clock runs in the past, so ingest then keeps every event near
+    the newest one; without it, event times only have to lie before the wall clock."""
+
     kafka_bootstrap: str = "127.0.0.1:19092"
     redis_url: str = "redis://127.0.0.1:16379/0"
     mlflow_uri: str = ""

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import orjson
+from pydantic import BaseModel
 from starlette.responses import Response
 
 from flywheel.adapters.http_problem import FieldError, Problem
+from flywheel.contracts.events import Utc
 from services.ingest.intake import Outcome, Status
+
+
+class ClockAnswer(BaseModel):
+    """The present of a stream of events: the wall clock, or the newest event of the world that plays."""
+
+    clock: Literal["wall", "world"]
+    now: Utc | None
+
 
 _RETRY_AFTER = {"Retry-After": "1"}
 

@@ -15,6 +15,7 @@ from flywheel.contracts.events import EPOCH, Envelope, Event
 from flywheel.contracts.metrics import INGEST_EVENTS
 from flywheel.contracts.topics import event_topic
 from flywheel.kernel.ports import EventLog
+from services.ingest.event_clock import EventClock
 from services.ingest.validation import EventSchema, InvalidEvent
 
 _SLICE = 500
@@ -41,7 +42,7 @@ class Outcome:
 
 
 class Intake:
-    """The door for one kind of event; `clock` tells the wall-clock time in UTC."""
+    """The door for one kind of event; `clock` is the one that all events of the use case share."""
 
     def __init__(
         self,
@@ -49,16 +50,14 @@ class Intake:
         event: type[Event],
         *,
         log: EventLog,
-        clock: Callable[[], datetime],
-        max_ahead_s: float,
+        clock: EventClock,
         max_event_bytes: int,
     ) -> None:
         self.usecase = usecase
         self.schema = EventSchema(event)
         self._topic = event_topic(usecase, event.event_name).name
         self._log = log
-        self._clock = clock
-        self._max_ahead = timedelta(seconds=max_ahead_s)
+        self.clock = clock
         self._max_event_bytes = max_event_bytes
         self._told_at: dict[Status, datetime] = {}
         self._untold: Counter[Status] = Counter()
@@ -76,14 +75,16 @@ class Intake:
         outcomes: list[Outcome | None] = [None] * len(items)
         records: list[tuple[bytes, bytes]] = []
         waiting: list[tuple[int, str]] = []
-        now = self._clock()
+        if not self.clock.known:
+            return [Outcome(Status.UNAVAILABLE, _claimed_id(item)) for item in items]
+        now = self.clock.wall()
         seal = Envelope.sealer(ingest_time=now, request_id=request_id)
         for index, item in enumerate(items):
             if index and index % _SLICE == 0:
                 # A large batch lets smaller requests through between its slices.
                 await asyncio.sleep(0)
             try:
-                event, record = self._prepare(item, now + self._max_ahead, seal)
+                event, record = self._prepare(item, now, seal)
             except InvalidEvent as invalid:
                 outcomes[index] = Outcome(Status.REJECTED, _claimed_id(item), invalid.errors)
             else:
@@ -97,13 +98,14 @@ class Intake:
         return complete
 
     def _prepare(
-        self, item: object, latest: datetime, seal: Callable[[Event], bytes]
+        self, item: object, now: datetime, seal: Callable[[Event], bytes]
     ) -> tuple[Event, tuple[bytes, bytes]]:
-        event = self.schema.parse(item, latest)
+        event = self.schema.parse(item)
         value = seal(event)
         if len(value) > self._max_event_bytes:
             hint = f"at most {self._max_event_bytes} bytes are accepted"
             raise InvalidEvent((FieldError("", "The event is too large", hint),))
+        self.clock.admit(event.event_time, now)
         return event, (str(getattr(event, event.partition_key)).encode(), value)
 
     def _account(self, outcomes: Sequence[Outcome], failure: str, now: datetime) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -14,9 +14,10 @@ from starlette.responses import Response
 
 from flywheel.adapters.http_problem import FieldError, Problem
 from flywheel.contracts.metrics import INGEST_SECONDS
-from services.ingest.answers import answer_batch, answer_one, invalid
+from services.ingest.answers import ClockAnswer, answer_batch, answer_one, invalid
 from services.ingest.bodies import read_json
 from services.ingest.documentation import EventSchemas, batch_operation, event_operation
+from services.ingest.event_clock import EventClock
 from services.ingest.intake import Intake
 from services.ingest.settings import IngestSettings
 
@@ -69,6 +70,21 @@ def health_routes(ready: Ready) -> APIRouter:
     for path, endpoint in (("/healthz", healthz), ("/readyz", readyz), ("/metrics", metrics)):
         router.add_api_route(path, endpoint, methods=["GET"])
     return router
+
+
+def clock_routes(clocks: Mapping[str, EventClock]) -> APIRouter:
+    """`GET /v1/{usecase}/clock`: the stream's present, near which new events should lie; null before the first."""
+    router = APIRouter()
+    for usecase, clock in clocks.items():
+        router.add_api_route(f"/v1/{usecase}/clock", _clock(clock), methods=["GET"], name=f"{usecase}_clock")
+    return router
+
+
+def _clock(clock: EventClock) -> Callable[[], Awaitable[ClockAnswer]]:
+    async def tell() -> ClockAnswer:
+        return ClockAnswer(clock="wall" if clock.is_wall else "world", now=clock.now())
+
+    return tell
 
 
 def _one(intake: Intake, settings: IngestSettings) -> Handler:

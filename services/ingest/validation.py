@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import orjson
@@ -12,7 +11,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from flywheel.adapters.http_problem import FieldError
-from flywheel.contracts.events import EPOCH, Event
+from flywheel.contracts.events import Event
 from services.ingest.examples import example_of
 
 _MAX_ERRORS = 20
@@ -33,17 +32,12 @@ class EventSchema:
         self.event = event
         self.example = example_of(event)
 
-    def parse(self, item: object, latest: datetime) -> Event:
-        """The typed event. Raises InvalidEvent, also for a time after `latest` or before 1970."""
+    def parse(self, item: object) -> Event:
+        """The typed event. Raises InvalidEvent."""
         try:
-            event = self.event.model_validate(item)
+            return self.event.model_validate(item)
         except ValidationError as error:
             raise self._invalid(item, error) from None
-        if event.event_time > latest:
-            raise _invalid_time("Input lies ahead of the server's clock", "check the sender's clock and time zone")
-        if event.event_time < EPOCH:
-            raise _invalid_time("Input lies before 1970", "check the sender's clock and the order of the date's parts")
-        return event
 
     def _invalid(self, item: object, error: ValidationError) -> InvalidEvent:
         if not isinstance(item, dict):
@@ -68,7 +62,3 @@ class EventSchema:
 
 def _at(example: Mapping[str, Any], path: str) -> object:
     return example.get(path.partition(".")[0])
-
-
-def _invalid_time(reason: str, hint: str) -> InvalidEvent:
-    return InvalidEvent((FieldError("event_time", reason, hint),))

@@ -66,13 +66,14 @@ async def door() -> AsyncIterator[Door]:
         made.extend(wanted)
 
     settings = IngestSettings(
+        world_enabled=False,
         ingest_usecases=("fraud",),
         ingest_max_batch_events=10,
         ingest_max_event_bytes=1_000,
         ingest_max_batch_bytes=10_000,
         ingest_body_timeout_s=0.2,
     )
-    app = build(settings, MemoryEventLog(broker), make_topics, clock=lambda: NOW)
+    app = build(settings, MemoryEventLog(broker), make_topics, broker.records, clock=lambda: NOW)
     transport = httpx.ASGITransport(app=app)
     async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://door") as c:
         yield Door(c, broker, made)

@@ -46,7 +46,7 @@ def test_every_example_is_a_valid_event(event: type[Event]) -> None:
 
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
-    app = build(IngestSettings(), MemoryEventLog(MemoryBroker()), lambda _: None)
+    app = build(IngestSettings(), MemoryEventLog(MemoryBroker()), lambda _: None, lambda _: [])
     return app.openapi()
 
 
@@ -74,7 +74,7 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
 
 
 async def test_the_docs_page_is_served() -> None:
-    app = build(IngestSettings(), MemoryEventLog(MemoryBroker()), lambda _: None)
+    app = build(IngestSettings(), MemoryEventLog(MemoryBroker()), lambda _: None, lambda _: [])
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://door") as client:
         assert (await client.get("/docs")).status_code == 200
         assert (await client.get("/openapi.json")).json()["info"]["title"] == "Flywheel ingest"

@@ -1,0 +1,62 @@
+"""Which event times can be true: nothing ahead of the wall clock, and in a played world nothing ahead of that world."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+
+from flywheel.adapters.http_problem import FieldError
+from flywheel.contracts.events import EPOCH
+from services.ingest.validation import InvalidEvent
+
+
+class EventClock:
+    """The clock of one use case's stream.
+
+    `wall` tells the time in UTC. `lateness` is None where the wall clock alone rules. Else the stream has a clock of
+    its own, its newest event: one that lies further ahead of it than the lateness would make every other event late,
+    so it is refused. Such a clock is not `known` until `restore` was called with what the log holds.
+    """
+
+    def __init__(self, wall: Callable[[], datetime], *, max_ahead: timedelta, lateness: timedelta | None) -> None:
+        self._wall = wall
+        self._max_ahead = max_ahead
+        self._lateness = lateness
+        self._newest: datetime | None = None
+        self.known = lateness is None
+
+    @property
+    def is_wall(self) -> bool:
+        return self._lateness is None
+
+    def wall(self) -> datetime:
+        """The wall clock."""
+        return self._wall()
+
+    def now(self) -> datetime | None:
+        """The stream's present; None before its first event."""
+        return self._wall() if self.is_wall else self._newest
+
+    def restore(self, event_times: Iterable[datetime]) -> None:
+        """Continues from the newest events of the log."""
+        self._newest = max(event_times, default=None)
+        self.known = True
+
+    def admit(self, event_time: datetime, wall_now: datetime) -> None:
+        """Lets the time pass and moves the stream's clock on. Raises InvalidEvent."""
+        if event_time > wall_now + self._max_ahead:
+            raise _refused("Input lies ahead of the server's clock", "check the sender's clock and time zone")
+        if event_time < EPOCH:
+            raise _refused("Input lies before 1970", "check the sender's clock and the order of the date's parts")
+        if self._lateness is None:
+            return
+        if self._newest is not None and event_time > self._newest + self._lateness:
+            raise _refused(
+                f"Input lies more than {self._lateness} ahead of the stream, which is at {self._newest.isoformat()}",
+                "use times near the stream's present (GET /v1/<usecase>/clock), or start a stack without a world",
+            )
+        self._newest = max(event_time, self._newest or event_time)
+
+
+def _refused(reason: str, hint: str) -> InvalidEvent:
+    return InvalidEvent((FieldError("event_time", reason, hint),))
