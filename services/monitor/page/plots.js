@@ -159,11 +159,12 @@ const plots = (() => {
     label(svg, x(threshold), bottom + 15, `threshold ${threshold}`, { anchor: "middle" });
   }
 
+  /* Cut at the front: what tells features apart stands at their end. */
   function fit(text, full, space) {
-    let length = full.length;
-    while (length > 6 && text.getComputedTextLength() > space) {
-      length -= 1;
-      text.textContent = `${full.slice(0, length)}…`;
+    let cut = 0;
+    while (cut < full.length - 6 && text.getComputedTextLength() > space) {
+      cut += 1;
+      text.textContent = `…${full.slice(cut)}`;
     }
   }
 
