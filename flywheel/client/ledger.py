@@ -40,8 +40,12 @@ class Ledger:
         self.events: dict[str, dict[str, int]] = {}
         self.decisions: dict[str, int] = {}
         self.resent_batches = 0
-        self._claim()
-        self._load()
+        try:
+            self._claim()
+            self._load()
+        except ClientError:
+            self._lock.close()
+            raise
 
     def accepted(self, event_name: str, kind: Kind) -> None:
         """Ingest accepted one event of that kind."""
@@ -95,7 +99,6 @@ class Ledger:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            self._lock.close()
             raise ClientError(f"the world in {self._directory} is already being played; `make status`") from error
 
     def _load(self) -> None:

@@ -30,7 +30,7 @@ _log = logger(__name__)
 class Decider(Protocol):
     """Whom to ask for decisions."""
 
-    async def decide(self, usecase: str, event: Mapping[str, Any], request_id: str = "") -> DecideResponse: ...
+    async def decide(self, usecase: str, event: Mapping[str, Any]) -> DecideResponse: ...
 
 
 @dataclass(frozen=True, slots=True)

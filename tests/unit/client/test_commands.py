@@ -1,0 +1,114 @@
+"""The command line: what is typed wrong is answered in a sentence with the way out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flywheel.client.commands import main
+from flywheel.client.console import render_decision, render_training
+from flywheel.client.fields import from_text, parse_fields
+from flywheel.contracts.proto.decision_pb2 import DecideResponse, FeatureValue
+from flywheel.contracts.training import GateResult, TrainingFinished
+from flywheel.kernel import catalog
+from usecases.fraud.events import Transaction
+
+
+@pytest.fixture(autouse=True)
+def _nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Port 1 is reserved and nobody listens there.
+    monkeypatch.setenv("FLYWHEEL_INGEST_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("FLYWHEEL_SERVING_ADDRESS", "127.0.0.1:1")
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("decide fraud amount", "not of the form field=value"),
+        ("decide fraud amount=3", "has no field 'amount'; its fields are event_id"),
+        ("decide nope", "there is no use case 'nope'"),
+        ("decide fraud card_id=c1 terminal_id=t1 amount_cents=5", "serving does not answer at 127.0.0.1:1"),
+        ("send fraud refund", "has no event 'refund'; its events are transaction, chargeback"),
+        ("send fraud transaction card_id=c1", "ingest does not accept events at http://127.0.0.1:1"),
+        ("replay fraud nowhere.csv", "there is no file nowhere.csv"),
+    ],
+)
+def test_failures_are_one_sentence(line: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(line.split()) == 1
+    said = capsys.readouterr().err
+    assert words in said
+    assert said.count("\n") == 1
+
+
+def test_speedup_needs_a_recorded_pace(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_text("")
+    assert main(["replay", "fraud", str(path), "--speedup", "3"]) == 1
+    assert "--pace recorded" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("line", ["", "fly", "replay fraud f.csv --pace slow", "train fraud --timeout 0"])
+def test_misuse_exits_with_2_and_usage(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(line.split())
+    assert exit_.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["world", "decide", "send", "replay", "train"])
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main([command, "--help"])
+    assert exit_.value.code == 0
+    assert "usecase" in capsys.readouterr().out
+
+
+def test_values_take_the_type_of_their_field() -> None:
+    fields = parse_fields(Transaction, ["card_id=12", "amount_cents=34"])
+    assert fields == {"card_id": "12", "amount_cents": 34}
+    assert from_text(Transaction, "amount_cents", "many") == "many"
+
+
+def test_a_decision_fits_on_a_screen_with_all_that_matters() -> None:
+    response = DecideResponse(
+        decision_id="d-1",
+        action="step_up",
+        score=0.25,
+        reasons=["amount_high"],
+        model_version="v7",
+        arm="challenger",
+        fallback="none",
+        features=[FeatureValue(name="card_transaction_count_1h", value=3)],
+        feature_status={"card": "fresh", "terminal": "stale"},
+        feature_lag_ms=120,
+        stage_ms={"features": 0.5, "model": 0.25},
+    )
+    screen = render_decision(catalog.load("fraud"), response)
+    for words in ("STEP_UP", "0.2500", "amount_high", "v7, challenger arm", "card fresh, terminal stale", "120 ms"):
+        assert words in screen
+    lines = {line.split()[0]: line.split() for line in screen.splitlines() if line}
+    assert lines["card_transaction_count_1h"] == ["card_transaction_count_1h", "3"]
+    assert lines["model"] == ["model", "0.250", "15"]
+    assert lines["total"] == ["total", "0.750", "50"]
+    assert "fallback" not in screen
+
+
+@pytest.mark.parametrize(
+    ("deployed", "error", "words"),
+    [(True, None, "v3 is deployed"), (False, None, "not deployed"), (False, "no labels", "training failed: no labels")],
+)
+def test_gates_are_shown_as_a_table(deployed: bool, error: str | None, words: str) -> None:
+    finished = TrainingFinished.model_validate(
+        {
+            "request_id": "r",
+            "finished_at": "2026-01-01T00:00:00Z",
+            "version": "v3",
+            "deployed": deployed,
+            "gates": (GateResult(name="parity", passed=False, value=0.5, demand="< 1e-6"),),
+            "error": error,
+        }
+    )
+    screen = render_training(finished)
+    assert words in screen
+    assert screen.splitlines()[-1].split() == ["parity", "FAILED", "0.5", "<", "1e-6"]
