@@ -21,7 +21,11 @@ async def serve(settings: ServingSettings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told.set)
     server = real_server(settings)
-    await server.start()
+    try:
+        await server.start()
+    except CannotServe:
+        await server.stop()
+        raise
     # What is loaded now stays; scanning it again and again would only make pauses.
     gc.collect()
     gc.freeze()
@@ -35,7 +39,7 @@ def main() -> None:
     logs.configure("serving", settings.log_level)
     try:
         uvloop.run(serve(settings))
-    except (CannotServe, OSError) as error:
+    except CannotServe as error:
         sys.exit(f"serving cannot start: {error}")
 
 

@@ -62,7 +62,7 @@ class Journal:
     def refused(self, status: str, request_id: str, reason: str = "") -> None:
         """A request was refused with that gRPC status."""
         SERVING_REFUSED.labels(self._usecase.name, status).inc()
-        self._warn("decision_refused", status, request_id=request_id, reason=reason)
+        self._warn("decision_refused", status, status=status, request_id=request_id, reason=reason)
 
     def failed(self, request_id: str, error: Exception) -> None:
         """A request met an error that nobody foresaw."""

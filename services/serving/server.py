@@ -46,20 +46,21 @@ class Server:
         self._health = health.aio.HealthServicer()
         self._watching: asyncio.Task[None] | None = None
         self._grpc: grpc.aio.Server | None = None
-        self.metrics = MetricsServer(settings.serving_metrics_port, self.ready)
+        self._metrics: MetricsServer | None = None
         self.port = 0
 
     async def start(self) -> None:
-        """Answers from now on, by the rule while there is no model. Raises CannotServe when the address is taken."""
-        await asyncio.to_thread(self._models.refresh)
+        """Answers from now on, by the rule while there is no model. Raises CannotServe when an address is taken."""
         self._grpc = self._listen()
+        self._metrics = self._expose()
+        await asyncio.to_thread(self._models.refresh)
         self._decisions.start()
         await self._grpc.start()
         for name in ("", SERVICE):
             await self._health.set(name, _SERVING)
         self._answering = True
         self._watching = asyncio.create_task(self._models.watch(self._settings.serving_model_poll_s))
-        self.metrics.start()
+        self._metrics.start()
         _log.info("serving", address=self._settings.serving_address, detail=self.ready()[1])
 
     async def stop(self) -> None:
@@ -74,7 +75,8 @@ class Server:
             await self._grpc.stop(self._settings.serving_drain_s)
         await self._decisions.close(self._settings.serving_drain_s)
         await self._reader.close()
-        self.metrics.close()
+        if self._metrics:
+            self._metrics.close()
         _log.info("stopped", unflushed=self._decisions.in_flight)
 
     def ready(self) -> tuple[bool, str]:
@@ -104,3 +106,12 @@ class Server:
                 f"{settings.serving_address} is taken or not of this machine; free it or set FLYWHEEL_SERVING_ADDRESS"
             ) from error
         return server
+
+    def _expose(self) -> MetricsServer:
+        port = self._settings.serving_metrics_port
+        try:
+            return MetricsServer(port, self.ready)
+        except OSError as error:
+            raise CannotServe(
+                f"port {port} for metrics is taken; free it or set FLYWHEEL_SERVING_METRICS_PORT"
+            ) from error

@@ -329,3 +329,5 @@ async def test_a_decision_survives_the_wire() -> None:
     scene.remember("card", "c1", PAST)
     decision = await scene.decide()
     assert DecisionLogged.model_validate_json(decision.to_bytes()) == decision
+    unknown = decision.model_copy(update={"features": (math.nan,) * len(decision.features)})
+    assert all(math.isnan(value) for value in DecisionLogged.model_validate_json(unknown.to_bytes()).features)
