@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from collections.abc import Iterable
 
@@ -80,6 +81,10 @@ class Observations:
 
     def _read_decision(self, record: Record) -> None:
         logged = DecisionLogged.model_validate_json(record.value)
+        if not math.isfinite(logged.score) or not math.isfinite(logged.value):
+            raise ValueError("score and value must be finite")
+        if len(logged.features) != len(logged.feature_names):
+            raise ValueError("every feature needs its name")
         if not self.ledger.decide(_decided(logged)):
             self.counts["repeats"] += 1
             return

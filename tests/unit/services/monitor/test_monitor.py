@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from httpx import ASGITransport, AsyncClient
 
+from flywheel.contracts.decisions import DecisionLogged
 from flywheel.contracts.topics import decisions_topic, event_topic
 from services.monitor.bootstrap import Monitor
 from services.monitor.state import State
@@ -88,6 +90,21 @@ def test_unreadable_records_are_counted_and_passed_over(run: Run) -> None:
         scene.broker.append(event_topic("fraud", "chargeback").name, b"k", poison)
     scene.days(0, 1)
     assert read_all(run(scene), 50).loop.unreadable == 14
+
+
+@pytest.mark.parametrize("change", [{"score": float("nan")}, {"value": float("inf")}, {"features": (1.0,)}])
+def test_a_decision_that_cannot_be_measured_is_passed_over(run: Run, change: dict[str, object]) -> None:
+    scene = Scene(per_day=300)
+    scene.deploy()
+    scene.days(0, 10)
+    topic = decisions_topic("fraud").name
+    sound = DecisionLogged.model_validate_json(scene.broker.records(topic)[0].value)
+    # As another writer might put it there: NaN and infinity as JSON constants, whatever our own model does.
+    fields = json.loads(sound.model_dump_json()) | {"event_id": "tx-odd"} | change
+    scene.broker.append(topic, b"k", json.dumps(fields).encode())
+    state = read_all(run(scene), 3_000)
+    assert state.loop.unreadable == 1
+    assert state.quality.auc is not None
 
 
 def test_only_settled_decisions_count_towards_quality(run: Run) -> None:
