@@ -9,7 +9,6 @@ and compares what was sent with what arrived where. Writes build/figures/soak.js
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import sys
 import time
@@ -19,19 +18,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 
-import duckdb
-import httpx
-from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks import figures
-from flywheel.adapters.redis_store import RedisFeatureWriter
-from flywheel.kernel import catalog
-from flywheel.kernel.plan import compile_plan
 from infra.local import leftovers, places
 from infra.local.processes import declaration, processes
 from infra.local.sandbox import Sandbox, sandbox
 from infra.local.status import rss_mib
 from infra.local.supervision import ALIVE, Supervisor
+from loadtests.accounts import balance, gauges, settle
 
 _SAMPLE_EVERY_S = 5.0
 _WARM_UP_SHARE = 0.2
@@ -60,17 +54,6 @@ class Samples:
         return fmean(values[-edge:]) - fmean(values[:edge])
 
 
-def gauges(url: str, name: str) -> dict[str, float]:
-    """Values of one metric, keyed by the values of its labels."""
-    text = httpx.get(url, timeout=10).text
-    return {
-        ",".join(sample.labels.values()): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-        if sample.name == name
-    }
-
-
 def sample(stack: Sandbox, samples: Samples) -> None:
     """One look at backlog, decisions and memory of every process."""
     settings = stack.settings
@@ -85,47 +68,6 @@ def sample(stack: Sandbox, samples: Samples) -> None:
         if status.pid:
             samples.add(f"rss {name}", rss_mib(status.pid))
     samples.add("rss", sum(p.memory_info().rss for p in leftovers.find(places.run_dir(settings))) / 2**20)
-
-
-def await_that(what: str, condition: Callable[[], bool], timeout_s: float) -> None:
-    """Returns once the condition holds; SystemExit that names it when it does not in time."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > deadline:
-            raise SystemExit(f"after {timeout_s:.0f} s still not so: {what}")
-        time.sleep(0.5)
-
-
-def drained(stack: Sandbox) -> bool:
-    """Whether every streaming job has processed all that the broker holds."""
-    url = f"http://127.0.0.1:{stack.settings.features_metrics_port}/metrics"
-    backlog = gauges(url, "flywheel_features_backlog_events")
-    return bool(backlog) and not any(backlog.values())
-
-
-def balance(stack: Sandbox) -> dict[str, int]:
-    """What was sent, and what became of it, over all events of the use case since the stack's world began."""
-    settings = stack.settings
-    usecase = catalog.load(settings.usecase)
-    world = json.loads((settings.data_dir / "world" / usecase.name / "counts.json").read_text())
-    by_event = world["events"].values()
-    archived = distinct = 0
-    for event in usecase.events:
-        files = settings.lake_dir / usecase.name / event.event_name / "**" / "*.parquet"
-        query = "select count(*), count(distinct event_id) from read_parquet($files)"
-        ((rows, ids),) = duckdb.execute(query, {"files": str(files)}).fetchall()
-        archived, distinct = archived + rows, distinct + ids
-    plan = compile_plan(usecase)
-    counters = RedisFeatureWriter(settings.redis_url, plan).counters()
-    counted = sum(number for name, number in counters.items() if name.startswith(f"{plan.views[0].name}."))
-    return {
-        "events_sent": sum(event["sent"] for event in by_event),
-        "events_rejected": sum(event["rejected"] for event in by_event),
-        "duplicates": sum(event["duplicates"] for event in by_event),
-        "events_archived": archived,
-        "events_archived_distinct": distinct,
-        "events_counted": counted,
-    }
 
 
 def soak(stack: Sandbox, minutes: float, tell: Callable[[str], None]) -> dict[str, figures.Figure]:
@@ -144,9 +86,7 @@ def soak(stack: Sandbox, minutes: float, tell: Callable[[str], None]) -> dict[st
     supervisor = Supervisor(stack.settings)
     alive = {name for name, status in supervisor.statuses().items() if status.state in ALIVE}
     missing = {process.name for process in processes(declaration(stack.settings))} - alive
-    supervisor.end("world")
-    await_that("the world has stopped", lambda: supervisor.statuses()["world"].state not in ALIVE, 60)
-    await_that("everything accepted is processed", lambda: drained(stack), _DRAIN_TIMEOUT_S)
+    settle(stack, _DRAIN_TIMEOUT_S)
     totals = balance(stack)
     tiles = f"backlog {stack.settings.usecase},tiles"
     growths = {name: samples.growth(name) for name in samples.series if name.startswith("rss ")}
