@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 
-
 from benchmarks import figures
 from infra.local import leftovers, places
 from infra.local.processes import declaration, processes
