@@ -23,7 +23,6 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class Drift(StrEnum):
     """What changes on the day of drift."""
 
-    NONE = "none"
     AMOUNTS = "amounts"
     VOLUME = "volume"
 
@@ -40,8 +39,9 @@ class WorldKnobs(BaseModel):
     """Requests per second of wall clock, on the average of a day; the speed of the event clock follows from it."""
     prevalence: float = Field(default=1.0, ge=0)
     """Factor on how often the positive label comes about."""
-    drift_kind: Drift = Drift.NONE
-    drift_day: int = Field(default=75, ge=0)
+    drift_day: int | None = Field(default=None, ge=0)
+    """The day on which the world changes; it never does unless given. In a running world, name a day that lies ahead."""
+    drift_kind: Drift = Drift.AMOUNTS
     drift_factor: float = Field(default=1.5, gt=0)
     late_share: Share = 0.01
     """Share of events that arrive hours after they happened."""
@@ -63,10 +63,11 @@ class WorldKnobs(BaseModel):
     def drift_of(self, kind: Drift, day: int) -> float:
         """The factor by which that kind of drift multiplies on that day; 1.0 without drift.
 
-        >>> WorldKnobs(drift_kind=Drift.AMOUNTS, drift_day=3).drift_of(Drift.AMOUNTS, 3)
+        >>> WorldKnobs(drift_day=3).drift_of(Drift.AMOUNTS, 3)
         1.5
         """
-        return self.drift_factor if self.drift_kind is kind and day >= self.drift_day else 1.0
+        has_come = self.drift_day is not None and day >= self.drift_day
+        return self.drift_factor if has_come and self.drift_kind is kind else 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,3 +51,7 @@ def test_drift_touches_only_its_kind_and_only_from_its_day_on() -> None:
     knobs = WorldKnobs(drift_kind=Drift.AMOUNTS, drift_day=5, drift_factor=2)
     assert [knobs.drift_of(Drift.AMOUNTS, day) for day in (4, 5, 6)] == [1.0, 2.0, 2.0]
     assert knobs.drift_of(Drift.VOLUME, 6) == 1.0
+
+
+def test_without_a_day_there_is_no_drift() -> None:
+    assert WorldKnobs().drift_of(Drift.AMOUNTS, 10_000) == 1.0
