@@ -40,7 +40,7 @@ class WorldKnobs(BaseModel):
     prevalence: float = Field(default=1.0, ge=0)
     """Factor on how often the positive label comes about."""
     drift_day: int | None = Field(default=None, ge=0)
-    """The day on which the world changes; it never does unless given. In a running world, name a day that lies ahead."""
+    """The day on which the world changes; without one it never does. In a running world name a day that lies ahead."""
     drift_kind: Drift = Drift.AMOUNTS
     drift_factor: float = Field(default=1.5, gt=0)
     late_share: Share = 0.01
