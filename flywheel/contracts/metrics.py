@@ -44,6 +44,9 @@ FEATURES_EVENTS = Gauge(
     "flywheel_features_counted_events", "Distinct events counted in the online store.", ["usecase", "view"]
 )
 FEATURES_LATE = Counter("flywheel_features_late_events_total", "Events too late to be counted online.", ["usecase"])
+FEATURES_UNPARSABLE = Counter(
+    "flywheel_features_unparsable_records_total", "Records of event topics that are no event.", ["usecase"]
+)
 FEATURES_BATCH_SECONDS = Histogram(
     "flywheel_features_batch_seconds",
     "Duration of one micro-batch, by job (tiles, archive).",

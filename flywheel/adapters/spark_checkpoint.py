@@ -1,0 +1,58 @@
+"""Ties what a streaming query writes to its checkpoint: batch numbers mean something only together with it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Protocol
+
+
+class LostTrack(Exception):
+    """The checkpoint and what was written under it do not belong together; the message names the way out."""
+
+
+class Claimable(Protocol):
+    """A sink that remembers which stream fills it."""
+
+    def claim(self, source: str) -> str: ...
+
+    def source(self) -> str | None: ...
+
+
+class Checkpoint:
+    """A query's checkpoint directory. `declaration` changes when what is written under it would."""
+
+    def __init__(self, directory: Path, declaration: str) -> None:
+        self._directory = directory
+        self._declaration = declaration
+
+    @property
+    def identity(self) -> str | None:
+        """Names query and declaration; None before the query first started."""
+        metadata = self._directory / "metadata"
+        return f"{json.loads(metadata.read_text())['id']}/{self._declaration}" if metadata.exists() else None
+
+    @property
+    def has_committed(self) -> bool:
+        """Whether any micro-batch was finished."""
+        commits = self._directory / "commits"
+        return commits.is_dir() and any(file.name.isdigit() for file in commits.iterdir())
+
+    def check(self, sink: Claimable, what: str) -> None:
+        """Raises LostTrack unless the query may go on writing to the sink, called `what` in the message."""
+        written_by, identity = sink.source(), self.identity
+        if written_by == identity or (written_by is None and not self.has_committed):
+            return
+        if written_by is None:
+            reason = f"{what} is empty, but the checkpoint {self._directory} says that it was filled"
+        elif identity is None:
+            reason = f"the checkpoint {self._directory} is gone, but {what} was filled under it"
+        else:
+            reason = f"{what} was filled under another checkpoint or declaration than {self._directory}"
+        raise LostTrack(f"{reason}; `make clean` starts afresh, or empty both to fill them again from the broker's log")
+
+    def claim(self, sink: Claimable, what: str) -> None:
+        """Makes the sink this query's own; raises LostTrack when it is another's or was emptied since."""
+        self.check(sink, what)
+        if self.identity is not None:
+            sink.claim(self.identity)

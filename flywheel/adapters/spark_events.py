@@ -1,0 +1,83 @@
+"""Events as Spark sees them: the schema comes from the declaration, the rows from the broker or the lake."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin
+
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from flywheel.contracts.events import Event
+from flywheel.contracts.topics import event_topic
+
+_TYPES: tuple[tuple[type, T.DataType], ...] = (
+    (bool, T.BooleanType()),
+    (int, T.LongType()),
+    (float, T.DoubleType()),
+    (str, T.StringType()),
+    (datetime, T.TimestampType()),
+)
+
+
+def event_schema(event: type[Event]) -> T.StructType:
+    """One column for each field of the event, in its order. TypeError for a type that has no column type."""
+    return T.StructType(
+        [T.StructField(name, _type_of(name, info.annotation)) for name, info in event.model_fields.items()]
+    )
+
+
+def envelope_schema(event: type[Event]) -> T.StructType:
+    """The schema of an `Envelope` around that event."""
+    return T.StructType(
+        [
+            T.StructField("event", event_schema(event)),
+            T.StructField("ingest_time", T.TimestampType()),
+            T.StructField("request_id", T.StringType()),
+        ]
+    )
+
+
+def read_stream(session: SparkSession, bootstrap: str, usecase: str, events: Sequence[type[Event]]) -> DataFrame:
+    """The raw records of the events' topics from their beginning, as the Kafka source gives them.
+
+    All that the broker holds comes in one micro-batch: a limit would be shared out over partitions by their backlog
+    and let one topic run days ahead of another, whose events would then be late.
+    """
+    return (
+        session.readStream.format("kafka")
+        .option("kafka.bootstrap.servers", bootstrap)
+        .option("subscribe", ",".join(event_topic(usecase, event.event_name).name for event in events))
+        .option("startingOffsets", "earliest")
+        .option("failOnDataLoss", "true")
+        .option("fetchOffset.numRetries", "30")
+        .option("fetchOffset.retryIntervalMs", "1000")
+        .load()
+    )
+
+
+def envelope_of(event: type[Event]) -> Column:
+    """The envelope in a record's value; its event is null where the record is none of this event."""
+    return F.from_json(F.col("value").cast("string"), envelope_schema(event), {"mode": "PERMISSIVE"})
+
+
+def read_archive(session: SparkSession, path: str, event: type[Event]) -> DataFrame:
+    """Archived events, each id once: as it arrived first."""
+    fields = list(event.model_fields)
+    arrival = F.struct("ingest_time", "kafka_partition", "kafka_offset", *fields)
+    first = session.read.parquet(path).groupBy("event_id").agg(F.min(arrival).alias("first"))
+    return first.select(*(F.col(f"first.{name}").alias(name) for name in fields))
+
+
+def _type_of(name: str, annotation: Any) -> T.DataType:
+    if get_origin(annotation) in (Union, UnionType):
+        (annotation,) = (part for part in get_args(annotation) if part is not NoneType)
+    if getattr(annotation, "__name__", "") == "AwareDatetime":
+        return T.TimestampType()
+    for python_type, spark_type in _TYPES:
+        if isinstance(annotation, type) and issubclass(annotation, python_type):
+            return spark_type
+    raise TypeError(f"{name}: Spark has no column for {annotation!r}")

@@ -1,0 +1,56 @@
+"""`python -m services.features` runs the service; with `apply` it brings Feast's registry up to date and ends."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+
+from flywheel.adapters.logs import configure, logger
+from flywheel.adapters.spark_checkpoint import LostTrack
+from flywheel.kernel.ports import Unavailable
+from services.features.settings import FeaturesSettings
+from services.features.stream import JobDied
+
+
+def main(arguments: list[str]) -> int:
+    """The process's exit status."""
+    settings = FeaturesSettings()
+    configure("features", settings.log_level)
+    # It tells of every connection to the JVM.
+    logging.getLogger("py4j").setLevel(logging.WARNING)
+    if arguments:
+        print(f"features: what is {arguments[0]!r}? Say nothing, or `apply`.", file=sys.stderr)
+        return 2
+    return run(settings)
+
+
+def run(settings: FeaturesSettings) -> int:
+    """Runs the service until SIGTERM or SIGINT; not 0 when a part of it died or it must not start."""
+    # Starting Spark is costly, so `apply` does without it.
+    from services.features.bootstrap import FeaturesService
+    from services.features.watch import watch
+
+    log = logger("services.features")
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    try:
+        service = FeaturesService.assemble(settings)
+    except (LostTrack, Unavailable) as error:
+        log.error("features_cannot_start", reason=str(error))
+        return 1
+    try:
+        watch(service, stopping)
+    except JobDied as error:
+        log.error("features_job_died", reason=str(error))
+        return 1
+    finally:
+        stopping.set()
+        service.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

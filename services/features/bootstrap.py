@@ -1,0 +1,147 @@
+"""Puts the features service together: the only place that knows which parts it is made of."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from dataclasses import dataclass
+from typing import Self
+
+from pyspark.sql import SparkSession
+
+from flywheel.adapters.kafka_offsets import KafkaOffsets
+from flywheel.adapters.kafka_reader import KafkaReader
+from flywheel.adapters.kafka_topics import create_topics
+from flywheel.adapters.metrics_server import MetricsServer
+from flywheel.adapters.redis_store import RedisFeatureWriter
+from flywheel.adapters.spark_archive import Lake
+from flywheel.adapters.spark_checkpoint import Checkpoint
+from flywheel.adapters.spark_events import read_stream
+from flywheel.adapters.spark_session import start_session
+from flywheel.adapters.spark_tiles import changed_tiles
+from flywheel.contracts.topics import event_topic, topics_of, training_requests_topic
+from flywheel.kernel import catalog
+from flywheel.kernel.plan import FeaturePlan, compile_plan
+from services.features.archive import LAKE, Archiver
+from services.features.build import HistoryBuilder
+from services.features.count import TileCounter
+from services.features.settings import FeaturesSettings
+from services.features.stream import StreamJob
+
+STORE = "the online store"
+_HISTORY_LIMIT_S = 3600.0
+
+
+@dataclass(frozen=True)
+class FeaturesService:
+    """All parts of the running service."""
+
+    settings: FeaturesSettings
+    plan: FeaturePlan
+    session: SparkSession
+    writer: RedisFeatureWriter
+    lake: Lake
+    tiles: StreamJob
+    archive: StreamJob
+    builder: HistoryBuilder
+    offsets: KafkaOffsets
+    requests: KafkaReader
+    metrics: MetricsServer
+
+    @classmethod
+    def assemble(cls, settings: FeaturesSettings) -> Self:
+        """The service, its session started and its streams not yet. Raises LostTrack or Unavailable."""
+        plan = compile_plan(catalog.load(settings.usecase))
+        names = tuple(event.event_name for event in plan.usecase.events)
+        writer = RedisFeatureWriter(settings.redis_url, plan)
+        lake = Lake(settings.lake_dir, settings.usecase, plan.usecase.events)
+        tiles_checkpoint(settings, plan).check(writer, STORE)
+        archive_checkpoint(settings).check(lake, LAKE)
+        create_topics(settings.kafka_bootstrap, topics_of(settings.usecase, names))
+        session = _session(settings)
+        tiles, archive = StreamJob(settings.usecase, "tiles"), StreamJob(settings.usecase, "archive")
+        return cls(
+            settings=settings,
+            plan=plan,
+            session=session,
+            writer=writer,
+            lake=lake,
+            tiles=tiles,
+            archive=archive,
+            builder=HistoryBuilder(plan, session, lake, settings.history_dir, kept=settings.history_kept),
+            offsets=KafkaOffsets(
+                settings.kafka_bootstrap, [event_topic(settings.usecase, name).name for name in names]
+            ),
+            requests=KafkaReader(
+                settings.kafka_bootstrap,
+                [training_requests_topic(settings.usecase).name],
+                "features",
+                processing_limit_s=_HISTORY_LIMIT_S,
+            ),
+            metrics=MetricsServer(settings.features_metrics_port, lambda: _readiness(tiles, archive)),
+        )
+
+    def start_streams(self) -> None:
+        """Counting and archiving go on where they stopped."""
+        usecase, checkpoint = self.plan.usecase, tiles_checkpoint(self.settings, self.plan)
+        counter = TileCounter(
+            self.plan,
+            self.writer,
+            claim=lambda: checkpoint.claim(self.writer, STORE),
+            backlog=lambda: self.tiles.progress.backlog,
+        )
+        records = read_stream(self.session, self.settings.kafka_bootstrap, usecase.name, self.plan.events)
+        self.tiles.start(
+            changed_tiles(records, self.plan),
+            counter,
+            output="update",
+            checkpoint=self.settings.tiles_checkpoint,
+            trigger_ms=self.settings.tiles_trigger_ms,
+        )
+        self.archive.start(
+            read_stream(self.session, self.settings.kafka_bootstrap, usecase.name, usecase.events),
+            Archiver(usecase.name, self.lake, archive_checkpoint(self.settings)),
+            output="append",
+            checkpoint=self.settings.archive_checkpoint,
+            trigger_ms=self.settings.archive_trigger_ms,
+        )
+
+    def close(self) -> None:
+        """Streams end between two micro-batches; then everything is let go of."""
+        for close in (self.tiles.stop, self.archive.stop, self.session.stop):
+            # The JVM may have been told to stop as well and be gone already.
+            with contextlib.suppress(Exception):
+                close()
+        self.requests.close()
+        self.offsets.close()
+        self.writer.close()
+        self.metrics.close()
+
+
+def tiles_checkpoint(settings: FeaturesSettings, plan: FeaturePlan) -> Checkpoint:
+    """Where the tile query keeps its state; another declaration needs other tiles."""
+    return Checkpoint(settings.tiles_checkpoint, plan.usecase.fingerprint)
+
+
+def archive_checkpoint(settings: FeaturesSettings) -> Checkpoint:
+    """Where the archive query keeps its position; the lake holds events whatever is declared over them."""
+    return Checkpoint(settings.archive_checkpoint, "events")
+
+
+def _session(settings: FeaturesSettings) -> SparkSession:
+    # What a killed driver left behind is of no use to the next one.
+    shutil.rmtree(settings.scratch_dir, ignore_errors=True)
+    settings.scratch_dir.mkdir(parents=True)
+    return start_session(
+        f"flywheel-features-{settings.usecase}",
+        master=settings.spark_master,
+        heap_mib=settings.spark_heap_mib,
+        shuffle_partitions=settings.spark_shuffle_partitions,
+        jars=sorted(settings.spark_jars_dir.absolute().glob("*.jar")),
+        scratch_dir=settings.scratch_dir,
+    )
+
+
+def _readiness(tiles: StreamJob, archive: StreamJob) -> tuple[bool, str]:
+    waiting = [job.name for job in (tiles, archive) if not job.is_ready]
+    return (False, f"not caught up yet: {', '.join(waiting)}") if waiting else (True, "both streams run")

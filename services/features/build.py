@@ -1,0 +1,124 @@
+"""Builds feature history when a training is requested, once the lake holds all that was accepted before."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from flywheel.adapters.logs import logger
+from flywheel.adapters.spark_archive import Lake
+from flywheel.adapters.spark_events import read_archive
+from flywheel.adapters.spark_history import build_history
+from flywheel.contracts.events import from_us, to_us
+from flywheel.contracts.training import HistoryBuilt, TrainingFinished, TrainingRequested
+from flywheel.kernel.plan import FeaturePlan, TileView
+from flywheel.kernel.ports import RecordReader
+
+_POLL_S = 0.5
+
+_log = logger(__name__)
+
+
+class HistoryBuilder:
+    """Writes snapshots below `directory`, one folder for each view, and keeps the newest `kept` of them."""
+
+    def __init__(self, plan: FeaturePlan, session: SparkSession, lake: Lake, directory: Path, *, kept: int) -> None:
+        self._plan = plan
+        self._session = session
+        self._lake = lake
+        self._directory = directory.absolute() / plan.usecase.name
+        self._kept = kept
+
+    def build(self, request: TrainingRequested) -> HistoryBuilt:
+        """A new snapshot of everything in the lake. Raises ValueError while the lake holds no request event."""
+        if not self._lake.holds(self._plan.usecase.request):
+            raise ValueError(f"no {self._plan.usecase.request.event_name} is archived yet")
+        snapshot_id = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
+        events = {
+            event.event_name: read_archive(self._session, str(self._lake.path(event)), event).persist()
+            for event in self._plan.events
+            if self._lake.holds(event)
+        }
+        try:
+            until, rows = _extent(events[self._plan.usecase.request.event_name])
+            for view in self._plan.views:
+                self._write(view, events, snapshot_id)
+        finally:
+            for frame in events.values():
+                frame.unpersist()
+        self._forget_old()
+        return HistoryBuilt(
+            request_id=request.request_id,
+            snapshot_id=snapshot_id,
+            path=str(self._directory),
+            event_time_until=until,
+            rows=rows,
+            reason=request.reason,
+        )
+
+    def _write(self, view: TileView, events: dict[str, DataFrame], snapshot_id: str) -> None:
+        history = build_history(self._plan, view, events).withColumn("created_timestamp", F.current_timestamp())
+        history.write.parquet(str(self._directory / view.history_name / f"snapshot={snapshot_id}"))
+
+    def _forget_old(self) -> None:
+        for view in self._plan.views:
+            snapshots = sorted((self._directory / view.history_name).glob("snapshot=*"))
+            for old in snapshots[: -self._kept]:
+                shutil.rmtree(old)
+
+
+def _extent(requests: DataFrame) -> tuple[datetime, int]:
+    row = requests.agg(F.max(F.unix_micros("event_time")).alias("until_us"), F.count(F.lit(1)).alias("rows")).first()
+    assert row is not None  # an aggregate over everything has one row
+    return from_us(row["until_us"]), row["rows"]
+
+
+def serve_requests(
+    builder: HistoryBuilder,
+    requests: RecordReader,
+    *,
+    archived_until_us: Callable[[], int | None],
+    publish: Callable[[HistoryBuilt | TrainingFinished], None],
+    stopping: threading.Event,
+) -> None:
+    """Answers training requests, oldest first, until `stopping`; one that fails is answered with its reason."""
+    while not stopping.is_set():
+        for record in requests.poll(_POLL_S, 1):
+            request = TrainingRequested.model_validate_json(record.value)
+            if not _await_archive(request, archived_until_us, stopping):
+                return
+            publish(_answer(builder, request))
+            requests.commit()
+
+
+def _await_archive(
+    request: TrainingRequested, archived_until_us: Callable[[], int | None], stopping: threading.Event
+) -> bool:
+    while (archived_until_us() or 0) < to_us(request.requested_at):
+        if stopping.wait(_POLL_S):
+            return False
+    return True
+
+
+def _answer(builder: HistoryBuilder, request: TrainingRequested) -> HistoryBuilt | TrainingFinished:
+    _log.info("history_requested", request_id=request.request_id, reason=request.reason)
+    try:
+        built = builder.build(request)
+    except Exception as error:
+        # Tried again it would fail again and hold up those behind it; whoever asked is told instead.
+        _log.exception("history_failed", request_id=request.request_id)
+        return TrainingFinished(
+            request_id=request.request_id,
+            finished_at=datetime.now(UTC),
+            version=None,
+            deployed=False,
+            error=f"feature history could not be built: {error}",
+        )
+    _log.info("history_built", request_id=request.request_id, snapshot_id=built.snapshot_id, rows=built.rows)
+    return built

@@ -1,0 +1,130 @@
+"""Counts micro-batches into the online store: changed tiles in, absolute entity states out."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from flywheel.kernel.plan import FeaturePlan, TileView
+from flywheel.kernel.ports import FeatureWriter, ViewKey
+from flywheel.kernel.tiles import RECENT_DTYPE, EntityState, apply
+
+_ROWS_AT_ONCE = 100_000
+_STATES_AT_ONCE = 500
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a micro-batch changed about one entity."""
+
+    view: TileView
+    key: ViewKey
+    tiles: NDArray[np.void]
+    recent: NDArray[np.void]
+    newest_us: int
+
+
+class TileCounter:
+    """Sink of the tile query. A batch that comes again, after a crash at whatever point, changes nothing twice.
+
+    `claim` is called before each batch and raises unless the store belongs to this stream. `backlog` says about how
+    many events a batch may hold: a big one is taken in parts, a small one at once because each part costs a job.
+    """
+
+    def __init__(
+        self, plan: FeaturePlan, writer: FeatureWriter, *, claim: Callable[[], None], backlog: Callable[[], int]
+    ) -> None:
+        self._plan = plan
+        self._writer = writer
+        self._claim = claim
+        self._backlog = backlog
+
+    def __call__(self, batch: DataFrame, batch_id: int) -> None:
+        self._claim()
+        parts = math.ceil(self._backlog() * len(self._plan.views) / _ROWS_AT_ONCE)
+        if parts <= 1:
+            self.count(batch.toArrow(), batch_id)
+            return
+        batch.persist()
+        try:
+            for part in _split(batch, parts):
+                self.count(part.toArrow(), batch_id)
+        finally:
+            batch.unpersist()
+
+    def count(self, table: pa.Table, batch_id: int) -> None:
+        """Applies rows of `spark_tiles.changed_tiles`, some hundred entities an atomic step."""
+        pending = changes(self._plan, table)
+        while chunk := list(islice(pending, _STATES_AT_ONCE)):
+            self._apply(chunk, batch_id)
+
+    def _apply(self, chunk: list[Change], batch_id: int) -> None:
+        packed = self._writer.read([change.key for change in chunk])
+        states: dict[ViewKey, tuple[bytes, int]] = {}
+        counted: Counter[str] = Counter()
+        for change, raw in zip(chunk, packed, strict=True):
+            view = change.view
+            old = EntityState.empty(view) if raw is None else EntityState.unpack(view, raw)
+            new, numbers = apply(
+                view, old, tiles=change.tiles, recent=change.recent, newest_us=change.newest_us, batch_id=batch_id
+            )
+            if new is not old:
+                states[change.key] = (new.pack(view), new.newest_us)
+                counted.update({f"{view.name}.{event}": number for event, number in numbers.items() if number})
+        if states:
+            self._writer.write(states, counted)
+
+
+def _split(batch: DataFrame, parts: int) -> Iterator[DataFrame]:
+    """The batch in parts, each entity whole in one of them."""
+    bucket = F.pmod(F.xxhash64("view", "key"), F.lit(parts))
+    return (batch.where(bucket == index) for index in range(parts))
+
+
+def changes(plan: FeaturePlan, table: pa.Table) -> Iterator[Change]:
+    """The table's rows by entity."""
+    for view in plan.views:
+        rows = table.filter(pa.compute.equal(table["view"], view.name))
+        rows = rows.sort_by([("key", "ascending"), ("start_us", "ascending")]).combine_chunks()
+        if rows.num_rows:
+            yield from _view_changes(view, rows)
+
+
+def _view_changes(view: TileView, rows: pa.Table) -> Iterator[Change]:
+    tiles = _tiles(view, rows)
+    newest_us = rows["newest_us"].to_numpy()
+    ids = rows["id_hashes"].combine_chunks()
+    lengths = pa.compute.list_value_length(ids).to_numpy()
+    recent = np.empty(int(lengths.sum()), RECENT_DTYPE)
+    recent["id_hash"] = ids.flatten().to_numpy()
+    recent["start_us"] = np.repeat(tiles["start_us"], lengths)
+    ends = np.concatenate([[0], np.cumsum(lengths)])
+    keys = rows["key"].to_pylist()
+    firsts = [row for row, key in enumerate(keys) if row == 0 or key != keys[row - 1]]
+    for first, last in zip(firsts, [*firsts[1:], len(keys)], strict=True):
+        yield Change(
+            view,
+            ViewKey(view.name, keys[first]),
+            tiles[first:last],
+            recent[ends[first] : ends[last]],
+            int(newest_us[first:last].max()),
+        )
+
+
+def _tiles(view: TileView, rows: pa.Table) -> NDArray[np.void]:
+    tiles = np.empty(rows.num_rows, view.tile_dtype)
+    tiles["start_us"] = rows["start_us"].to_numpy()
+    for column in view.columns:
+        values = rows[column].to_numpy()
+        # No event of the field in the tile: nothing in the sum, and a minimum that any other one passes over.
+        tiles[column] = np.nan_to_num(values, nan=0.0) if column.endswith("_sum") else values
+    return tiles

@@ -1,0 +1,36 @@
+"""Settings of the features service, beside those that all processes share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import AliasChoices, Field
+
+from flywheel.contracts.settings import PlatformSettings
+
+
+class FeaturesSettings(PlatformSettings):
+    """How Spark runs and how often its jobs do; the master is read from `SPARK_MASTER` as well."""
+
+    spark_master: str = Field(
+        default="local[4]", validation_alias=AliasChoices("FLYWHEEL_SPARK_MASTER", "SPARK_MASTER")
+    )
+    spark_heap_mib: int = 1024
+    spark_shuffle_partitions: int = 2
+    spark_jars_dir: Path = Path("infra/jars/spark")
+    tiles_trigger_ms: int = 300
+    archive_trigger_ms: int = 10_000
+    history_kept: int = Field(default=3, ge=1)
+    """Snapshots of feature history that are kept; older ones are deleted."""
+
+    @property
+    def scratch_dir(self) -> Path:
+        return self.data_dir.absolute() / "spark"
+
+    @property
+    def tiles_checkpoint(self) -> Path:
+        return self.checkpoint_dir.absolute() / self.usecase / "tiles"
+
+    @property
+    def archive_checkpoint(self) -> Path:
+        return self.checkpoint_dir.absolute() / self.usecase / "archive"

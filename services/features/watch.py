@@ -1,0 +1,85 @@
+"""Watches the running service: tells the store how far it is, publishes its numbers, notices when a part dies."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from functools import partial
+
+from flywheel.adapters.kafka_topics import publish
+from flywheel.adapters.logs import logger
+from flywheel.contracts.metrics import FEATURES_EVENTS
+from flywheel.contracts.topics import history_topic, training_results_topic
+from flywheel.contracts.training import HistoryBuilt, TrainingFinished
+from flywheel.kernel.ports import StoreProgress, Unavailable
+from services.features.bootstrap import FeaturesService
+from services.features.build import serve_requests
+from services.features.stream import JobDied
+
+_EVERY_S = 0.2
+
+_log = logger(__name__)
+
+
+def watch(service: FeaturesService, stopping: threading.Event) -> None:
+    """Runs the streams until `stopping`. Raises JobDied."""
+    service.metrics.start()
+    service.start_streams()
+    builder = threading.Thread(target=_build, args=(service, stopping), name="history", daemon=True)
+    builder.start()
+    _log.info("features_started", usecase=service.plan.usecase.name)
+    while not stopping.wait(_EVERY_S):
+        _observe(service)
+        if not builder.is_alive() and not stopping.is_set():
+            raise JobDied("history: its thread has ended")
+    builder.join(timeout=5.0)
+
+
+def _observe(service: FeaturesService) -> None:
+    at_us = time.time_ns() // 1000
+    try:
+        ends = service.offsets.ends()
+    except Unavailable as error:
+        _log.warning("broker_not_answering", reason=str(error))
+        return
+    counted = {event.event_name for event in service.plan.events}
+    tiles_ends = {p: end for p, end in ends.items() if p[0].rpartition(".")[2] in counted}
+    service.tiles.observe(at_us, tiles_ends)
+    service.archive.observe(at_us, ends)
+    try:
+        _publish(service)
+    except Unavailable as error:
+        _log.warning("online_store_not_answering", reason=str(error))
+
+
+def _publish(service: FeaturesService) -> None:
+    visible_until_us = service.tiles.progress.visible_until_us
+    if visible_until_us is not None:
+        service.writer.report(StoreProgress(visible_until_us, time.time_ns() // 1000))
+    by_view: Counter[str] = Counter()
+    for name, number in service.writer.counters().items():
+        by_view[name.partition(".")[0]] += number
+    for view, number in by_view.items():
+        FEATURES_EVENTS.labels(service.plan.usecase.name, view).set(number)
+
+
+def _build(service: FeaturesService, stopping: threading.Event) -> None:
+    service.session.sparkContext.setLocalProperty("spark.scheduler.pool", "history")
+    try:
+        serve_requests(
+            service.builder,
+            service.requests,
+            archived_until_us=lambda: service.archive.progress.visible_until_us,
+            publish=partial(_send, service),
+            stopping=stopping,
+        )
+    except Exception:
+        if not stopping.is_set():
+            _log.exception("history_thread_died")
+
+
+def _send(service: FeaturesService, message: HistoryBuilt | TrainingFinished) -> None:
+    usecase = service.plan.usecase.name
+    topic = history_topic(usecase) if isinstance(message, HistoryBuilt) else training_results_topic(usecase)
+    publish(service.settings.kafka_bootstrap, topic.name, message.request_id.encode(), message.to_bytes())
