@@ -8,27 +8,16 @@ from typing import Protocol
 
 from flywheel.contracts.decisions import DecisionLogged, Fallback
 from flywheel.contracts.events import from_us
-from flywheel.kernel.declaration import LatencyBudget, UseCase
+from flywheel.kernel.declaration import UseCase
 from flywheel.kernel.hydration import Hydrated, Hydrator, Row, Subject
 from flywheel.kernel.lineup import Lineup, LoadedModel
 from flywheel.kernel.policy import choose, expected_costs
 from flywheel.kernel.ports import FeatureReader, Unavailable
 from flywheel.kernel.reasons import reasons_for, rule_name
 from flywheel.kernel.subject import read_subject
+from flywheel.kernel.timing import Clock, Watch
 
 _KNOWS_NOTHING = 0.5
-
-
-class OutOfTime(Exception):
-    """The time for this decision is over: an answer now would come too late to be used."""
-
-
-@dataclass(frozen=True)
-class Clock:
-    """The two clocks of a process: `wall_us` since the Unix epoch, `steady_s` which only moves forward."""
-
-    wall_us: Callable[[], int]
-    steady_s: Callable[[], float]
 
 
 class Observer(Protocol):
@@ -39,52 +28,6 @@ class Observer(Protocol):
     def foreign_state(self, reason: str) -> None: ...
 
     def model_failed(self, version: str, reason: str) -> None: ...
-
-
-class Watch:
-    """Time spent and left of one decision.
-
-    A caller who gives less than the declared total gets the same stages, each shortened alike.
-    """
-
-    def __init__(self, steady_s: Callable[[], float], budget: LatencyBudget, patience_ms: float) -> None:
-        self._steady_s = steady_s
-        self._started_s = self._lap_s = steady_s()
-        self._total_ms = min(budget.total_ms, patience_ms)
-        share = self._total_ms / budget.total_ms
-        self._features_ms = budget.features_ms * share
-        self._model_ms = budget.model_ms * share
-        self.stage_ms: dict[str, float] = {}
-
-    @property
-    def spent_ms(self) -> float:
-        return (self._steady_s() - self._started_s) * 1000
-
-    @property
-    def features_ms(self) -> float:
-        """What reading features may take now, so that the model keeps its share; not above 0 when nothing is left."""
-        return min(self._features_ms, self._total_ms - self.spent_ms - self._model_ms)
-
-    @property
-    def has_time_for_model(self) -> bool:
-        return self._total_ms - self.spent_ms >= self._model_ms
-
-    def lap(self, stage: str) -> None:
-        """The stage that began with the last lap is over."""
-        now_s = self._steady_s()
-        self.stage_ms[stage] = (now_s - self._lap_s) * 1000
-        self._lap_s = now_s
-
-    def finish(self) -> None:
-        """The decision is made. Raises OutOfTime when that took longer than there was."""
-        spent_ms = self.stage_ms["total"] = self.spent_ms
-        self.check(spent_ms)
-
-    def check(self, spent_ms: float | None = None) -> None:
-        """Raises OutOfTime when nothing is left."""
-        spent_ms = self.spent_ms if spent_ms is None else spent_ms
-        if spent_ms >= self._total_ms:
-            raise OutOfTime(f"{spent_ms:.1f} ms have passed where {self._total_ms:.1f} ms were given")
 
 
 @dataclass(frozen=True)
@@ -126,22 +69,19 @@ class Decider:
         watch.check()
         now_us = self._clock.wall_us()
         subject = self._hydrator.subject(read_subject(self._usecase.request, raw, now_us))
+        unit = str(getattr(subject.event, self._usecase.experiment.unit))
         hydrated, late = await self._hydrate(subject, watch)
         columns = self._hydrator.columns(subject, hydrated)
         row = self._hydrator.row(columns) if hydrated.complete else None
         watch.lap("features")
-
-        unit = str(getattr(subject.event, self._usecase.experiment.unit))
         arm, model = self._lineup().pick(unit)
         if row is None:
-            why = Fallback.DEADLINE if late else Fallback.FEATURES_UNAVAILABLE
+            scored = self._ruled(subject, Fallback.DEADLINE if late else Fallback.FEATURES_UNAVAILABLE)
             values = self._hydrator.known(columns)
-            scored = self._ruled(subject, why)
         else:
-            values = dict(zip(self._names, row[0].tolist(), strict=True))
             scored = self._scored(subject, row, model, watch)
+            values = dict(zip(self._names, row[0].tolist(), strict=True))
         watch.lap("model")
-
         amount = subject.numbers[self._usecase.policy.amount_field]
         action = choose(expected_costs(self._usecase.policy, scored.score, amount))
         reasons = reasons_for(self._usecase, values, action, scored.fallback)

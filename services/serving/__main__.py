@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import signal
 import sys
 
@@ -37,6 +38,8 @@ def main() -> None:
     """Serves until told to stop."""
     settings = ServingSettings()
     logs.configure("serving", settings.log_level)
+    # The journal tells of every request; what gRPC adds is a trace for each caller that has gone, a flood in overload.
+    logging.getLogger("grpc._cython.cygrpc").setLevel(logging.CRITICAL)
     try:
         uvloop.run(serve(settings))
     except CannotServe as error:

@@ -14,10 +14,11 @@ from flywheel.adapters.redis_store import RedisFeatureReader
 from flywheel.contracts.metrics import SERVING_BREAKER_OPEN, SERVING_LOG_ACKED, SERVING_LOG_IN_FLIGHT, SERVING_LOG_LOST
 from flywheel.contracts.topics import decisions_topic
 from flywheel.kernel import catalog
-from flywheel.kernel.decision import Clock, Decider
+from flywheel.kernel.decision import Decider
 from flywheel.kernel.declaration import UseCase
 from flywheel.kernel.plan import compile_plan
 from flywheel.kernel.ports import DecisionLog, FeatureReader, ModelStore
+from flywheel.kernel.timing import Clock
 from services.serving.journal import Journal
 from services.serving.models import Models
 from services.serving.server import Server

@@ -13,8 +13,9 @@ import grpc
 
 from flywheel.contracts.decisions import DecisionLogged
 from flywheel.contracts.proto.decision_pb2 import DecideRequest, DecideResponse, FeatureValue
-from flywheel.kernel.decision import Decider, OutOfTime
+from flywheel.kernel.decision import Decider
 from flywheel.kernel.subject import InvalidSubject
+from flywheel.kernel.timing import OutOfTime
 from services.serving.journal import Journal
 
 SERVICE = "flywheel.v1.Decisions"

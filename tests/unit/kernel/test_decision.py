@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from flywheel.adapters.memory_store import MemoryFeatureStore
 from flywheel.contracts.decisions import DecisionLogged, FeatureStatus
 from flywheel.contracts.models import Role
-from flywheel.kernel.decision import Clock, Decider, OutOfTime
+from flywheel.kernel.decision import Decider
 from flywheel.kernel.declaration import RuleScore, UseCase
 from flywheel.kernel.lineup import Lineup, LoadedModel
 from flywheel.kernel.ports import FeatureReader, StoreProgress, Unavailable, ViewKey
 from flywheel.kernel.subject import InvalidSubject
+from flywheel.kernel.timing import Clock, OutOfTime
 from tests.serving_parts import AT_US, USECASE, VIEWS, Past, packed, payment
 
 NOW_US = AT_US + 60_000_000
