@@ -130,7 +130,7 @@ class Aggregation:
         return replace(self, step=step)
 
     def over(self, *windows: str) -> tuple[WindowedFeature, ...]:
-        """One feature for each window, named such as `card_transaction_count_1h` or `card_transaction_amount_cents_mean_7d`."""
+        """One feature for each window, named such as `card_transaction_amount_cents_mean_7d`."""
         if self.entity is None:
             raise InvalidDeclaration(
                 f"{self.statistic} of {self.event.__name__} says no entity; add .by(entity) before .over(...)"
