@@ -8,11 +8,12 @@ from flywheel.kernel.breaker import CircuitBreaker
 from flywheel.kernel.ports import FeatureReader, StoreProgress, Unavailable, ViewKey
 
 _FAILURES_TO_OPEN = 3
-_RETRY_AFTER_S = 0.2
+_FAILING_OVER_S = 0.1
+_RETRY_AFTER_S = 0.1
 
 
 class GuardedReader:
-    """The reader, refusing at once while the store does not answer; it asks again five times a second.
+    """The reader, refusing at once while the store does not answer; it asks again ten times a second.
 
     A timeout shorter than `patience_s` proves nothing about the store: an impatient caller opens no breaker.
     `on_change` hears when the breaker opens (True) and closes (False).
@@ -30,7 +31,7 @@ class GuardedReader:
         self._patience_s = patience_s
         self._steady_s = steady_s
         self._on_change = on_change
-        self._breaker = CircuitBreaker(_FAILURES_TO_OPEN, _RETRY_AFTER_S)
+        self._breaker = CircuitBreaker(_FAILURES_TO_OPEN, _FAILING_OVER_S, _RETRY_AFTER_S)
 
     @property
     def is_open(self) -> bool:

@@ -22,7 +22,7 @@ def expected_costs(policy: CostPolicy, score: float, amount: float) -> dict[Acti
     >>> from flywheel.kernel.declaration import CostPolicy
     >>> policy = CostPolicy("amount", 0.05, 1_000, 40, step_up_catches=0.85, loss_overhead=1_500)
     >>> [round(cost) for cost in expected_costs(policy, 0.1, 10_000).values()]
-    [1150, 212, 1350]
+    [1150, 213, 1350]
     """
     loss = score * (amount + policy.loss_overhead)
     return {

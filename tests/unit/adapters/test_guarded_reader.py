@@ -40,30 +40,39 @@ class Scene:
             await self.guarded.read([], timeout_s)
 
 
-async def test_three_failures_open_it_and_one_trial_closes_it_again() -> None:
+async def test_failures_over_a_tenth_of_a_second_open_it_and_one_trial_closes_it_again() -> None:
     scene = Scene()
     scene.inner.away = True
     for _ in range(10):
         await scene.fails()
-    assert (scene.inner.asked, scene.changes) == (3, [True])
+        scene.now_s += 0.05
+    asked = scene.inner.asked
+    assert (asked < 10, scene.changes) == (True, [True])
     scene.inner.away = False
-    scene.now_s += 0.19
-    await scene.fails()
-    scene.now_s += 0.02
+    scene.now_s += 0.1
     assert await scene.guarded.read([ViewKey("v", "e")], 0.02) == ([None], None)
     assert scene.changes == [True, False]
     await scene.guarded.read([], 0.02)
-    assert scene.inner.asked == 5
+    assert scene.inner.asked == asked + 2
 
 
-async def test_while_it_stays_away_it_is_asked_five_times_a_second() -> None:
+async def test_calls_that_fail_at_one_moment_do_not_open_it() -> None:
     scene = Scene()
     scene.inner.away = True
-    for _ in range(1_000):
+    for _ in range(50):
+        await scene.fails()
+    assert (scene.inner.asked, scene.guarded.is_open) == (50, False)
+
+
+async def test_while_it_stays_away_it_is_asked_ten_times_a_second() -> None:
+    scene = Scene()
+    scene.inner.away = True
+    for _ in range(2_000):
         await scene.fails()
         scene.now_s += 0.001
-    assert 3 + 3 <= scene.inner.asked <= 3 + 5
     assert scene.changes == [True]
+    # A tenth of a second of failures, one a millisecond, then one trial each tenth.
+    assert 100 + 17 <= scene.inner.asked <= 102 + 20
 
 
 async def test_a_short_timeout_proves_nothing_about_the_store() -> None:
