@@ -80,7 +80,7 @@ def test_a_payment_posted_over_http_changes_the_next_decision_for_its_card(stack
     card, moment = f"e2e-{uuid.uuid4().hex}", present(stack)
     first = payment(card, moment, 1_000)
     before = decide(stack, first)
-    assert before.feature_status["fraud_card_tiles"] == "missing"
+    assert before.feature_status["card"] == "missing"
     assert feature(before, "card_transaction_count_24h") == 1
     send(stack, "transaction", **first)
 
@@ -92,7 +92,7 @@ def test_a_payment_posted_over_http_changes_the_next_decision_for_its_card(stack
     )
     after = decide(stack, second)
     assert feature(after, "card_transaction_amount_cents_mean_24h") == 2_000
-    assert after.feature_status["fraud_card_tiles"] == "fresh"
+    assert after.feature_status["card"] == "fresh"
     # Its own payment counts once, also when it has arrived.
     assert feature(decide(stack, first), "card_transaction_count_24h") == 1
 
