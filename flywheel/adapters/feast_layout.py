@@ -10,9 +10,6 @@ import struct
 
 import mmh3
 
-STATE_FEATURE = "state"
-"""The one feature of a tile view: the packed state, of type bytes."""
-
 _STRING = 2
 _BYTES_VAL = 0x0A
 _SECONDS = 0x08
@@ -37,7 +34,15 @@ def entity_key(project: str, join_key: str, entity_id: str) -> bytes:
     )
 
 
-def value_field(view: str, feature: str = STATE_FEATURE) -> bytes:
+def state_feature(entity: str) -> str:
+    """Name of the one feature of an entity's tile view: the packed state, of type bytes.
+
+    Different for each entity, because Feast refuses two features of one name in one answer.
+    """
+    return f"{entity}_state"
+
+
+def value_field(view: str, feature: str) -> bytes:
     """The hash field of one feature of one view."""
     return struct.pack("<I", mmh3.hash(f"{view}:{feature}", signed=False))
 

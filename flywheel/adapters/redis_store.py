@@ -24,7 +24,10 @@ class _Layout:
     def __init__(self, plan: FeaturePlan) -> None:
         self._project = plan.usecase.name
         self._join_keys = {view.name: view.entity.key for view in plan.views}
-        self._state_fields = {view.name: feast_layout.value_field(view.name) for view in plan.views}
+        self._state_fields = {
+            view.name: feast_layout.value_field(view.name, feast_layout.state_feature(view.entity.name))
+            for view in plan.views
+        }
         self.progress_key = f"{self._project}:progress"
         self.counted_key = f"{self._project}:counted"
         self.source_key = f"{self._project}:source"

@@ -17,7 +17,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from flywheel.kernel.features import Statistic, WindowedFeature
-from flywheel.kernel.plan import Lane, TileView, column_of
+from flywheel.kernel.plan import TileView, column_of
 
 Tiles = NDArray[np.void]
 """Structured rows of `TileView.tile_dtype`, sorted by `start_us`, each start once."""
@@ -111,11 +111,14 @@ def apply(
     recent: NDArray[np.void],
     newest_us: int,
     batch_id: int,
+    settled_us: int | None = None,
 ) -> tuple[EntityState, dict[str, int]]:
     """The state after a micro-batch, and how many events it newly counted, by event name.
 
     `tiles` are absolute tiles of the finest size, `recent` the ids of the events in them (`RECENT_DTYPE`), and
     `newest_us` the newest event time among them. A batch that the state has seen changes nothing and counts nothing.
+    No later batch brings an event from before `settled_us`; unless it is said, none later than the declared lateness
+    behind the entity's newest.
     """
     if batch_id <= state.batch_id:
         return state, {}
@@ -128,7 +131,7 @@ def apply(
         merged = _coarsen(view, lanes[-1], changed, lane.step_us)
         lanes.append(_replace(coarser, merged))
         changed = merged["start_us"]
-    kept = tuple(_trim(tiles, lane, newest_us) for tiles, lane in zip(lanes, view.lanes, strict=True))
+    kept = tuple(_trim(view, index, lanes[index], newest_us, settled_us) for index in range(len(lanes)))
     return EntityState(kept, _remember(state.recent, recent), newest_us, batch_id), counted
 
 
@@ -158,8 +161,13 @@ def _coarsen(view: TileView, finer: Tiles, changed: NDArray[np.int64], step_us: 
     return merged
 
 
-def _trim(tiles: Tiles, lane: Lane, newest_us: int) -> Tiles:
+def _trim(view: TileView, index: int, tiles: Tiles, newest_us: int, settled_us: int | None) -> Tiles:
+    lane = view.lanes[index]
     oldest = newest_us - newest_us % lane.step_us - lane.retention_us
+    if settled_us is not None and index + 1 < max(len(view.lanes), 2):
+        # What an event still to come may fall into, or be merged with, outlives every window.
+        merged_us = view.lanes[min(index + 1, len(view.lanes) - 1)].step_us
+        oldest = min(oldest, settled_us - settled_us % merged_us)
     return tiles[np.searchsorted(tiles["start_us"], oldest) :]
 
 

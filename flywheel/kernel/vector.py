@@ -29,8 +29,14 @@ def assemble(usecase: UseCase, columns: Mapping[str, Column]) -> NDArray[np.floa
     `columns` holds windowed features by name and the request's fields as `request.<field>`, each shape (n,), float64.
     Training and serving both come through here, so that a feature computed at the request means the same in both.
     """
+    known = complete(usecase, columns)
+    return np.column_stack([known[name] for name in usecase.feature_names]).astype(np.float32)
+
+
+def complete(usecase: UseCase, columns: Mapping[str, Column]) -> dict[str, Column]:
+    """The columns and, beside them, every feature computed at the request; shape (n,), float64."""
     known: dict[str, Column] = dict(columns)
     for feature in usecase.features:
         if isinstance(feature, RequestFeature):
             known[feature.name] = feature.compute(known)
-    return np.column_stack([known[name] for name in usecase.feature_names]).astype(np.float32)
+    return known

@@ -7,8 +7,11 @@ import signal
 import sys
 import threading
 
+from flywheel.adapters.feast_repo import apply_declaration
 from flywheel.adapters.logs import configure, logger
 from flywheel.adapters.spark_checkpoint import LostTrack
+from flywheel.kernel import catalog
+from flywheel.kernel.plan import compile_plan
 from flywheel.kernel.ports import Unavailable
 from services.features.settings import FeaturesSettings
 from services.features.stream import JobDied
@@ -20,6 +23,10 @@ def main(arguments: list[str]) -> int:
     configure("features", settings.log_level)
     # It tells of every connection to the JVM.
     logging.getLogger("py4j").setLevel(logging.WARNING)
+    if arguments == ["apply"]:
+        changed = apply_declaration(settings, compile_plan(catalog.load(settings.usecase)))
+        logger("services.features").info("feast_applied" if changed else "feast_up_to_date", usecase=settings.usecase)
+        return 0
     if arguments:
         print(f"features: what is {arguments[0]!r}? Say nothing, or `apply`.", file=sys.stderr)
         return 2

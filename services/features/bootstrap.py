@@ -89,6 +89,7 @@ class FeaturesService:
             self.writer,
             claim=lambda: checkpoint.claim(self.writer, STORE),
             backlog=lambda: self.tiles.progress.backlog,
+            settled_us=lambda: self.tiles.watermark_us,
         )
         records = read_stream(self.session, self.settings.kafka_bootstrap, usecase.name, self.plan.events)
         self.tiles.start(

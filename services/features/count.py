@@ -38,15 +38,23 @@ class TileCounter:
 
     `claim` is called before each batch and raises unless the store belongs to this stream. `backlog` says about how
     many events a batch may hold: a big one is taken in parts, a small one at once because each part costs a job.
+    `settled_us` is a moment before which the query will not let any event pass again.
     """
 
     def __init__(
-        self, plan: FeaturePlan, writer: FeatureWriter, *, claim: Callable[[], None], backlog: Callable[[], int]
+        self,
+        plan: FeaturePlan,
+        writer: FeatureWriter,
+        *,
+        claim: Callable[[], None],
+        backlog: Callable[[], int],
+        settled_us: Callable[[], int],
     ) -> None:
         self._plan = plan
         self._writer = writer
         self._claim = claim
         self._backlog = backlog
+        self._settled_us = settled_us
 
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
         self._claim()
@@ -71,11 +79,18 @@ class TileCounter:
         packed = self._writer.read([change.key for change in chunk])
         states: dict[ViewKey, tuple[bytes, int]] = {}
         counted: Counter[str] = Counter()
+        settled_us = self._settled_us()
         for change, raw in zip(chunk, packed, strict=True):
             view = change.view
             old = EntityState.empty(view) if raw is None else EntityState.unpack(view, raw)
             new, numbers = apply(
-                view, old, tiles=change.tiles, recent=change.recent, newest_us=change.newest_us, batch_id=batch_id
+                view,
+                old,
+                tiles=change.tiles,
+                recent=change.recent,
+                newest_us=change.newest_us,
+                batch_id=batch_id,
+                settled_us=settled_us,
             )
             if new is not old:
                 states[change.key] = (new.pack(view), new.newest_us)
