@@ -21,7 +21,8 @@ Rows = NDArray[np.float32]
 Labels = NDArray[np.bool_]
 
 SEED = 20180401
-_THREADS = 2
+# One: on cores that others use too, threads that wait for each other cost more than they bring.
+_THREADS = 1
 _MARGIN_BOUND = 35.0
 """Beyond it a probability differs from 0 or 1 by less than 1e-15."""
 

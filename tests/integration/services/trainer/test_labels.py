@@ -1,0 +1,52 @@
+"""Labels are those that were known, of events that are old enough, each event once."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pandas as pd
+
+from flywheel.contracts.events import from_us
+from services.trainer.labels import matured_requests
+from tests.integration.services.trainer.conftest import ARRIVED, SmallWorld
+from usecases.fraud import usecase
+
+
+def test_only_matured_events_with_the_labels_of_their_chargebacks(small_world: SmallWorld) -> None:
+    until = from_us(small_world.until_us)
+    found = matured_requests(small_world.lake, usecase, until)
+    transactions, chargebacks = small_world.frames["transaction"], small_world.frames["chargeback"]
+    old_enough = transactions[transactions["event_time"] <= until - timedelta(days=7)]
+    assert sorted(found["event_id"]) == sorted(old_enough["event_id"])
+    assert found["event_time"].is_monotonic_increasing
+    named = set(chargebacks["transaction_id"])
+    assert 0 < found["label"].sum() < len(found)
+    assert set(found.loc[found["label"], "event_id"]) == named & set(old_enough["event_id"])
+
+
+def test_a_label_that_came_later_is_not_known_yet(small_world: SmallWorld) -> None:
+    until = from_us(small_world.until_us) - timedelta(days=20)
+    found = matured_requests(small_world.lake, usecase, until)
+    chargebacks = small_world.frames["chargeback"]
+    known = set(chargebacks.loc[chargebacks["event_time"] <= until, "transaction_id"])
+    assert set(found.loc[found["label"], "event_id"]) == known & set(found["event_id"])
+    assert found["event_time"].max() <= until - timedelta(days=7)
+
+
+def test_an_event_archived_twice_counts_once_as_it_came_first(small_world: SmallWorld) -> None:
+    until = from_us(small_world.until_us)
+    before = matured_requests(small_world.lake, usecase, until)
+    again = small_world.frames["transaction"].head(500).assign(amount_cents=1)
+    small_world.archive("transaction", again, batch_id=9, ingest_time=ARRIVED + timedelta(minutes=1))
+    small_world.archive("chargeback", small_world.frames["chargeback"], batch_id=9, ingest_time=ARRIVED)
+    pd.testing.assert_frame_equal(matured_requests(small_world.lake, usecase, until), before)
+
+
+def test_without_any_chargeback_nothing_is_positive(tmp_path: Path, small_world: SmallWorld) -> None:
+    lake = tmp_path
+    (lake / "fraud").mkdir()
+    (lake / "fraud" / "transaction").symlink_to(small_world.lake / "fraud" / "transaction")
+    found = matured_requests(lake, usecase, from_us(small_world.until_us))
+    assert len(found) > 1000
+    assert not found["label"].any()

@@ -1,0 +1,85 @@
+"""Each gate can fail, alone, and what cannot be measured does."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from flywheel.contracts.training import GateResult
+from flywheel.kernel.gates import NOT_MEASURED, Demands, Evidence, all_passed, judge
+
+GOOD = Evidence(
+    validation_positives=30,
+    average_precision=0.7,
+    baseline_average_precision=0.6,
+    champion_average_precision=0.7,
+    calibration_error=0.01,
+    observed_to_expected=1.0,
+    parity=1e-5,
+    score_ms=15.0,
+)
+BUDGET_MS = 15.0
+
+
+def failed(**changes: Any) -> list[str]:
+    return [gate.name for gate in judge(replace(GOOD, **changes), Demands(), BUDGET_MS) if not gate.passed]
+
+
+def test_evidence_on_every_bound_passes() -> None:
+    gates = judge(GOOD, Demands(), BUDGET_MS)
+    assert all_passed(gates)
+    assert len(gates) == 7
+
+
+@pytest.mark.parametrize(
+    ("gate", "changes"),
+    [
+        ("enough_positives", {"validation_positives": 29}),
+        ("beats_baseline", {"baseline_average_precision": 0.7}),
+        ("not_behind_champion", {"champion_average_precision": 0.7001}),
+        ("calibration_error", {"calibration_error": 0.0101}),
+        ("observed_to_expected", {"observed_to_expected": 2.01}),
+        ("observed_to_expected", {"observed_to_expected": 0.49}),
+        ("onnx_parity", {"parity": 1.1e-5}),
+        ("score_ms", {"score_ms": 15.1}),
+    ],
+)
+def test_each_gate_fails_alone(gate: str, changes: dict[str, float]) -> None:
+    assert failed(**changes) == [gate]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize(
+    ("field", "gate"),
+    [
+        ("calibration_error", "calibration_error"),
+        ("observed_to_expected", "observed_to_expected"),
+        ("parity", "onnx_parity"),
+        ("score_ms", "score_ms"),
+    ],
+)
+def test_what_is_no_number_does_not_pass(field: str, gate: str, value: float) -> None:
+    assert failed(**{field: value}) == [gate]
+
+
+@pytest.mark.parametrize("field", ["baseline_average_precision", "champion_average_precision"])
+def test_a_rival_that_could_not_be_measured_is_not_beaten(field: str) -> None:
+    assert len(failed(**{field: float("nan")})) == 1
+
+
+def test_without_a_champion_there_is_no_gate_against_it() -> None:
+    names = [gate.name for gate in judge(replace(GOOD, champion_average_precision=None), Demands(), BUDGET_MS)]
+    assert "not_behind_champion" not in names
+
+
+def test_results_survive_the_wire() -> None:
+    for gate in judge(replace(GOOD, parity=float("nan")), Demands(), BUDGET_MS):
+        assert GateResult.model_validate_json(gate.model_dump_json()) == gate
+    parity = next(gate for gate in judge(replace(GOOD, parity=float("nan")), Demands(), 1) if "parity" in gate.name)
+    assert parity.value == NOT_MEASURED
+
+
+def test_no_gates_are_no_pass() -> None:
+    assert not all_passed(())
