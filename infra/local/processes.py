@@ -46,6 +46,8 @@ class Process:
     ports: Mapping[str, int]
     environment: Mapping[str, str] = field(default_factory=dict)
     heap_mib: int = 0
+    niceness: int = 0
+    """How far it steps back where processors are scarce: decisions come before the stream."""
     stop_within_s: int = 15
 
 
@@ -133,6 +135,7 @@ def _services(settings: PlatformSettings) -> tuple[Step, ...]:
             ports={"FLYWHEEL_FEATURES_METRICS_PORT": settings.features_metrics_port},
             environment={"FLYWHEEL_SPARK_HEAP_MIB": str(spark_heap_mib)},
             heap_mib=spark_heap_mib,
+            niceness=5,
             stop_within_s=40,
         ),
         Task(name="feast", command=_module("services.features", "apply"), after=("redis",), within_s=180),

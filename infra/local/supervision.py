@@ -181,7 +181,7 @@ def socket_path(run_dir: Path) -> Path:
 
 def _program(settings: PlatformSettings, process: Process) -> dict[str, object]:
     return {
-        "command": shlex.join(process.command),
+        "command": shlex.join(_ranked(process)),
         "environment": _variables(environment(process, settings)),
         "autostart": "false",
         "autorestart": "true",
@@ -196,6 +196,10 @@ def _program(settings: PlatformSettings, process: Process) -> dict[str, object]:
         "stdout_logfile_maxbytes": "10MB",
         "stdout_logfile_backups": 2,
     }
+
+
+def _ranked(process: Process) -> tuple[str, ...]:
+    return ("nice", "-n", str(process.niceness), *process.command) if process.niceness else process.command
 
 
 def log_file(settings: PlatformSettings, name: str) -> Path:

@@ -71,6 +71,18 @@ def decide(stack: Sandbox, fields: dict[str, Any]) -> DecideResponse:
     return asyncio.run(ask())
 
 
+def decide_by_model(stack: Sandbox, fields: dict[str, Any]) -> DecideResponse:
+    """A decision that did not fall back: on two shared cores a read may for once exceed its budget."""
+    found: list[DecideResponse] = []
+
+    def by_model() -> bool:
+        found.append(decide(stack, fields))
+        return found[-1].fallback == "none"
+
+    await_that("the model decides", by_model, 30)
+    return found[-1]
+
+
 def feature(decision: DecideResponse, name: str) -> float:
     (value,) = [item.value for item in decision.features if item.name == name]
     return float(value)
@@ -79,7 +91,7 @@ def feature(decision: DecideResponse, name: str) -> float:
 def test_a_payment_posted_over_http_changes_the_next_decision_for_its_card(stack: Sandbox) -> None:
     card, moment = f"e2e-{uuid.uuid4().hex}", present(stack)
     first = payment(card, moment, 1_000)
-    before = decide(stack, first)
+    before = decide_by_model(stack, first)
     assert before.feature_status["card"] == "missing"
     assert feature(before, "card_transaction_count_24h") == 1
     send(stack, "transaction", **first)
@@ -87,21 +99,20 @@ def test_a_payment_posted_over_http_changes_the_next_decision_for_its_card(stack
     second = payment(card, moment + timedelta(seconds=1), 3_000)
     await_that(
         "the first payment is counted",
-        lambda: feature(decide(stack, second), "card_transaction_count_24h") == 2,
+        lambda: feature(decide_by_model(stack, second), "card_transaction_count_24h") == 2,
         30,
     )
-    after = decide(stack, second)
+    after = decide_by_model(stack, second)
     assert feature(after, "card_transaction_amount_cents_mean_24h") == 2_000
     assert after.feature_status["card"] == "fresh"
     # Its own payment counts once, also when it has arrived.
-    assert feature(decide(stack, first), "card_transaction_count_24h") == 1
+    assert feature(decide_by_model(stack, first), "card_transaction_count_24h") == 1
 
 
 def test_a_known_fraud_pattern_is_declined_by_the_model_and_explained(stack: Sandbox) -> None:
-    usual = decide(stack, payment("e2e-usual", present(stack), 2_500))
+    usual = decide_by_model(stack, payment("e2e-usual", present(stack), 2_500))
     assert usual.action == "approve"
-    fraud = decide(stack, payment("e2e-large", present(stack), 90_000))
-    assert fraud.fallback == "none"
+    fraud = decide_by_model(stack, payment("e2e-large", present(stack), 90_000))
     assert fraud.model_version
     assert fraud.action == "decline"
     assert fraud.score > 0.5 > usual.score
@@ -123,7 +134,7 @@ def test_a_chargeback_changes_the_matured_metrics(stack: Sandbox) -> None:
     """A payment far larger than all others together: declining it was right only if its chargeback is joined."""
     moment = present(stack)
     large = payment(f"e2e-{uuid.uuid4().hex}", moment, LARGEST_CENTS)
-    assert decide(stack, large).action == "decline"
+    assert decide_by_model(stack, large).action == "decline"
     send(stack, "transaction", **large)
     send(
         stack,
@@ -238,7 +249,7 @@ def test_down_and_up_keep_data_offsets_and_models(stack: Sandbox) -> None:
     started = stack.run("make", "up", timeout_s=300)
     assert started.returncode == 0, started.stdout
     assert (stack.settings.model_dir / "fraud" / "deployments.jsonl").read_text().startswith(deployments)
-    assert decide(stack, payment("e2e-again", present(stack), 2_500)).fallback == "none"
+    assert decide_by_model(stack, payment("e2e-again", present(stack), 2_500)).action == "approve"
     settle(stack, 180)
     after = balance(stack)
     assert after["events_counted"] > before["events_counted"]
