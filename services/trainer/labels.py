@@ -12,13 +12,15 @@ from flywheel.contracts.events import Event, to_us
 from flywheel.kernel.declaration import UseCase
 
 LABEL = "label"
+IN_HISTORY = "in_history"
 
 
-def matured_requests(lake: Path, usecase: UseCase, known_until: datetime) -> pd.DataFrame:
+def matured_requests(lake: Path, usecase: UseCase, known_until: datetime, snapshot: Path) -> pd.DataFrame:
     """Every request event old enough for its label at `known_until`, once, ordered by time.
 
-    Columns: event_id, event_time (UTC), the entities' keys, the numeric fields of the request, label (bool). Positive
-    is whom a label event names that happened until then. An event archived twice counts as it arrived first.
+    Columns: event_id, event_time (UTC), the entities' keys, the numeric fields of the request, label (bool) and
+    in_history (bool), whether the feature history in the directory `snapshot` knows the event. Positive is whom a
+    label event names that happened until then. An event archived twice counts as it arrived first.
     """
     known_us = to_us(known_until)
     columns = _columns(usecase)
@@ -26,9 +28,11 @@ def matured_requests(lake: Path, usecase: UseCase, known_until: datetime) -> pd.
         database.execute("SET TimeZone = 'UTC'")
         _view(database, "requests", lake / usecase.name, usecase.request)
         _view(database, "truths", lake / usecase.name, usecase.label.event)
+        known = f"SELECT event_id FROM read_parquet('{_quoted(snapshot)}/*.parquet')"
         frame = database.execute(
             f"""
-            SELECT {", ".join(f"requests.{name}" for name in columns)}, named.subject IS NOT NULL AS {LABEL}
+            SELECT {", ".join(f"requests.{name}" for name in columns)}, named.subject IS NOT NULL AS {LABEL},
+                requests.event_id IN ({known}) AS {IN_HISTORY}
             FROM requests
             LEFT JOIN (
                 SELECT DISTINCT {usecase.label.joins} AS subject FROM truths WHERE epoch_us(event_time) <= $known
@@ -38,8 +42,7 @@ def matured_requests(lake: Path, usecase: UseCase, known_until: datetime) -> pd.
             """,
             {"known": known_us, "maturity": usecase.label.maturity_us},
         ).df()
-    frame[LABEL] = frame[LABEL].astype(bool)
-    return frame
+    return frame.astype({LABEL: bool, IN_HISTORY: bool})
 
 
 def _columns(usecase: UseCase) -> tuple[str, ...]:
@@ -55,17 +58,20 @@ def _view(database: duckdb.DuckDBPyConnection, name: str, lake: Path, event: typ
         empty = ", ".join(f"NULL::{_SQL_TYPES.get(field, 'VARCHAR')} AS {field}" for field in event.model_fields)
         database.execute(f"CREATE VIEW {name} AS SELECT {empty} WHERE false")
         return
-    pattern = str(directory / "*" / "*" / "*.parquet").replace("'", "''")
     database.execute(
         f"""
         CREATE VIEW {name} AS SELECT {fields} FROM (
             SELECT * REPLACE (event_time::TIMESTAMPTZ AS event_time), row_number() OVER (
                 PARTITION BY event_id ORDER BY ingest_time, kafka_partition, kafka_offset
             ) AS arrival
-            FROM read_parquet('{pattern}', hive_partitioning = true, union_by_name = true)
+            FROM read_parquet('{_quoted(directory)}/*/*/*.parquet', hive_partitioning = true, union_by_name = true)
         ) WHERE arrival = 1
         """
     )
+
+
+def _quoted(path: Path) -> str:
+    return str(path).replace("'", "''")
 
 
 _SQL_TYPES = {"event_time": "TIMESTAMPTZ"}

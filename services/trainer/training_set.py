@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from flywheel.adapters.logs import logger
 from flywheel.contracts.training import HistoryBuilt
 from flywheel.kernel.declaration import UseCase
+from flywheel.kernel.plan import compile_plan
 from flywheel.kernel.splits import TooLittleHistory
 from flywheel.kernel.vector import assemble
-from services.trainer.labels import LABEL, matured_requests
+from services.trainer.labels import IN_HISTORY, LABEL, matured_requests
 
 Retrieval = Callable[[pd.DataFrame], pd.DataFrame]
 """Adds the windowed features to an entity frame (keys, `event_timestamp`), point-in-time; keeps rows and columns."""
@@ -40,26 +41,40 @@ class TrainingSet:
 
 def read_training_set(lake: Path, usecase: UseCase, history: HistoryBuilt, retrieve: Retrieval) -> TrainingSet:
     """The training set as known at the end of the history. Raises TooLittleHistory and IncompleteHistory."""
-    requests = matured_requests(lake, usecase, history.event_time_until)
+    view = compile_plan(usecase).views[0]
+    snapshot = Path(history.path) / view.history_name / f"snapshot={history.snapshot_id}"
+    if not snapshot.is_dir():
+        raise IncompleteHistory(f"snapshot {history.snapshot_id} is not there any more")
+    requests = _covered(matured_requests(lake, usecase, history.event_time_until, snapshot))
     if requests.empty:
         raise TooLittleHistory(f"no {usecase.request.event_name} is older than {usecase.label.matures_after} yet")
     requests["event_timestamp"] = requests.pop("event_time").dt.as_unit("us")
     frame = retrieve(requests)
     if len(frame) != len(requests):
         raise IncompleteHistory(f"{len(requests)} events came back as {len(frame)} rows of features")
-    return _assembled(usecase, _covered(usecase, frame))
+    return _assembled(usecase, _in_order(usecase, frame))
 
 
-def _covered(usecase: UseCase, frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame by time, without the rows that arrived after the history was built, if those are few."""
-    names = [feature.name for feature in usecase.windowed]
-    known = frame[names].notna().all(axis=1)
-    missing = int((~known).sum())
-    if missing > _LATE_SHARE * len(frame):
-        raise IncompleteHistory(f"{missing} of {len(frame)} events have no feature history")
+def _covered(requests: pd.DataFrame) -> pd.DataFrame:
+    """The requests without those that arrived after the history was built, if those are few.
+
+    They would otherwise get the features of the event before them.
+    """
+    missing = int((~requests[IN_HISTORY]).sum())
+    if missing > _LATE_SHARE * len(requests):
+        raise IncompleteHistory(f"{missing} of {len(requests)} events have no feature history")
     if missing:
         _log.info("events_newer_than_history", rows=missing)
-    return frame[known].sort_values(["event_timestamp", "event_id"], kind="stable", ignore_index=True)
+    return requests[requests[IN_HISTORY]].drop(columns=IN_HISTORY).reset_index(drop=True)
+
+
+def _in_order(usecase: UseCase, frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame by time. Raises IncompleteHistory when a row came back without its features."""
+    for view in compile_plan(usecase).views:
+        bare = int(frame[[feature.name for feature in view.features]].isna().all(axis=1).sum())
+        if bare:
+            raise IncompleteHistory(f"{bare} of {len(frame)} events came back without features by {view.entity.name}")
+    return frame.sort_values(["event_timestamp", "event_id"], kind="stable", ignore_index=True)
 
 
 def _assembled(usecase: UseCase, frame: pd.DataFrame) -> TrainingSet:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from numpy.typing import NDArray
 
 from flywheel.contracts.events import from_us
 from flywheel.contracts.training import HistoryBuilt
@@ -21,14 +21,16 @@ from usecases.fraud import usecase
 from usecases.fraud.world import FraudWorld, Knobs
 
 DAYS = 60
+SNAPSHOT = "s1"
 ARRIVED = datetime(2018, 7, 1, tzinfo=UTC)
 
 
 class SmallWorld:
     """Sixty days of payments of a few hundred cards with much fraud, archived as the features service does it."""
 
-    def __init__(self, lake: Path) -> None:
-        self.lake = lake
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        self.lake = data / "lake"
         world = FraudWorld(Knobs(seed=3, customers=300, prevalence=2.0, history_days=DAYS))
         occurrences = [event for number in range(DAYS) for event in world.day(number).events]
         self.frames = {
@@ -39,11 +41,14 @@ class SmallWorld:
             frame["event_time"] = pd.to_datetime(frame["event_time"], utc=True).dt.as_unit("us")
             self.archive(name, frame, batch_id=0, ingest_time=ARRIVED)
         self.until_us = world.start_us + DAYS * DAY_US
+        self.features = self._write_history()
 
-    def archive(self, name: str, frame: pd.DataFrame, *, batch_id: int, ingest_time: datetime) -> None:
-        """Appends events to the lake."""
+    def archive(
+        self, name: str, frame: pd.DataFrame, *, batch_id: int, ingest_time: datetime, lake: Path | None = None
+    ) -> None:
+        """Appends events to the lake, or to another."""
         for date, part in frame.groupby(frame["event_time"].dt.date):
-            directory = self.lake / "fraud" / name / f"event_date={date}" / f"batch_id={batch_id}"
+            directory = (lake or self.lake) / "fraud" / name / f"event_date={date}" / f"batch_id={batch_id}"
             directory.mkdir(parents=True, exist_ok=True)
             rows = part.assign(
                 ingest_time=pd.Timestamp(ingest_time).as_unit("us"),
@@ -56,30 +61,48 @@ class SmallWorld:
     def message(self, request_id: str = "first", days: float = DAYS) -> HistoryBuilt:
         return HistoryBuilt(
             request_id=request_id,
-            snapshot_id="s1",
-            path="unused",
+            snapshot_id=SNAPSHOT,
+            path=str(self.data / "history" / "fraud"),
             event_time_until=from_us(self.until_us) - timedelta(days=DAYS - days),
             rows=len(self.frames["transaction"]),
             reason="first model",
         )
 
+    @property
+    def snapshot(self) -> Path:
+        """Where one view's history is."""
+        return self.data / "history" / "fraud" / compile_plan(usecase).views[0].history_name / f"snapshot={SNAPSHOT}"
+
     def retrieve(self, requests: pd.DataFrame) -> pd.DataFrame:
-        """The features of each request at its own time."""
-        found = requests.copy()
+        """The requests with the features they had, looked up by event."""
+        return requests.join(self.features, on="event_id")
+
+    def _write_history(self) -> pd.DataFrame:
+        """Features of every transaction by event_id, also written as a snapshot."""
+        requests = self.frames["transaction"].rename(columns={"event_time": "event_timestamp"})
+        found = [requests[["event_id"]]]
+        times_us = _times_us(requests["event_timestamp"])
         for view in compile_plan(usecase).views:
-            values = np.full((len(found), len(view.features)), np.nan)
-            for key, rows in found.groupby(view.entity.key).indices.items():
-                at_us = found["event_timestamp"].iloc[rows].to_numpy().astype(np.int64)
+            values = np.full((len(requests), len(view.features)), np.nan)
+            for key, rows in requests.groupby(view.entity.key).indices.items():
+                at_us = times_us[rows]
                 values[rows] = history(view, self._past(view, str(key)), at_us)
-            found[[feature.name for feature in view.features]] = values
-        return found
+            columns = pd.DataFrame(values, columns=[feature.name for feature in view.features])
+            found.append(columns)
+            directory = self.data / "history" / "fraud" / view.history_name / f"snapshot={SNAPSHOT}"
+            directory.mkdir(parents=True)
+            keyed = requests[[view.entity.key, "event_timestamp", "event_id"]].assign(created_timestamp=ARRIVED)
+            keyed["created_timestamp"] = keyed["created_timestamp"].dt.as_unit("us")
+            table = pa.Table.from_pandas(pd.concat([keyed, columns], axis=1), preserve_index=False)
+            pq.write_table(table, directory / "part-0.parquet")
+        return pd.concat(found, axis=1).set_index("event_id")
 
     def _past(self, view: TileView, key: str) -> dict[str, PastEvents]:
         past = {}
         for name in ("transaction", "chargeback"):
             mine = self._grouped(name, view.entity.key).get(key)
             if mine is not None:
-                past[name] = PastEvents(mine["event_time"].to_numpy().astype(np.int64), _fields(mine))
+                past[name] = PastEvents(_times_us(mine["event_time"]), _fields(mine))
         return past
 
     def _grouped(self, name: str, key: str) -> dict[str, pd.DataFrame]:
@@ -90,19 +113,14 @@ class SmallWorld:
         return found
 
 
+def _times_us(times: pd.Series[pd.Timestamp]) -> NDArray[np.int64]:
+    return np.asarray(times.astype("int64"), dtype=np.int64)
+
+
 def _fields(frame: pd.DataFrame) -> dict[str, np.ndarray]:
     return {"amount_cents": frame["amount_cents"].to_numpy(np.int64)}
 
 
 @pytest.fixture(scope="session")
 def small_world(tmp_path_factory: pytest.TempPathFactory) -> SmallWorld:
-    return SmallWorld(tmp_path_factory.mktemp("lake"))
-
-
-@pytest.fixture(scope="session")
-def retrieve(small_world: SmallWorld) -> Callable[[pd.DataFrame], pd.DataFrame]:
-    """Features of the whole world, computed once."""
-    transactions = small_world.frames["transaction"].rename(columns={"event_time": "event_timestamp"})
-    names = [feature.name for feature in usecase.windowed]
-    known = small_world.retrieve(transactions).set_index("event_id")[names]
-    return lambda requests: requests.join(known, on="event_id")
+    return SmallWorld(tmp_path_factory.mktemp("data"))

@@ -15,7 +15,7 @@ from usecases.fraud import usecase
 
 def test_only_matured_events_with_the_labels_of_their_chargebacks(small_world: SmallWorld) -> None:
     until = from_us(small_world.until_us)
-    found = matured_requests(small_world.lake, usecase, until)
+    found = matured_requests(small_world.lake, usecase, until, small_world.snapshot)
     transactions, chargebacks = small_world.frames["transaction"], small_world.frames["chargeback"]
     old_enough = transactions[transactions["event_time"] <= until - timedelta(days=7)]
     assert sorted(found["event_id"]) == sorted(old_enough["event_id"])
@@ -27,7 +27,7 @@ def test_only_matured_events_with_the_labels_of_their_chargebacks(small_world: S
 
 def test_a_label_that_came_later_is_not_known_yet(small_world: SmallWorld) -> None:
     until = from_us(small_world.until_us) - timedelta(days=20)
-    found = matured_requests(small_world.lake, usecase, until)
+    found = matured_requests(small_world.lake, usecase, until, small_world.snapshot)
     chargebacks = small_world.frames["chargeback"]
     known = set(chargebacks.loc[chargebacks["event_time"] <= until, "transaction_id"])
     assert set(found.loc[found["label"], "event_id"]) == known & set(found["event_id"])
@@ -36,17 +36,17 @@ def test_a_label_that_came_later_is_not_known_yet(small_world: SmallWorld) -> No
 
 def test_an_event_archived_twice_counts_once_as_it_came_first(small_world: SmallWorld) -> None:
     until = from_us(small_world.until_us)
-    before = matured_requests(small_world.lake, usecase, until)
+    before = matured_requests(small_world.lake, usecase, until, small_world.snapshot)
     again = small_world.frames["transaction"].head(500).assign(amount_cents=1)
     small_world.archive("transaction", again, batch_id=9, ingest_time=ARRIVED + timedelta(minutes=1))
     small_world.archive("chargeback", small_world.frames["chargeback"], batch_id=9, ingest_time=ARRIVED)
-    pd.testing.assert_frame_equal(matured_requests(small_world.lake, usecase, until), before)
+    pd.testing.assert_frame_equal(matured_requests(small_world.lake, usecase, until, small_world.snapshot), before)
 
 
 def test_without_any_chargeback_nothing_is_positive(tmp_path: Path, small_world: SmallWorld) -> None:
     lake = tmp_path
     (lake / "fraud").mkdir()
     (lake / "fraud" / "transaction").symlink_to(small_world.lake / "fraud" / "transaction")
-    found = matured_requests(lake, usecase, from_us(small_world.until_us))
+    found = matured_requests(lake, usecase, from_us(small_world.until_us), small_world.snapshot)
     assert len(found) > 1000
     assert not found["label"].any()

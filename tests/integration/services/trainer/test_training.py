@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import shutil
 from pathlib import Path
 
 import mlflow
@@ -11,22 +11,24 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from flywheel.adapters.feast_repo import training_frame
 from flywheel.adapters.file_model_store import FileModelStore
 from flywheel.adapters.mlflow_registry import MlflowRegistry
 from flywheel.adapters.onnx_scorer import OnnxScorer
 from flywheel.contracts.models import Deployment, Role
+from flywheel.contracts.settings import PlatformSettings
 from flywheel.kernel.gates import Demands
+from flywheel.kernel.plan import compile_plan
 from services.trainer import training
+from services.trainer.labels import matured_requests
 from services.trainer.learners import fit_baseline
 from services.trainer.training import Trainer
-from services.trainer.training_set import IncompleteHistory
-from tests.integration.services.trainer.conftest import SmallWorld
+from services.trainer.training_set import IncompleteHistory, read_training_set
+from tests.integration.services.trainer.conftest import ARRIVED, SNAPSHOT, SmallWorld
 from usecases.fraud import usecase
 
 # MLflow uses deprecated parts of SQLAlchemy and of its own.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
-
-Retrieve = Callable[[pd.DataFrame], pd.DataFrame]
 
 
 @pytest.fixture(scope="module")
@@ -36,13 +38,11 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> MlflowRegistry:
 
 
 @pytest.fixture(scope="module")
-def trained(
-    tmp_path_factory: pytest.TempPathFactory, small_world: SmallWorld, registry: MlflowRegistry, retrieve: Retrieve
-) -> Trainer:
+def trained(tmp_path_factory: pytest.TempPathFactory, small_world: SmallWorld, registry: MlflowRegistry) -> Trainer:
     """A trainer that has deployed its first model."""
     store = FileModelStore(tmp_path_factory.mktemp("models"))
     trainer = Trainer(usecase, small_world.lake, store, registry)
-    outcome = trainer.train(small_world.message(), retrieve)
+    outcome = trainer.train(small_world.message(), small_world.retrieve)
     assert outcome.finished.deployed, outcome.finished.gates
     return trainer
 
@@ -84,11 +84,9 @@ def test_the_registry_holds_the_run_and_a_model_that_loads(trained: Trainer) -> 
     assert registered.SerializeToString() == model
 
 
-def test_a_request_that_was_answered_is_not_trained_again(
-    trained: Trainer, small_world: SmallWorld, retrieve: Retrieve
-) -> None:
+def test_a_request_that_was_answered_is_not_trained_again(trained: Trainer, small_world: SmallWorld) -> None:
     before = trained.store.deployments("fraud")
-    again = trained.train(small_world.message(), retrieve)
+    again = trained.train(small_world.message(), small_world.retrieve)
     assert again.finished.deployed
     assert again.finished.version == before[0].champion
     assert trained.store.deployments("fraud") == before
@@ -105,12 +103,14 @@ def reigning(trained: Trainer, store: FileModelStore, version: str) -> Deploymen
 
 
 def test_the_former_champion_becomes_the_challenger(
-    trained: Trainer, registry: MlflowRegistry, small_world: SmallWorld, retrieve: Retrieve, tmp_path: Path
+    trained: Trainer, registry: MlflowRegistry, small_world: SmallWorld, tmp_path: Path
 ) -> None:
     store = FileModelStore(tmp_path)
     weak = str(trained.store.deployments("fraud")[0].challenger)
     before = reigning(trained, store, weak)
-    finished = dataclasses.replace(trained, store=store).train(small_world.message("second"), retrieve).finished
+    finished = (
+        dataclasses.replace(trained, store=store).train(small_world.message("second"), small_world.retrieve).finished
+    )
     assert finished.deployed, finished.gates
     after = store.current("fraud")
     assert after is not None
@@ -122,25 +122,26 @@ def test_the_former_champion_becomes_the_challenger(
 def test_a_candidate_behind_the_champion_is_not_deployed(
     trained: Trainer,
     small_world: SmallWorld,
-    retrieve: Retrieve,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     store = FileModelStore(tmp_path)
     before = reigning(trained, store, trained.store.deployments("fraud")[0].champion)
     monkeypatch.setattr(training, "fit_trees", fit_baseline)
-    finished = dataclasses.replace(trained, store=store).train(small_world.message("worse"), retrieve).finished
+    finished = (
+        dataclasses.replace(trained, store=store).train(small_world.message("worse"), small_world.retrieve).finished
+    )
     assert not finished.deployed
     assert {gate.name for gate in finished.gates if not gate.passed} >= {"beats_baseline", "not_behind_champion"}
     assert store.current("fraud") == before
 
 
 def test_a_candidate_that_fails_a_gate_is_recorded_and_not_deployed(
-    small_world: SmallWorld, registry: MlflowRegistry, retrieve: Retrieve, tmp_path: Path
+    small_world: SmallWorld, registry: MlflowRegistry, tmp_path: Path
 ) -> None:
     store = FileModelStore(tmp_path)
     strict = Trainer(usecase, small_world.lake, store, registry, Demands(validation_positives=10**6))
-    finished = strict.train(small_world.message("strict"), retrieve).finished
+    finished = strict.train(small_world.message("strict"), small_world.retrieve).finished
     assert not finished.deployed
     assert [gate.name for gate in finished.gates if not gate.passed] == ["enough_positives"]
     assert store.current("fraud") is None
@@ -149,27 +150,72 @@ def test_a_candidate_that_fails_a_gate_is_recorded_and_not_deployed(
 
 
 def test_a_champion_that_cannot_be_judged_keeps_its_place(
-    trained: Trainer, small_world: SmallWorld, retrieve: Retrieve, tmp_path: Path
+    trained: Trainer, small_world: SmallWorld, tmp_path: Path
 ) -> None:
     store = FileModelStore(tmp_path)
     champion = reigning(trained, store, trained.store.deployments("fraud")[0].champion)
     (tmp_path / "fraud" / champion.champion / "model.onnx").write_bytes(b"damaged")
-    finished = dataclasses.replace(trained, store=store).train(small_world.message("blind"), retrieve).finished
+    finished = (
+        dataclasses.replace(trained, store=store).train(small_world.message("blind"), small_world.retrieve).finished
+    )
     assert not finished.deployed
     assert [gate.name for gate in finished.gates if not gate.passed] == ["not_behind_champion"]
     assert store.current("fraud") == champion
 
 
 def test_features_that_are_missing_stop_the_run(
-    small_world: SmallWorld, registry: MlflowRegistry, retrieve: Retrieve, tmp_path: Path
+    small_world: SmallWorld, registry: MlflowRegistry, tmp_path: Path
 ) -> None:
     def with_gaps(requests: pd.DataFrame) -> pd.DataFrame:
-        frame = retrieve(requests)
-        frame.loc[frame.index[::10], "card_transaction_count_1h"] = np.nan
+        frame = small_world.retrieve(requests)
+        frame.loc[frame.index[-1], [name for name in frame if str(name).startswith("card_trans")]] = np.nan
+        frame.loc[frame.index[-1], [name for name in frame if str(name).startswith("card_charge")]] = np.nan
         return frame
 
     trainer = Trainer(usecase, small_world.lake, FileModelStore(tmp_path), registry)
-    with pytest.raises(IncompleteHistory, match="no feature history"):
+    with pytest.raises(IncompleteHistory, match="without features by card"):
         trainer.train(small_world.message("gaps"), with_gaps)
     with pytest.raises(IncompleteHistory, match="came back as"):
-        trainer.train(small_world.message("lost"), lambda requests: retrieve(requests).iloc[1:])
+        trainer.train(small_world.message("lost"), lambda requests: small_world.retrieve(requests).iloc[1:])
+
+
+def test_events_that_came_after_the_history_are_left_out_if_they_are_few(
+    small_world: SmallWorld, tmp_path: Path
+) -> None:
+    late = small_world.frames["transaction"].iloc[1_000:1_100]
+    known = len(
+        matured_requests(small_world.lake, usecase, small_world.message().event_time_until, small_world.snapshot)
+    )
+    lake = tmp_path / "lake"
+    shutil.copytree(small_world.lake, lake)
+    few = late.assign(event_id=[f"late-{number}" for number in range(len(late))])
+    small_world.archive("transaction", few, batch_id=20, ingest_time=ARRIVED, lake=lake)
+    examples = read_training_set(lake, usecase, small_world.message(), small_world.retrieve)
+    assert len(examples.labels) == known
+    for batch_id in range(21, 40):
+        more = late.assign(event_id=[f"later-{batch_id}-{number}" for number in range(len(late))])
+        small_world.archive("transaction", more, batch_id=batch_id, ingest_time=ARRIVED, lake=lake)
+    with pytest.raises(IncompleteHistory, match="no feature history"):
+        read_training_set(lake, usecase, small_world.message(), small_world.retrieve)
+
+
+def test_a_snapshot_that_was_deleted_stops_the_run(small_world: SmallWorld) -> None:
+    gone = small_world.message().model_copy(update={"snapshot_id": "gone"})
+    with pytest.raises(IncompleteHistory, match="not there any more"):
+        read_training_set(small_world.lake, usecase, gone, small_world.retrieve)
+
+
+def test_feast_retrieves_every_row_with_the_features_it_had(small_world: SmallWorld) -> None:
+    settings = PlatformSettings(data_dir=small_world.data)
+    plan = compile_plan(usecase)
+
+    def by_feast(requests: pd.DataFrame) -> pd.DataFrame:
+        return training_frame(settings, plan, requests, SNAPSHOT)
+
+    joined = read_training_set(small_world.lake, usecase, small_world.message(), small_world.retrieve)
+    retrieved = read_training_set(small_world.lake, usecase, small_world.message(), by_feast)
+    np.testing.assert_array_equal(retrieved.times_us, joined.times_us)
+    np.testing.assert_array_equal(retrieved.labels, joined.labels)
+    same = (retrieved.rows == joined.rows).all(axis=1)
+    # Two payments of one card or at one terminal in the same second have one place in Feast's history.
+    assert same.mean() > 0.999
