@@ -30,7 +30,8 @@ def test_every_process_is_watched_and_none_starts_by_itself(
     for process, program in zip(declared, programs, strict=True):
         assert parsed[program]["autostart"] == "false"
         assert parsed[program]["autorestart"] == "true"
-        assert shlex.split(parsed[program]["command"]) == list(process.command)
+        rank = ["nice", "-n", str(process.niceness)] if process.niceness else []
+        assert shlex.split(parsed[program]["command"]) == [*rank, *process.command]
         assert parsed[program]["stopwaitsecs"] == str(process.stop_within_s)
 
 
