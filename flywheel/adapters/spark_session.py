@@ -10,6 +10,11 @@ from pathlib import Path
 from pyspark.sql import SparkSession
 
 _ROOT = Path(__file__).resolve().parents[2]
+# After a burst the heap is handed back to the machine.
+_JAVA_OPTIONS = (
+    "-XX:+UseG1GC -XX:G1PeriodicGCInterval=30000 -XX:MinHeapFreeRatio=10 -XX:MaxHeapFreeRatio=30 "
+    "-XX:+ExitOnOutOfMemoryError"
+)
 _STATE_STORE = "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider"
 
 
@@ -28,6 +33,8 @@ def start_session(
     os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
     # Workers unpickle what the declaration names, wherever the driver was started.
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
+    # Native memory of many threads would otherwise never be given back.
+    os.environ.setdefault("MALLOC_ARENA_MAX", "2")
     # Without a name to resolve a laptop that changes networks keeps its session.
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     builder = SparkSession.builder.appName(name).master(master)
@@ -43,7 +50,7 @@ def _configuration(
 ) -> dict[str, str]:
     options = {
         "spark.driver.memory": f"{heap_mib}m",
-        "spark.driver.extraJavaOptions": "-XX:+UseG1GC -XX:+ExitOnOutOfMemoryError",
+        "spark.driver.extraJavaOptions": _JAVA_OPTIONS,
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.scheduler.mode": "FAIR",
@@ -52,6 +59,8 @@ def _configuration(
         "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
         "spark.sql.sources.partitionOverwriteMode": "dynamic",
         "spark.sql.streaming.stateStore.providerClass": _STATE_STORE,
+        "spark.sql.streaming.stateStore.rocksdb.boundedMemoryUsage": "true",
+        "spark.sql.streaming.stateStore.rocksdb.maxMemoryUsageMB": "192",
         # A commit then uploads what changed instead of whole tables.
         "spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled": "true",
         # State behind the watermark is dropped with the next data; a batch for that alone would delay it.
@@ -61,6 +70,8 @@ def _configuration(
         "spark.sql.streaming.metricsEnabled": "false",
         # Each tile collects its ids; below this many groups they are kept in a hash map instead of being sorted.
         "spark.sql.objectHashAggregate.sortBased.fallbackThreshold": "20000",
+        # Python workers serve batch jobs alone, which are rare: they are not kept waiting for the next.
+        "spark.python.worker.reuse": "false",
         "spark.sql.execution.arrow.pyspark.enabled": "true",
     }
     if jars:
