@@ -303,6 +303,16 @@ def test_history_equals_the_oracle(lived: Stack, built: HistoryBuilt) -> None:
             assert [row[f.name] for f in view.features] == wanted, (event, row)
 
 
+@pytest.fixture
+def environment() -> Iterator[None]:
+    """Feast tells prometheus_client, by the environment, to keep metrics in files: nothing started later may inherit it."""
+    before = dict(os.environ)
+    yield
+    for name in set(os.environ) - set(before):
+        del os.environ[name]
+
+
+@pytest.mark.usefixtures("environment")
 @FEAST_WARNS
 def test_feast_returns_what_the_fold_returns(lived: Stack) -> None:
     settings = lived.settings()
@@ -343,6 +353,7 @@ def vector(stack: Stack, request: Transaction) -> np.ndarray:
     return assemble(usecase, columns)
 
 
+@pytest.mark.usefixtures("environment")
 @FEAST_WARNS
 def test_feast_joins_history_without_losing_a_row(lived: Stack, built: HistoryBuilt) -> None:
     requests = [event for event in lived.distinct() if isinstance(event, Transaction)]
