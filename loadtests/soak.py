@@ -96,6 +96,7 @@ def soak(stack: Sandbox, minutes: float, tell: Callable[[str], None]) -> dict[st
         **totals,
         "unaccounted": totals["events_sent"] - totals["events_rejected"] - totals["events_archived"],
         "uncounted": totals["events_archived_distinct"] - totals["events_counted"],
+        "counted_twice": totals["events_counted_most"] - totals["events_archived_distinct"],
         "lag_max": max(samples.steady(tiles)),
         "lag_growth": samples.growth(tiles),
         "world_behind_max_s": max(samples.steady("world behind s")),
@@ -110,7 +111,9 @@ def goals(rate: float) -> dict[str, str]:
     return {
         "unaccounted": "== 0",
         "uncounted": "== 0",
+        "counted_twice": "== 0",
         "lag_max": f"<= {10 * rate:.0f}",
+        "lag_growth": f"<= {rate:.0f}",
         "rss_growth_mib": "<= 100",
         "processes_missing_at_end": "== 0",
     }

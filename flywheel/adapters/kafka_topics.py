@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
-from confluent_kafka import KafkaError, KafkaException, Producer
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka import Producer
+from kafka.admin import KafkaAdminClient, NewTopic
+from kafka.errors import KafkaError, TopicAlreadyExistsError
 
 from flywheel.adapters.kafka_log import producer_config
 from flywheel.contracts.topics import Topic
@@ -22,18 +22,23 @@ def create_topics(
 
     Raises Unavailable when the broker does not answer within `timeout_s`.
     """
-    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
-    deadline = time.monotonic() + timeout_s
+    timeout_ms = int(timeout_s * 1000)
     try:
-        existing = admin.list_topics(timeout=timeout_s).topics
-        wanted = [_declared(topic, replication) for topic in topics if topic.name not in existing]
-        if not wanted:
-            return ()
-        left_s = max(deadline - time.monotonic(), 1.0)
-        made = admin.create_topics(wanted, operation_timeout=left_s, request_timeout=left_s)
-        return tuple(name for name, future in made.items() if _is_new(future.result))
-    except KafkaException as error:
+        admin = KafkaAdminClient(
+            bootstrap_servers=bootstrap,
+            request_timeout_ms=timeout_ms,
+            bootstrap_timeout_ms=timeout_ms,
+        )
+    except KafkaError as error:
         raise Unavailable(f"topics not made: {error}") from error
+    try:
+        existing = set(admin.list_topics())
+        wanted = [_declared(topic, replication) for topic in topics if topic.name not in existing]
+        return tuple(topic.name for topic in wanted if _make(admin, topic, timeout_ms))
+    except KafkaError as error:
+        raise Unavailable(f"topics not made: {error}") from error
+    finally:
+        admin.close()
 
 
 def publish(bootstrap: str, topic: str, key: bytes, value: bytes, *, timeout_s: float = 10.0) -> None:
@@ -49,14 +54,13 @@ def publish(bootstrap: str, topic: str, key: bytes, value: bytes, *, timeout_s: 
 
 def _declared(topic: Topic, replication: int) -> NewTopic:
     retention_ms = -1 if topic.retention_hours is None else topic.retention_hours * _HOUR_MS
-    return NewTopic(topic.name, topic.partitions, replication, config={"retention.ms": str(retention_ms)})
+    return NewTopic(topic.name, topic.partitions, replication, topic_configs={"retention.ms": str(retention_ms)})
 
 
-def _is_new(result: Callable[[], object]) -> bool:
+def _make(admin: KafkaAdminClient, topic: NewTopic, timeout_ms: int) -> bool:
     try:
-        result()
-    except KafkaException as error:
-        if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
-            return False
-        raise
+        admin.create_topics([topic], timeout_ms=timeout_ms)
+    except TopicAlreadyExistsError:
+        # Somebody else made it in between.
+        return False
     return True

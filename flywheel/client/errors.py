@@ -7,6 +7,10 @@ class ClientError(Exception):
     """Ends a command; the message is one sentence for a person."""
 
 
+class WorldInPlay(ClientError):
+    """Another process plays this world."""
+
+
 class IngestUnreachable(ClientError):
     """Ingest does not answer, or answers that the broker is away."""
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 
-from flywheel.client.deliveries import Deliveries
+from flywheel.client.deliveries import Deliveries, Delivery
 from flywheel.client.ledger import Ledger
 from flywheel.client.sender import Sender
+from flywheel.kernel.durations import HOUR_US
 
 BATCH_EVENTS = 1_000
+BATCH_SPAN_US = 6 * HOUR_US
+"""Within a batch one kind of event is sent after the other, so it must not span more than lateness forgives."""
 _REPORT_EVERY_S = 2.0
 
 
@@ -28,12 +32,18 @@ async def load_history(
         planned, day = deliveries.of_day(number)
         ledger.reveal(day)
         while ledger.index < len(planned):
-            batch = planned[ledger.index : ledger.index + BATCH_EVENTS]
+            batch = _batch(planned, ledger.index)
             sent = await sender.send(batch)
             ledger.advance(number, ledger.index + len(batch), batch[-1].at_us)
             progress.show(sent, number + ledger.index / len(planned))
         ledger.advance(number + 1, 0, ledger.event_time_us)
     progress.finish()
+
+
+def _batch(planned: Sequence[Delivery], start: int) -> Sequence[Delivery]:
+    end_us = planned[start].at_us + BATCH_SPAN_US
+    limit = bisect_right(planned, end_us, start, key=lambda delivery: delivery.at_us)
+    return planned[start : min(limit, start + BATCH_EVENTS)]
 
 
 class _Progress:

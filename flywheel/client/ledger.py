@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from flywheel.client.deliveries import Kind
-from flywheel.client.errors import ClientError
+from flywheel.client.errors import ClientError, WorldInPlay
 from flywheel.kernel.world import Day, WorldKnobs
 
 _FREE_TO_CHANGE = frozenset({"rate", "decisions", "history_days", "drift_kind", "drift_day", "drift_factor"})
@@ -99,7 +99,7 @@ class Ledger:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise ClientError(f"the world in {self._directory} is already being played; `make status`") from error
+            raise WorldInPlay(f"the world in {self._directory} is already being played; `make status`") from error
 
     def _load(self) -> None:
         path = self._directory / "position.json"

@@ -19,7 +19,7 @@ from flywheel.adapters.logs import logger
 from flywheel.adapters.metrics_server import MetricsServer
 from flywheel.client.decision_client import DecisionClient
 from flywheel.client.deliveries import Deliveries
-from flywheel.client.errors import ClientError
+from flywheel.client.errors import ClientError, WorldInPlay
 from flywheel.client.history import load_history
 from flywheel.client.ingest_client import IngestClient
 from flywheel.client.ledger import Ledger
@@ -63,7 +63,13 @@ def build_world(usecase: UseCase) -> tuple[World, WorldKnobs]:
 
 def drive_world(usecase_name: str, settings: PlatformSettings, *, history_only: bool) -> None:
     """Loads the history that is not loaded yet and, unless `history_only`, plays live until SIGTERM or SIGINT."""
-    uvloop.run(_drive(catalog.load(usecase_name), settings, history_only=history_only))
+    try:
+        uvloop.run(_drive(catalog.load(usecase_name), settings, history_only=history_only))
+    except WorldInPlay:
+        if not history_only:
+            raise
+        # Whoever plays a world loads its history first.
+        print("history 100%  the world is being played already", flush=True)
 
 
 async def _drive(usecase: UseCase, settings: PlatformSettings, *, history_only: bool) -> None:

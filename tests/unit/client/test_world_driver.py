@@ -13,12 +13,13 @@ import pytest
 
 from flywheel.client.deliveries import Deliveries
 from flywheel.client.errors import ClientError, ServingUnreachable
-from flywheel.client.history import load_history
+from flywheel.client.history import BATCH_EVENTS, BATCH_SPAN_US, load_history
 from flywheel.client.ledger import Ledger
 from flywheel.client.live import Decider, LivePlay
 from flywheel.client.sender import Sender
-from flywheel.client.world_driver import build_world, knobs_from_environment
+from flywheel.client.world_driver import build_world, drive_world, knobs_from_environment
 from flywheel.contracts.proto.decision_pb2 import DecideResponse
+from flywheel.contracts.settings import PlatformSettings
 from flywheel.kernel import catalog
 from flywheel.kernel.world import World, WorldKnobs
 from usecases.fraud.world import Knobs
@@ -207,3 +208,37 @@ def test_the_declared_world_is_built_from_the_environment(monkeypatch: pytest.Mo
     world, knobs = build_world(catalog.load("fraud"))
     assert world.day(0).events
     assert knobs.history_days == 60
+
+
+def test_loading_history_beside_the_playing_world_is_harmless(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = PlatformSettings(data_dir=tmp_path)
+    playing = Ledger(tmp_path / "world" / "fraud", knobs_from_environment(Knobs))
+    try:
+        drive_world("fraud", settings, history_only=True)
+        assert "played already" in capsys.readouterr().out
+        with pytest.raises(ClientError, match="already being played"):
+            drive_world("fraud", settings, history_only=False)
+    finally:
+        playing.close()
+
+
+async def test_no_batch_of_history_spans_more_than_lateness_forgives(world: World, tmp_path: Path) -> None:
+    spans: list[int] = []
+
+    class Watching(Sender):
+        async def send(self, deliveries: Any) -> int:
+            batch = list(deliveries)
+            assert len(batch) <= BATCH_EVENTS
+            spans.append(batch[-1].at_us - batch[0].at_us)
+            return len(batch)
+
+    ledger = Ledger(tmp_path, KNOBS)
+    try:
+        watching = Watching(None, ledger, "fraud")  # type: ignore[arg-type]
+        await load_history(Deliveries(world, KNOBS, "transaction"), 5, watching, ledger, report=lambda _: None)
+    finally:
+        ledger.close()
+    assert 0 < max(spans) <= BATCH_SPAN_US
+    assert len(spans) >= 5 * 4
