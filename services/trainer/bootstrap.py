@@ -41,11 +41,13 @@ def build(settings: TrainerSettings, stop: threading.Event) -> tuple[Reception, 
 def train(settings: TrainerSettings, history: HistoryBuilt) -> Outcome:
     """One training run on the real parts; called in a process of its own."""
     # Imported here alone: half a gigabyte that the waiting service does not need.
+    from flywheel.adapters.duckdb_limits import limit_memory
     from flywheel.adapters.feast_repo import training_frame
     from flywheel.adapters.mlflow_registry import MlflowRegistry
     from services.trainer.training import Trainer
 
     logs.configure("trainer", settings.log_level)
+    limit_memory(settings.training_join_memory_mib, settings.data_dir / "scratch" / "trainer")
     usecase = catalog.load(settings.usecase)
     plan = compile_plan(usecase)
     trainer = Trainer(

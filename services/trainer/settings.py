@@ -6,6 +6,8 @@ from flywheel.contracts.settings import PlatformSettings
 
 
 class TrainerSettings(PlatformSettings):
-    """How long a run may take, beside what all processes share."""
+    """What a run may take, beside what all processes share."""
 
     training_timeout_s: float = 900.0
+    training_join_memory_mib: int = 384
+    """Of the point-in-time join; what does not fit is spilled to disk."""
