@@ -45,7 +45,7 @@ def split_by_time(times_us: NDArray[np.int64], maturity_us: int, shares: Shares 
 
     >>> split = split_by_time(np.arange(100), maturity_us=10)
     >>> [int(part.sum()) for part in (split.train, split.calibrate, split.validate)]
-    [54, 15, 20]
+    [42, 14, 20]
     """
     shares = shares or Shares()
     if not times_us.size:
