@@ -110,14 +110,43 @@ def test_a_payment_posted_over_http_changes_the_next_decision_for_its_card(stack
 
 
 def test_a_known_fraud_pattern_is_declined_by_the_model_and_explained(stack: Sandbox) -> None:
+    """A large amount at a terminal whose payments come back as frauds."""
     usual = decide_by_model(stack, payment("e2e-usual", present(stack), 2_500))
     assert usual.action == "approve"
-    fraud = decide_by_model(stack, payment("e2e-large", present(stack), 90_000))
+
+    moment, terminal, victim = present(stack), f"e2e-{uuid.uuid4().hex[:8]}", f"e2e-{uuid.uuid4().hex}"
+    for number in range(6):
+        paid = payment(f"{victim}-{number}", moment, 4_000, terminal)
+        send(stack, "transaction", **paid)
+        chargeback(stack, paid, moment)
+    send(stack, "transaction", **payment(victim, moment, 3_000))
+    large = payment(victim, moment + timedelta(minutes=1), 90_000, terminal)
+
+    def history_is_visible() -> bool:
+        seen = decide_by_model(stack, large)
+        return (feature(seen, "terminal_chargeback_count_7d"), feature(seen, "card_transaction_count_24h")) == (6, 2)
+
+    await_that("the terminal's chargebacks are counted", history_is_visible, 30)
+    fraud = decide_by_model(stack, large)
     assert fraud.model_version
     assert fraud.action == "decline"
     assert fraud.score > 10 * usual.score
-    assert "amount_high" in fraud.reasons
+    assert {"terminal_has_chargebacks", "amount_high"} <= set(fraud.reasons)
     assert fraud.stage_ms["total"] < 50
+
+
+def chargeback(stack: Sandbox, paid: dict[str, Any], moment: datetime) -> None:
+    """The cardholder disputes that payment."""
+    send(
+        stack,
+        "chargeback",
+        event_id=f"cb-{paid['event_id']}",
+        event_time=moment.isoformat(),
+        transaction_id=paid["event_id"],
+        card_id=paid["card_id"],
+        terminal_id=paid["terminal_id"],
+        amount_cents=paid["amount_cents"],
+    )
 
 
 def test_a_bad_event_is_refused_by_field_and_reason(stack: Sandbox) -> None:
@@ -136,16 +165,7 @@ def test_a_chargeback_changes_the_matured_metrics(stack: Sandbox) -> None:
     large = payment(f"e2e-{uuid.uuid4().hex}", moment, LARGEST_CENTS)
     assert decide_by_model(stack, large).action == "decline"
     send(stack, "transaction", **large)
-    send(
-        stack,
-        "chargeback",
-        event_id=f"cb-{large['event_id']}",
-        event_time=(moment + timedelta(hours=1)).isoformat(),
-        transaction_id=large["event_id"],
-        card_id=large["card_id"],
-        terminal_id=large["terminal_id"],
-        amount_cents=LARGEST_CENTS,
-    )
+    chargeback(stack, large, moment + timedelta(hours=1))
     assert (state(stack)["quality"]["saved_cents"] or 0) < LARGEST_CENTS / 2
     await_that("seven days of event time pass", lambda: present(stack) > moment + timedelta(days=7, hours=1), 300)
     await_that(
