@@ -16,6 +16,7 @@ from flywheel.kernel.ports import StoreProgress, Unavailable, ViewKey
 
 _PROGRESS_FIELDS = ("visible_until_us", "updated_us")
 _WRITE_TIMEOUT_S = 10.0
+_MAX_US = 2**63
 
 
 class _Layout:
@@ -48,14 +49,24 @@ class _Layout:
 
 
 class RedisFeatureReader:
-    """Reads states for decisions: one pipelined round trip over a pool of connections."""
+    """Reads states for decisions: one pipelined round trip over a pool of connections.
+
+    A read beyond `max_connections` at once waits for a connection, within its own timeout.
+    """
 
     def __init__(self, url: str, plan: FeaturePlan, *, max_connections: int = 64) -> None:
         self._layout = _Layout(plan)
-        self._client = redis.asyncio.Redis.from_url(url, max_connections=max_connections, retry=None)
+        # No timeout of the pool's own: each read's timeout covers the wait for a connection too.
+        pool = redis.asyncio.BlockingConnectionPool.from_url(
+            url, max_connections=max_connections, timeout=None, retry=None
+        )
+        self._client = redis.asyncio.Redis.from_pool(pool)
 
     async def read(self, keys: Sequence[ViewKey], timeout_s: float) -> tuple[list[bytes | None], StoreProgress | None]:
-        """Packed states in the order of `keys` and the store's progress; Unavailable when Redis fails or is late."""
+        """Packed states in the order of `keys` and the store's progress, None when it is missing or unreadable.
+
+        Raises Unavailable when Redis fails or is late.
+        """
         try:
             async with asyncio.timeout(timeout_s), self._client.pipeline(transaction=False) as pipe:
                 for key in keys:
@@ -147,7 +158,15 @@ def _decoded(value: bytes | None) -> bytes | None:
 
 
 def _progress(values: Sequence[bytes | None]) -> StoreProgress | None:
-    visible_until_us, updated_us = values
+    visible_until_us, updated_us = map(_microseconds, values)
     if visible_until_us is None or updated_us is None:
         return None
-    return StoreProgress(int(visible_until_us), int(updated_us))
+    return StoreProgress(visible_until_us, updated_us)
+
+
+def _microseconds(value: bytes | None) -> int | None:
+    try:
+        found = None if value is None else int(value)
+    except ValueError:
+        return None
+    return found if found is not None and abs(found) < _MAX_US else None

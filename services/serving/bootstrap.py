@@ -37,7 +37,9 @@ def real_server(settings: ServingSettings) -> Server:
     return build(
         settings,
         usecase,
-        reader=RedisFeatureReader(settings.redis_url, compile_plan(usecase)),
+        reader=RedisFeatureReader(
+            settings.redis_url, compile_plan(usecase), max_connections=settings.serving_max_in_flight
+        ),
         store=FileModelStore(settings.model_dir),
         log=_kafka_log(settings, usecase),
     )

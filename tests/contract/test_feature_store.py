@@ -114,3 +114,35 @@ async def test_a_store_that_hangs_is_unavailable_in_time() -> None:
     assert asyncio.get_running_loop().time() - started < 1.0
     await reader.close()
     server.close()
+
+
+@pytest.mark.engine
+async def test_more_reads_at_once_than_connections_are_all_answered(redis_server: str) -> None:
+    writer, reader = RedisFeatureWriter(redis_server, PLAN), RedisFeatureReader(redis_server, PLAN, max_connections=16)
+    writer.write({CARD: (b"state", 1)}, {})
+    answers = await asyncio.gather(*(reader.read([CARD], 5.0) for _ in range(128)))
+    assert [states for states, _ in answers] == [[b"state"]] * 128
+    await reader.close()
+    writer.close()
+
+
+@pytest.mark.engine
+async def test_reads_that_gave_up_waiting_leave_every_connection_usable(redis_server: str) -> None:
+    reader = RedisFeatureReader(redis_server, PLAN, max_connections=2)
+    await asyncio.gather(*(reader.read([CARD], 0.0005 * n) for n in range(40)), return_exceptions=True)
+    answers = await asyncio.gather(*(reader.read([CARD], 5.0) for _ in range(8)))
+    assert len(answers) == 8
+    await reader.close()
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("stored", ["", "soon", "1.5", "9" * 400])
+async def test_a_progress_that_cannot_be_read_is_unknown(redis_server: str, stored: str) -> None:
+    writer, reader = RedisFeatureWriter(redis_server, PLAN), RedisFeatureReader(redis_server, PLAN)
+    writer.write({CARD: (b"state", 1)}, {})
+    writer.report(StoreProgress(1, 2))
+    with redis.Redis.from_url(redis_server) as client:
+        client.hset(f"{usecase.name}:progress", "visible_until_us", stored)
+    assert await reader.read([CARD], 2.0) == ([b"state"], None)
+    await reader.close()
+    writer.close()
