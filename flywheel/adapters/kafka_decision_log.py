@@ -12,6 +12,7 @@ from flywheel.adapters.logs import logger
 
 _POLL_BUSY_S = 0.01
 _POLL_IDLE_S = 0.1
+_POLL_FAILED_S = 1.0
 _DELIVERY_TIMEOUT_S = 120.0
 _REQUEST_TIMEOUT_MS = 5_000
 
@@ -49,6 +50,7 @@ class KafkaDecisionLog:
         self._poller: asyncio.Task[None] | None = None
         self.in_flight = 0
         self._producer = self._connect()
+        self._replaced: list[Producer] = []
 
     def start(self) -> None:
         """Takes delivery reports from now on."""
@@ -74,14 +76,15 @@ class KafkaDecisionLog:
         loop = asyncio.get_running_loop()
         until = loop.time() + timeout_s
         while self.in_flight and loop.time() < until:
-            self._producer.poll(0)
+            self._report()
             await asyncio.sleep(_POLL_BUSY_S)
         if self._poller:
             self._poller.cancel()
             await asyncio.gather(self._poller, return_exceptions=True)
         self._failure = "shutdown"
-        self._producer.purge()
-        self._producer.flush(1.0)
+        for producer in (*self._replaced, self._producer):
+            producer.purge()
+            producer.flush(1.0)
 
     def _connect(self) -> Producer:
         return Producer({**self._config, "error_cb": self._on_error})
@@ -99,15 +102,27 @@ class KafkaDecisionLog:
 
     async def _poll(self) -> None:
         while True:
-            self._producer.poll(0)
-            if self._fatal:
-                self._replace()
+            try:
+                self._report()
+                if self._fatal:
+                    self._replace(self._fatal)
+            except Exception:
+                # Without reports the queue would fill up and every later decision be lost.
+                _log.exception("decision_reports_failed")
+                await asyncio.sleep(_POLL_FAILED_S)
             await asyncio.sleep(_POLL_BUSY_S if self.in_flight else _POLL_IDLE_S)
 
-    def _replace(self) -> None:
+    def _report(self) -> None:
+        self._producer.poll(0)
+        for producer in self._replaced:
+            producer.poll(0)
+        self._replaced = [producer for producer in self._replaced if len(producer)]
+
+    def _replace(self, reason: str) -> None:
         # librdkafka refuses everything after a fatal error (a lost producer identity); a new producer goes on.
-        _log.error("decision_producer_replaced", reason=self._fatal)
-        self._fatal = None
         old, self._producer = self._producer, self._connect()
+        self._fatal = None
+        _log.error("decision_producer_replaced", reason=reason)
+        # Its records are reported one by one after the purge; until the last one was it is polled too.
+        self._replaced.append(old)
         old.purge()
-        old.poll(0)
