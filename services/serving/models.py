@@ -100,12 +100,8 @@ class Models:
             return None
 
     def _swap(self, found: Lineup) -> None:
-        gone = self._lineup
-        self._lineup = found
-        for role, model in gone.models():
-            SERVING_MODEL_LOADED.labels(self._usecase.name, role, model.version).set(0)
-        for role, model in found.models():
-            SERVING_MODEL_LOADED.labels(self._usecase.name, role, model.version).set(1)
+        gone, self._lineup = self._lineup, found
+        self._show(gone, found)
         _log.info(
             "models_swapped",
             sequence=found.sequence,
@@ -114,6 +110,14 @@ class Models:
             challenger_share=found.challenger_share,
         )
         self._on_swap()
+
+    def _show(self, gone: Lineup, found: Lineup) -> None:
+        loaded = {(role, model.version) for role, model in found.models()}
+        for role, version in loaded:
+            SERVING_MODEL_LOADED.labels(self._usecase.name, role, version).set(1)
+        # Removed rather than set to 0, or each version that ever served would be a series for ever.
+        for role, version in {(role, model.version) for role, model in gone.models()} - loaded:
+            SERVING_MODEL_LOADED.remove(self._usecase.name, role, version)
 
     def _troubled(self, reason: str) -> None:
         if reason != self._trouble:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from prometheus_client import REGISTRY
 
 from flywheel.adapters.memory_model_store import MemoryModelStore
 from flywheel.adapters.onnx_scorer import OnnxScorer
@@ -62,6 +63,25 @@ def test_a_rollback_is_one_more_deployment(store: MemoryModelStore) -> None:
     deploy(store, "v1")
     models.refresh()
     assert versions(models) == ["v1"]
+
+
+def test_only_what_is_loaded_now_has_a_series(store: MemoryModelStore) -> None:
+    models = following(store)
+    for version in ("shown-1", "shown-2", "shown-3"):
+        publish(store, version)
+        deploy(store, version)
+        models.refresh()
+    deploy(store, "shown-3", challenger="shown-1", share=0.3)
+    models.refresh()
+    assert series() == {("champion", "shown-3"): 1, ("challenger", "shown-1"): 1}
+
+
+def series() -> dict[tuple[str, str], float]:
+    """Of this test alone: others leave line-ups with other versions."""
+    samples = [s for m in REGISTRY.collect() for s in m.samples if s.name == "flywheel_serving_model_loaded"]
+    return {
+        (s.labels["role"], s.labels["version"]): s.value for s in samples if s.labels["version"].startswith("shown-")
+    }
 
 
 class Constant:
