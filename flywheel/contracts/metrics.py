@@ -47,6 +47,11 @@ FEATURES_LATE = Counter("flywheel_features_late_events_total", "Events too late 
 FEATURES_UNPARSABLE = Counter(
     "flywheel_features_unparsable_records_total", "Records of event topics that are no event.", ["usecase"]
 )
+FEATURES_FOREIGN_STATES = Counter(
+    "flywheel_features_foreign_states_total",
+    "States found corrupt in the online store; each starts again from nothing.",
+    ["usecase", "view"],
+)
 FEATURES_BATCH_SECONDS = Histogram(
     "flywheel_features_batch_seconds",
     "Duration of one micro-batch, by job (tiles, archive).",

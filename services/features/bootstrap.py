@@ -88,7 +88,7 @@ class FeaturesService:
             self.plan,
             self.writer,
             claim=lambda: checkpoint.claim(self.writer, STORE),
-            backlog=lambda: self.tiles.progress.backlog,
+            backlog=lambda: self.tiles.progress.backlog if self.tiles.is_ready else None,
             settled_us=lambda: self.tiles.watermark_us,
         )
         records = read_stream(self.session, self.settings.kafka_bootstrap, usecase.name, self.plan.events)
@@ -120,8 +120,9 @@ class FeaturesService:
 
 
 def tiles_checkpoint(settings: FeaturesSettings, plan: FeaturePlan) -> Checkpoint:
-    """Where the tile query keeps its state; another declaration needs other tiles."""
-    return Checkpoint(settings.tiles_checkpoint, plan.usecase.fingerprint)
+    """Where the tile query keeps its state; other features, another lateness or layout need other tiles."""
+    parts = (plan.usecase.fingerprint, plan.usecase.lateness, *(f"{view.fingerprint:x}" for view in plan.views))
+    return Checkpoint(settings.tiles_checkpoint, "-".join(parts))
 
 
 def archive_checkpoint(settings: FeaturesSettings) -> Checkpoint:

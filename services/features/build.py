@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pydantic import ValidationError
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -18,7 +19,7 @@ from flywheel.adapters.spark_history import build_history
 from flywheel.contracts.events import from_us, to_us
 from flywheel.contracts.training import HistoryBuilt, TrainingFinished, TrainingRequested
 from flywheel.kernel.plan import FeaturePlan, TileView
-from flywheel.kernel.ports import RecordReader
+from flywheel.kernel.ports import Record, RecordReader, Unavailable
 
 _POLL_S = 0.5
 
@@ -87,14 +88,47 @@ def serve_requests(
     publish: Callable[[HistoryBuilt | TrainingFinished], None],
     stopping: threading.Event,
 ) -> None:
-    """Answers training requests, oldest first, until `stopping`; one that fails is answered with its reason."""
+    """Answers training requests, oldest first, until `stopping`; one that fails is answered with its reason.
+
+    What is no request is passed over. While the broker is away an answer waits for it.
+    """
     while not stopping.is_set():
         for record in requests.poll(_POLL_S, 1):
-            request = TrainingRequested.model_validate_json(record.value)
-            if not _await_archive(request, archived_until_us, stopping):
-                return
-            publish(_answer(builder, request))
-            requests.commit()
+            request = _request(record)
+            if request is not None:
+                if not _await_archive(request, archived_until_us, stopping):
+                    return
+                if not _publish(_answer(builder, request), publish, stopping):
+                    return
+            try:
+                requests.commit()
+            except Unavailable as error:
+                # Read again it is answered again, which the trainer recognizes by the request's id.
+                _log.warning("request_not_committed", offset=record.offset, reason=str(error))
+
+
+def _request(record: Record) -> TrainingRequested | None:
+    try:
+        return TrainingRequested.model_validate_json(record.value)
+    except ValidationError as error:
+        _log.error("no_training_request", topic=record.topic, offset=record.offset, errors=error.error_count())
+        return None
+
+
+def _publish(
+    answer: HistoryBuilt | TrainingFinished,
+    publish: Callable[[HistoryBuilt | TrainingFinished], None],
+    stopping: threading.Event,
+) -> bool:
+    while True:
+        try:
+            publish(answer)
+        except Unavailable as error:
+            _log.warning("answer_not_published", request_id=answer.request_id, reason=str(error))
+            if stopping.wait(_POLL_S):
+                return False
+        else:
+            return True
 
 
 def _await_archive(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -14,12 +16,17 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from flywheel.adapters.logs import logger
+from flywheel.contracts.metrics import FEATURES_FOREIGN_STATES
 from flywheel.kernel.plan import FeaturePlan, TileView
-from flywheel.kernel.ports import FeatureWriter, ViewKey
-from flywheel.kernel.tiles import RECENT_DTYPE, EntityState, apply
+from flywheel.kernel.ports import FeatureWriter, Unavailable, ViewKey
+from flywheel.kernel.tiles import RECENT_DTYPE, EntityState, ForeignState, apply
 
 _ROWS_AT_ONCE = 100_000
 _STATES_AT_ONCE = 500
+_AGAIN_AFTER_S = 0.5
+
+_log = logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -37,7 +44,8 @@ class TileCounter:
     """Sink of the tile query. A batch that comes again, after a crash at whatever point, changes nothing twice.
 
     `claim` is called before each batch and raises unless the store belongs to this stream. `backlog` says about how
-    many events a batch may hold: a big one is taken in parts, a small one at once because each part costs a job.
+    many events a batch may hold, None when that is not known yet: a big one is taken in parts, a small one at once
+    because each part costs a job.
     `settled_us` is a moment before which the query will not let any event pass again.
     """
 
@@ -47,24 +55,26 @@ class TileCounter:
         writer: FeatureWriter,
         *,
         claim: Callable[[], None],
-        backlog: Callable[[], int],
+        backlog: Callable[[], int | None],
         settled_us: Callable[[], int],
+        patience_s: float = 30.0,
     ) -> None:
         self._plan = plan
         self._writer = writer
         self._claim = claim
         self._backlog = backlog
         self._settled_us = settled_us
+        self._patience_s = patience_s
 
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
-        self._claim()
-        parts = math.ceil(self._backlog() * len(self._plan.views) / _ROWS_AT_ONCE)
-        if parts <= 1:
+        self._patiently(self._claim)
+        backlog = self._backlog()
+        if backlog is not None and _parts(backlog * len(self._plan.views)) <= 1:
             self.count(batch.toArrow(), batch_id)
             return
         batch.persist()
         try:
-            for part in _split(batch, parts):
+            for part in _split(batch, _parts(batch.count())):
                 self.count(part.toArrow(), batch_id)
         finally:
             batch.unpersist()
@@ -73,7 +83,22 @@ class TileCounter:
         """Applies rows of `spark_tiles.changed_tiles`, some hundred entities an atomic step."""
         pending = changes(self._plan, table)
         while chunk := list(islice(pending, _STATES_AT_ONCE)):
-            self._apply(chunk, batch_id)
+            self._patiently(partial(self._apply, chunk, batch_id))
+
+    def _patiently(self, step: Callable[[], None]) -> None:
+        """Does a step again while the store is away: what it had written already, it finds applied.
+
+        Raises Unavailable when the store stays away; the batch then fails and comes again.
+        """
+        deadline_s = time.monotonic() + self._patience_s
+        while True:
+            try:
+                return step()
+            except Unavailable as error:
+                if time.monotonic() > deadline_s:
+                    raise
+                _log.warning("store_not_answering", reason=str(error))
+                time.sleep(_AGAIN_AFTER_S)
 
     def _apply(self, chunk: list[Change], batch_id: int) -> None:
         packed = self._writer.read([change.key for change in chunk])
@@ -82,7 +107,7 @@ class TileCounter:
         settled_us = self._settled_us()
         for change, raw in zip(chunk, packed, strict=True):
             view = change.view
-            old = EntityState.empty(view) if raw is None else EntityState.unpack(view, raw)
+            old = self._unpacked(view, raw)
             new, numbers = apply(
                 view,
                 old,
@@ -97,6 +122,21 @@ class TileCounter:
                 counted.update({f"{view.name}.{event}": number for event, number in numbers.items() if number})
         if states:
             self._writer.write(states, counted)
+
+    def _unpacked(self, view: TileView, raw: bytes | None) -> EntityState:
+        if raw is None:
+            return EntityState.empty(view)
+        try:
+            return EntityState.unpack(view, raw)
+        except ForeignState as error:
+            # What it held is lost either way; refusing the whole batch would stop the counting of all entities.
+            FEATURES_FOREIGN_STATES.labels(self._plan.usecase.name, view.name).inc()
+            _log.error("state_replaced", view=view.name, reason=str(error))
+            return EntityState.empty(view)
+
+
+def _parts(rows: int) -> int:
+    return max(1, math.ceil(rows / _ROWS_AT_ONCE))
 
 
 def _split(batch: DataFrame, parts: int) -> Iterator[DataFrame]:

@@ -92,12 +92,20 @@ class StreamJob:
         offsets = end_offsets(report["sources"][0]["endOffset"])
         if offsets is not None:
             self.progress.processed(offsets)
-        if report["numInputRows"] and report["batchId"] != self._last_batch:
-            self._last_batch = report["batchId"]
-            late = sum(int(operator["numRowsDroppedByWatermark"]) for operator in report["stateOperators"])
-            FEATURES_LATE.labels(self._usecase).inc(late)
-            for observed in (report["observedMetrics"] or {}).values():
-                FEATURES_UNPARSABLE.labels(self._usecase).inc(observed["unparsable"] or 0)
+        if report["batchId"] > self._last_batch + 1 and self._query is not None:
+            # Batches ended since the last look: each is counted.
+            for earlier in self._query.recentProgress:
+                self._count(earlier)
+        self._count(report)
+
+    def _count(self, report: Any) -> None:
+        if not report["numInputRows"] or report["batchId"] <= self._last_batch:
+            return
+        self._last_batch = report["batchId"]
+        late = sum(int(operator["numRowsDroppedByWatermark"]) for operator in report["stateOperators"])
+        FEATURES_LATE.labels(self._usecase).inc(late)
+        for observed in (report["observedMetrics"] or {}).values():
+            FEATURES_UNPARSABLE.labels(self._usecase).inc(observed["unparsable"] or 0)
 
     def _publish(self) -> None:
         FEATURES_BACKLOG.labels(self._usecase, self.name).set(self.progress.backlog)

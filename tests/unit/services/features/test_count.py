@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pyarrow as pa
 import pytest
+from prometheus_client import REGISTRY
 
 from flywheel.adapters.memory_store import MemoryFeatureStore
 from flywheel.kernel import catalog
 from flywheel.kernel.durations import DAY_US, HOUR_US, MINUTE_US
 from flywheel.kernel.plan import compile_plan
 from flywheel.kernel.ports import Unavailable, ViewKey
-from flywheel.kernel.tiles import EntityState, ForeignState, fold, id_hash
+from flywheel.kernel.tiles import EntityState, fold, id_hash
 from services.features.count import TileCounter
 
 PLAN = compile_plan(catalog.load("fraud"))
@@ -18,8 +19,8 @@ CARD = PLAN.views[0]
 START_US = 17_622 * DAY_US
 
 
-def counter(store: MemoryFeatureStore) -> TileCounter:
-    return TileCounter(PLAN, store, claim=lambda: None, backlog=lambda: 0, settled_us=lambda: 0)
+def counter(store: MemoryFeatureStore, *, patience_s: float = 0.0) -> TileCounter:
+    return TileCounter(PLAN, store, claim=lambda: None, backlog=lambda: 0, settled_us=lambda: 0, patience_s=patience_s)
 
 
 def tile(key: str, start_us: int, ids: list[str], total: float | None, *, view: str = CARD.name) -> dict[str, object]:
@@ -95,12 +96,36 @@ def test_a_batch_broken_off_at_any_point_counts_once_when_it_comes_again(
     assert values(store, "c5", START_US)["card_transaction_count_1m"] == 1.0
 
 
-def test_a_foreign_state_is_not_overwritten() -> None:
+class Restarting(MemoryFeatureStore):
+    """A store that fails once at each write, after having written."""
+
+    failed = False
+
+    def write(self, *args: object) -> None:
+        super().write(*args)  # type: ignore[arg-type]
+        self.failed = not self.failed
+        if self.failed:
+            raise Unavailable("restarts")
+
+
+def test_a_store_that_restarts_is_waited_for_and_nothing_counts_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.features.count._AGAIN_AFTER_S", 0.001)
+    store = Restarting()
+    counter(store, patience_s=10).count(pa.Table.from_pylist([tile("a", START_US, ["e1"], 10.0)]), 0)
+    assert store.failed
+    assert store.counters() == {"fraud_card_tiles.transaction": 1}
+
+
+def test_a_corrupt_state_is_counted_and_does_not_stop_the_others() -> None:
     store = MemoryFeatureStore()
     store.states[ViewKey(CARD.name, "a")] = b"something else"
-    with pytest.raises(ForeignState):
-        counter(store).count(pa.Table.from_pylist([tile("a", START_US, ["e1"], 10.0)]), 0)
-    assert store.states == {ViewKey(CARD.name, "a"): b"something else"}
+    labels = {"usecase": "fraud", "view": CARD.name}
+    before = REGISTRY.get_sample_value("flywheel_features_foreign_states_total", labels) or 0.0
+    rows = [tile("a", START_US, ["e1"], 10.0), tile("b", START_US, ["e2"], 20.0)]
+    counter(store).count(pa.Table.from_pylist(rows), 0)
+    assert REGISTRY.get_sample_value("flywheel_features_foreign_states_total", labels) == before + 1
+    assert values(store, "a", START_US)["card_transaction_count_1h"] == 1.0
+    assert values(store, "b", START_US)["card_transaction_count_1h"] == 1.0
 
 
 def test_late_tiles_of_a_burst_keep_what_they_are_merged_with() -> None:
