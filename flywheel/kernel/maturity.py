@@ -3,6 +3,9 @@
 Positives are reported one by one, negatives only by silence. Counting a decision as soon as its label arrives would
 therefore see mostly positives among the young; here a decision *matures* when event time has moved `maturity_us`
 past it, and counts only then, labelled or not. A label later than that is not counted, as in training.
+
+What time it is only accepted events say, whose times are checked where they come in. A decision's own time is
+whatever its caller claimed, and one from the far future must not settle all the others.
 """
 
 from __future__ import annotations
@@ -118,18 +121,17 @@ class Ledger:
 
     @property
     def watermark_us(self) -> int | None:
-        """The newest event time seen; None before the first."""
+        """The newest time of an accepted event; None before the first."""
         return self._watermark_us
 
     def advance(self, event_time_us: int) -> None:
-        """Event time has come at least this far."""
+        """An event of this time was accepted: event time has come at least this far."""
         if self._watermark_us is None or event_time_us > self._watermark_us:
             self._watermark_us = event_time_us
 
     def decide(self, decided: Decided) -> bool:
         """Adds a decision, forgetting the oldest when full; False when its event was decided before."""
         key = _hash(decided.event_id)
-        self.advance(decided.event_time_us)
         if key in self._slot_of:
             return False
         slot = self._free_slot()

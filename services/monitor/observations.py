@@ -6,11 +6,11 @@ import math
 from collections import Counter, deque
 from collections.abc import Iterable
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from flywheel.adapters.logs import logger
 from flywheel.contracts.decisions import DecisionLogged, Fallback
-from flywheel.contracts.events import Envelope, to_us
+from flywheel.contracts.events import Envelope, Utc, to_us
 from flywheel.contracts.models import Role
 from flywheel.contracts.topics import decisions_topic, event_topic, training_results_topic
 from flywheel.contracts.training import TrainingFinished
@@ -22,6 +22,16 @@ from flywheel.kernel.ports import Record
 _RUNS_KEPT = 8
 
 _log = logger(__name__)
+
+
+class _Timed(BaseModel):
+    event_time: Utc
+
+
+class _Accepted(BaseModel):
+    """Of an accepted event its time alone: a few microseconds a record, so that every one can be read."""
+
+    event: _Timed
 
 
 class Observations:
@@ -73,6 +83,7 @@ class Observations:
     def _count_event(self, record: Record) -> None:
         # The offset counts for us: reading again after a restart cannot count twice.
         self._events_end[record.partition] = max(self._events_end.get(record.partition, 0), record.offset + 1)
+        self.ledger.advance(to_us(_Accepted.model_validate_json(record.value).event.event_time))
 
     def _read_label(self, record: Record) -> None:
         event = self._usecase.label.event.model_validate(Envelope.from_bytes(record.value).event, strict=False)

@@ -41,7 +41,7 @@ class Loop(Part):
     """How far the loop is, and whether the monitor keeps up."""
 
     event_time: Utc | None
-    """The newest event time seen."""
+    """The newest time of an accepted event."""
     events: int
     """Request events the broker has accepted, redelivered ones included."""
     decisions: int

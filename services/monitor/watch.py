@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -42,6 +43,8 @@ class Watch:
         self._refresh_s = refresh_s
         self.on_failure = on_failure
         self._catching_up = True
+        self._behind = math.inf
+        self._read = 0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
         self.failed = False
@@ -91,7 +94,9 @@ class Watch:
     def _read_until(self, deadline: float) -> None:
         while not self._stopping.is_set() and time.monotonic() < deadline:
             try:
-                self._observations.read(self._reader.poll(_POLL_S, _BATCH))
+                records = self._reader.poll(_POLL_S, _BATCH)
+                self._observations.read(records)
+                self._read += len(records)
             except Unavailable as error:
                 _log.warning("log_unavailable", error=str(error))
                 self._stopping.wait(_RETRY_S)
@@ -102,9 +107,17 @@ class Watch:
         except Unavailable:
             return None
 
+    def _is_catching_up(self, lag: int) -> bool:
+        if lag > _CLOSE_TO_THE_END:
+            return True
+        # Close to the end of all topics together, one of them may not have been read at all yet: what was behind
+        # when last looked must have been read.
+        return self._catching_up and lag > 0 and self._read < self._behind
+
     def _publish(self, lag: int | None) -> None:
         if lag is not None:
-            self._catching_up = lag > _CLOSE_TO_THE_END
+            self._catching_up = self._is_catching_up(lag)
+            self._behind, self._read = lag, 0
         state = self._overview.state(Reading(lag, self._catching_up), self._clock())
         expose(state)
         self._state_json = state.model_dump_json().encode()

@@ -88,8 +88,17 @@ def test_event_time_never_goes_back() -> None:
     book = ledger()
     assert book.watermark_us is None
     book.advance(50)
-    book.decide(decided("t1", at=7))
+    book.advance(7)
     assert book.watermark_us == 50
+
+
+def test_a_decision_from_the_far_future_settles_nothing() -> None:
+    book = ledger()
+    book.advance(1)
+    book.decide(decided("t1", at=0))
+    book.decide(decided("t2", at=10**15))
+    assert book.watermark_us == 1
+    assert not book.outcomes().matured.any()
 
 
 def test_units_and_versions_are_told_apart() -> None:
@@ -111,23 +120,27 @@ def test_what_makes_no_sense_is_refused() -> None:
 @given(
     decisions=st.dictionaries(st.integers(0, 30), st.integers(0, 300), max_size=20),
     labels=st.dictionaries(st.integers(0, 30), st.integers(0, 400), max_size=20),
+    events=st.lists(st.integers(0, 400), max_size=5),
     seed=st.integers(),
     repeats=st.integers(1, 3),
 )
 def test_order_and_repetition_change_nothing(
-    decisions: dict[int, int], labels: dict[int, int], seed: int, repeats: int
+    decisions: dict[int, int], labels: dict[int, int], events: list[int], seed: int, repeats: int
 ) -> None:
     records = [("decision", *item) for item in decisions.items()] + [("label", *item) for item in labels.items()]
+    records += [("event", 0, at) for at in events]
     shuffled = records * repeats
     random.Random(seed).shuffle(shuffled)
     book = ledger()
     for kind, number, at in shuffled:
         if kind == "decision":
             book.decide(decided(f"t{number}", at=at))
-        else:
+        elif kind == "label":
             book.label(f"t{number}", at)
+        else:
+            book.advance(at)
     found = book.outcomes()
-    watermark = max([*decisions.values(), *labels.values()], default=0)
+    watermark = max([*labels.values(), *events], default=0)
     expected = sorted(
         (at, labels.get(number, 10**9) <= at + MATURITY_US, at + MATURITY_US <= watermark)
         for number, at in decisions.items()

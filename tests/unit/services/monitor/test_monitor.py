@@ -15,7 +15,7 @@ from flywheel.contracts.decisions import DecisionLogged
 from flywheel.contracts.topics import decisions_topic, event_topic
 from services.monitor.bootstrap import Monitor
 from services.monitor.state import State
-from tests.monitor_scene import CHALLENGER, CHAMPION, START, Scene
+from tests.monitor_scene import CHALLENGER, CHAMPION, NOW, START, Scene
 
 SETTINGS = {"monitor_window": 1_000, "monitor_window_least": 200, "monitor_refresh_s": 0.02}
 Run = Callable[..., Monitor]
@@ -115,6 +115,32 @@ def test_only_settled_decisions_count_towards_quality(run: Run) -> None:
     settled = state.quality.decisions
     assert settled + state.maturity.waiting == 300
     assert {point.day for point in state.quality_by_day} <= {"2018-06-01", "2018-06-02"}
+
+
+def test_a_decision_dated_today_settles_nothing(run: Run) -> None:
+    scene = Scene(per_day=100)
+    scene.days(0, 10)
+    monitor = run(scene)
+    before = read_all(monitor, 1_000)
+    topic = decisions_topic("fraud").name
+    sound = DecisionLogged.model_validate_json(scene.broker.records(topic)[0].value)
+    dated = sound.model_copy(update={"event_id": "manual-1", "event_time": NOW})
+    scene.broker.append(topic, b"k", dated.to_bytes())
+    after = read_all(monitor, 1_001)
+    assert after.loop.event_time == before.loop.event_time
+    assert after.quality == before.quality
+    assert after.maturity.waiting == before.maturity.waiting + 1
+
+
+def test_an_event_whose_time_cannot_be_read_is_counted_but_tells_no_time(run: Run) -> None:
+    scene = Scene(per_day=50)
+    scene.days(0, 1)
+    for poison in (b"", b"[]", b'{"event": null}', b'{"event": {"event_time": 4102444800}}', b'{"event": {}}'):
+        scene.broker.append(event_topic("fraud", "transaction").name, b"k", poison)
+    state = read_all(run(scene), 50)
+    assert (state.loop.events, state.loop.unreadable) == (55, 5)
+    assert state.loop.event_time is not None
+    assert state.loop.event_time.year == 2018
 
 
 def test_a_chargeback_changes_the_matured_quality(run: Run) -> None:
