@@ -15,7 +15,8 @@ from flywheel.kernel.features import Entity, Feature, InvalidDeclaration, Reques
 class Label:
     """Where the truth comes from: an event that names the subject it is about.
 
-    A subject without such an event `matures_after` its own event time is a negative.
+    A subject without such an event `matures_after` its own event time is a negative, and stays one when an event
+    comes later still: training and the measured quality count the same labels.
     """
 
     event: type[Event]

@@ -20,7 +20,8 @@ def matured_requests(lake: Path, usecase: UseCase, known_until: datetime, snapsh
 
     Columns: event_id, event_time (UTC), the entities' keys, the numeric fields of the request, label (bool) and
     in_history (bool), whether the feature history in the directory `snapshot` knows the event. Positive is whom a
-    label event names that happened until then. An event archived twice counts as it arrived first.
+    label event names that happened before the event matured; a later one is not counted, as in the monitor's quality.
+    An event archived twice counts as it arrived first.
     """
     known_us = to_us(known_until)
     columns = _columns(usecase)
@@ -35,8 +36,10 @@ def matured_requests(lake: Path, usecase: UseCase, known_until: datetime, snapsh
                 requests.event_id IN ({known}) AS {IN_HISTORY}
             FROM requests
             LEFT JOIN (
-                SELECT DISTINCT {usecase.label.joins} AS subject FROM truths WHERE epoch_us(event_time) <= $known
+                SELECT {usecase.label.joins} AS subject, min(epoch_us(event_time)) AS reported_us
+                FROM truths GROUP BY ALL
             ) named ON requests.event_id = named.subject
+                AND named.reported_us <= epoch_us(requests.event_time) + $maturity
             WHERE epoch_us(requests.event_time) <= $known - $maturity
             ORDER BY requests.event_time, requests.event_id
             """,

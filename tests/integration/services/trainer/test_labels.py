@@ -43,6 +43,25 @@ def test_an_event_archived_twice_counts_once_as_it_came_first(small_world: Small
     pd.testing.assert_frame_equal(matured_requests(small_world.lake, usecase, until, small_world.snapshot), before)
 
 
+def test_a_label_later_than_maturity_is_not_counted(small_world: SmallWorld, tmp_path: Path) -> None:
+    lake = tmp_path
+    (lake / "fraud").mkdir()
+    (lake / "fraud" / "transaction").symlink_to(small_world.lake / "fraud" / "transaction")
+    payments = small_world.frames["transaction"].head(3)
+    on_time, late, both = payments["event_id"]
+    maturity, moment = timedelta(days=7), timedelta(microseconds=1)
+    reports = [(on_time, maturity), (late, maturity + moment), (both, maturity + moment), (both, maturity)]
+    happened = payments.set_index("event_id")["event_time"]
+    frame = small_world.frames["chargeback"].head(len(reports)).copy()
+    frame["event_id"] = [f"cb-{number}" for number in range(len(reports))]
+    frame["transaction_id"] = [name for name, _ in reports]
+    frame["event_time"] = [happened[name] + delay for name, delay in reports]
+    frame["event_time"] = frame["event_time"].dt.as_unit("us")
+    small_world.archive("chargeback", frame, batch_id=0, ingest_time=ARRIVED, lake=lake)
+    found = matured_requests(lake, usecase, from_us(small_world.until_us), small_world.snapshot)
+    assert set(found.loc[found["label"], "event_id"]) == {on_time, both}
+
+
 def test_without_any_chargeback_nothing_is_positive(tmp_path: Path, small_world: SmallWorld) -> None:
     lake = tmp_path
     (lake / "fraud").mkdir()
