@@ -36,6 +36,7 @@ def decisions_topic(usecase: str) -> Topic:
         producers=("serving",),
         consumers=("monitor",),
         partitions=2,
+        retention_hours=30 * 24,
     )
 
 
