@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import re
-import uuid
-
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from flywheel.adapters.http_problem import Problem
 from flywheel.adapters.logs import logger
+from flywheel.adapters.request_ids import admitted
 
 _HEADER = b"x-request-id"
-_ACCEPTABLE = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _UNBOUNDED = frozenset({"/healthz", "/readyz", "/metrics"})
 
 _log = logger(__name__)
@@ -34,7 +31,7 @@ class RequestBoundary:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = _given_id(scope) or uuid.uuid4().hex
+        request_id = admitted(_given_id(scope))
         scope.setdefault("state", {})["request_id"] = request_id
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             self._running += 1
@@ -74,8 +71,7 @@ class _Answer:
 def _given_id(scope: Scope) -> str | None:
     for name, value in scope["headers"]:
         if name == _HEADER:
-            text = value.decode("latin-1")
-            return text if _ACCEPTABLE.fullmatch(text) else None
+            return str(value.decode("latin-1"))
     return None
 
 

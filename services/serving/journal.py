@@ -18,6 +18,7 @@ from flywheel.contracts.metrics import (
 )
 from flywheel.kernel.declaration import UseCase
 from flywheel.kernel.ports import DecisionLog
+from flywheel.kernel.subject import InvalidSubject
 
 _STAGES = ("features", "model", "policy")
 _WARN_EVERY_S = 5.0
@@ -59,10 +60,10 @@ class Journal:
         if self._verbose:
             self._write(decision)
 
-    def refused(self, status: str, request_id: str, reason: str = "") -> None:
-        """A request was refused with that gRPC status."""
+    def refused(self, status: str, request_id: str, error: Exception | None = None) -> None:
+        """A request was refused with that gRPC status, because of that error."""
         SERVING_REFUSED.labels(self._usecase.name, status).inc()
-        self._warn("decision_refused", status, status=status, request_id=request_id, reason=reason)
+        self._warn("decision_refused", status, status=status, request_id=request_id, reason=self._told(error))
 
     def failed(self, request_id: str, error: Exception) -> None:
         """A request met an error that nobody foresaw."""
@@ -82,6 +83,13 @@ class Journal:
         """A model gave no score; the rule decides."""
         SERVING_MODEL_FAILURES.labels(self._usecase.name, "scoring").inc()
         self._warn("model_failed", version, version=version, reason=reason)
+
+    def _told(self, error: Exception | None) -> str:
+        if not isinstance(error, InvalidSubject):
+            return str(error or "")
+        # Declared names and reasons only: whatever else was sent may identify a person.
+        declared = not error.field or error.field in self._usecase.request.model_fields
+        return f"{(error.field or 'subject') if declared else '(undeclared)'}: {error.reason}"
 
     def _warn(self, event: str, kind: str = "", **details: object) -> None:
         unsaid = self._limit.admits(event + kind)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Never
 
 import grpc
 
+from flywheel.adapters.request_ids import admitted
 from flywheel.contracts.decisions import DecisionLogged
 from flywheel.contracts.proto.decision_pb2 import DecideRequest, DecideResponse, FeatureValue
 from flywheel.kernel.decision import Decider
@@ -20,7 +20,6 @@ from services.serving.journal import Journal
 
 SERVICE = "flywheel.v1.Decisions"
 
-_MAX_REQUEST_ID_CHARS = 128
 _STATUS = {
     InvalidSubject: grpc.StatusCode.INVALID_ARGUMENT,
     OutOfTime: grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -47,15 +46,14 @@ class DecisionsServicer:
         if desk is None:
             served = ", ".join(self._desks)
             await _abort(context, grpc.StatusCode.NOT_FOUND, f"no use case {request.usecase!r} here; there is {served}")
-        request_id = request.request_id or uuid.uuid4().hex
+        request_id = admitted(request.request_id)
         try:
-            _check_request_id(request_id)
             decision = await desk.decider.decide(
                 request.subject, request_id=request_id, patience_ms=_patience_ms(context)
             )
         except (InvalidSubject, OutOfTime) as error:
             status = _STATUS[type(error)]
-            desk.journal.refused(status.name, request_id[:_MAX_REQUEST_ID_CHARS], str(error))
+            desk.journal.refused(status.name, request_id, error)
             await _abort(context, status, str(error))
         except asyncio.CancelledError:
             desk.journal.refused(grpc.StatusCode.CANCELLED.name, request_id)
@@ -92,12 +90,6 @@ def respond(decision: DecisionLogged) -> DecideResponse:
 def _patience_ms(context: grpc.aio.ServicerContext) -> float:
     left_s = context.time_remaining()
     return math.inf if left_s is None else float(left_s) * 1000
-
-
-def _check_request_id(request_id: str) -> None:
-    if len(request_id) > _MAX_REQUEST_ID_CHARS:
-        hint = f"send one of at most {_MAX_REQUEST_ID_CHARS} characters, or none"
-        raise InvalidSubject("request_id", "is too long", hint)
 
 
 async def _abort(context: grpc.aio.ServicerContext, status: grpc.StatusCode, reason: str) -> Never:

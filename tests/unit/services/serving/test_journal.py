@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 from flywheel.adapters.logs import Pseudonyms
 from flywheel.adapters.memory_decision_log import MemoryDecisionLog
 from flywheel.contracts.decisions import DecisionLogged, Fallback, FeatureStatus
+from flywheel.kernel.subject import InvalidSubject
 from services.serving.journal import Journal
 from tests.serving_parts import AT, USECASE
 
@@ -124,5 +125,5 @@ def test_a_line_a_decision_names_no_person(
 
 def test_refusals_are_counted_by_status(log: MemoryDecisionLog, counts: Counts) -> None:
     before = sample("flywheel_serving_refused_total", status="INVALID_ARGUMENT")
-    journal(log, counts).refused("INVALID_ARGUMENT", "r1", "card_id: missing")
+    journal(log, counts).refused("INVALID_ARGUMENT", "r1", InvalidSubject("card_id", "missing", "send it"))
     assert sample("flywheel_serving_refused_total", status="INVALID_ARGUMENT") - before == 1
