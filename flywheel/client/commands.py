@@ -96,7 +96,7 @@ def _send(options: argparse.Namespace, settings: PlatformSettings) -> int:
     async def send() -> int:
         async with _http(settings) as http:
             ingest = IngestClient(http, usecase.name)
-            fields = _filled(given, await ingest.present())
+            fields = await _filled(given, ingest)
             rejection = await ingest.send_one(event.event_name, fields)
         if rejection:
             raise ClientError(f"{fields['event_id']} rejected: {rejection.reason}")
@@ -112,7 +112,7 @@ def _decide(options: argparse.Namespace, settings: PlatformSettings) -> int:
 
     async def ask() -> int:
         async with _http(settings) as http:
-            fields = _filled(given, await IngestClient(http, usecase.name).present())
+            fields = await _filled(given, IngestClient(http, usecase.name))
         client = DecisionClient(settings.serving_address, timeout_s=_DECIDE_TIMEOUT_S)
         try:
             _say(render_decision(usecase, await client.decide(usecase.name, fields)))
@@ -139,10 +139,13 @@ def _train(options: argparse.Namespace, settings: PlatformSettings) -> int:
     return 0 if finished.deployed and not finished.error else 1
 
 
-def _filled(fields: Mapping[str, Any], present: datetime | None) -> dict[str, Any]:
-    """The fields with an id and the stream's present time where they are not given."""
-    moment = present or datetime.now(UTC)
-    return {"event_id": f"manual-{uuid.uuid4().hex}", "event_time": moment.isoformat(), **fields}
+async def _filled(fields: Mapping[str, Any], ingest: IngestClient) -> dict[str, Any]:
+    """The fields with an id and the stream's present time where they are not given. Raises PresentUnknown."""
+    filled = {"event_id": f"manual-{uuid.uuid4().hex}", **fields}
+    if "event_time" not in filled:
+        # A stream without any event has no present yet: its first event may well happen now.
+        filled["event_time"] = (await ingest.present() or datetime.now(UTC)).isoformat()
+    return filled
 
 
 def _event(usecase: UseCase, name: str) -> type[Event]:

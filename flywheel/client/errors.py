@@ -18,6 +18,16 @@ class IngestUnreachable(ClientError):
         super().__init__(f"ingest does not accept events at {url} ({detail}); is the stack up? `make status`")
 
 
+class PresentUnknown(ClientError):
+    """Ingest does not tell at what time the stream is."""
+
+    def __init__(self, url: str, detail: str) -> None:
+        super().__init__(
+            f"the stream's present is not known, as ingest at {url} does not tell it ({detail}); "
+            "give an event_time yourself, or see whether the stack is up: `make status`"
+        )
+
+
 class RequestRefused(ClientError):
     """Ingest refuses a request as a whole; sending it again would not help."""
 

@@ -12,7 +12,7 @@ import httpx
 import orjson
 
 from flywheel.adapters.logs import logger
-from flywheel.client.errors import IngestUnreachable, RequestRefused
+from flywheel.client.errors import IngestUnreachable, PresentUnknown, RequestRefused
 
 _RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 _FIRST_PAUSE_S = 0.1
@@ -81,12 +81,17 @@ class IngestClient:
         self._on_wait = on_wait
 
     async def present(self) -> datetime | None:
-        """The stream's present: the wall clock's, or the playing world's. None when ingest or the stream has none."""
+        """The stream's present: the wall clock's, or the playing world's. None before the stream's first event.
+
+        Raises PresentUnknown when ingest does not tell it: a guess could lie years off a played world.
+        """
         try:
             answer = await self._http.get(f"/v1/{self._usecase}/clock")
-        except httpx.TransportError:
-            return None
-        now = _problem(answer).get("now") if answer.is_success else None
+        except httpx.TransportError as error:
+            raise PresentUnknown(str(self._http.base_url), _words(error)) from error
+        if not answer.is_success:
+            raise PresentUnknown(str(self._http.base_url), f"HTTP {answer.status_code}")
+        now = _problem(answer).get("now")
         return datetime.fromisoformat(now) if now else None
 
     async def send_batch(self, event_name: str, events: Sequence[Mapping[str, Any]]) -> BatchOutcome:

@@ -54,6 +54,11 @@ def invalid(errors: Sequence[FieldError]) -> Problem:
     )
 
 
+def clock_unknown() -> Problem:
+    """The refusal to tell the present of a stream whose log has not been read yet."""
+    return _unavailable("The log that tells the stream's present has not been read yet; ask again", {})
+
+
 def _result(index: int, outcome: Outcome) -> dict[str, Any]:
     result = {"index": index, "event_id": outcome.event_id, "status": outcome.status}
     if outcome.status is Status.REJECTED:

@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from flywheel.adapters.http_problem import FieldError, Problem
 from flywheel.contracts.metrics import INGEST_SECONDS
-from services.ingest.answers import ClockAnswer, answer_batch, answer_one, invalid
+from services.ingest.answers import ClockAnswer, answer_batch, answer_one, clock_unknown, invalid
 from services.ingest.bodies import read_json
 from services.ingest.documentation import EventSchemas, batch_operation, event_operation
 from services.ingest.event_clock import EventClock
@@ -73,7 +73,10 @@ def health_routes(ready: Ready) -> APIRouter:
 
 
 def clock_routes(clocks: Mapping[str, EventClock]) -> APIRouter:
-    """`GET /v1/{usecase}/clock`: the stream's present, near which new events should lie; null before the first."""
+    """`GET /v1/{usecase}/clock`: the stream's present, near which new events should lie; null before the first.
+
+    503 as long as it is not known where the stream stands.
+    """
     router = APIRouter()
     for usecase, clock in clocks.items():
         router.add_api_route(f"/v1/{usecase}/clock", _clock(clock), methods=["GET"], name=f"{usecase}_clock")
@@ -82,6 +85,8 @@ def clock_routes(clocks: Mapping[str, EventClock]) -> APIRouter:
 
 def _clock(clock: EventClock) -> Callable[[], Awaitable[ClockAnswer]]:
     async def tell() -> ClockAnswer:
+        if not clock.known:
+            raise clock_unknown()
         return ClockAnswer(clock="wall" if clock.is_wall else "world", now=clock.now())
 
     return tell

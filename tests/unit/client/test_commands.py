@@ -14,6 +14,8 @@ from flywheel.contracts.training import GateResult, TrainingFinished
 from flywheel.kernel import catalog
 from usecases.fraud.events import Transaction
 
+_AT = "event_time=2018-04-01T00:00:31Z"
+
 
 @pytest.fixture(autouse=True)
 def _nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,9 +30,11 @@ def _nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
         ("decide fraud amount", "not of the form field=value"),
         ("decide fraud amount=3", "has no field 'amount'; its fields are event_id"),
         ("decide nope", "there is no use case 'nope'"),
-        ("decide fraud card_id=c1 terminal_id=t1 amount_cents=5", "serving does not answer at 127.0.0.1:1"),
+        ("decide fraud card_id=c1 terminal_id=t1 amount_cents=5", "the stream's present is not known, as ingest at"),
+        (f"decide fraud card_id=c1 terminal_id=t1 amount_cents=5 {_AT}", "serving does not answer at 127.0.0.1:1"),
         ("send fraud refund", "has no event 'refund'; its events are transaction, chargeback"),
-        ("send fraud transaction card_id=c1", "ingest does not accept events at http://127.0.0.1:1"),
+        ("send fraud transaction card_id=c1", "the stream's present is not known, as ingest at http://127.0.0.1:1"),
+        (f"send fraud transaction card_id=c1 {_AT}", "ingest does not accept events at http://127.0.0.1:1"),
         ("replay fraud nowhere.csv", "there is no file nowhere.csv"),
     ],
 )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import httpx
 import pytest
 
-from flywheel.client.errors import IngestUnreachable, RequestRefused
+from flywheel.client.errors import IngestUnreachable, PresentUnknown, RequestRefused
+from flywheel.client.ingest_client import IngestClient
 
 
 class Ingest(Protocol):
@@ -71,3 +73,25 @@ async def test_a_refused_request_is_not_repeated(ingest: Ingest, status: int) ->
     with pytest.raises(RequestRefused, match=str(status)):
         await ingest.client().send_batch("transaction", [payment("a")])
     assert ingest.pauses == []
+
+
+async def present(answer: httpx.Response | Exception) -> datetime | None:
+    def tell(_: httpx.Request) -> httpx.Response:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(tell), base_url="http://ingest") as http:
+        return await IngestClient(http, "fraud").present()
+
+
+async def test_the_present_is_what_ingest_says_and_nothing_before_the_first_event() -> None:
+    said = {"clock": "world", "now": "2018-04-02T00:00:00Z"}
+    assert await present(httpx.Response(200, json=said)) == datetime(2018, 4, 2, tzinfo=UTC)
+    assert await present(httpx.Response(200, json={**said, "now": None})) is None
+
+
+@pytest.mark.parametrize("answer", [httpx.ConnectError("refused"), httpx.ReadTimeout(""), httpx.Response(503)])
+async def test_a_present_that_nobody_tells_is_not_guessed(answer: httpx.Response | Exception) -> None:
+    with pytest.raises(PresentUnknown, match=r"http://ingest.*make status"):
+        await present(answer)

@@ -102,11 +102,14 @@ async def test_the_clock_survives_a_restart_and_foreign_records() -> None:
         assert refused.json()["errors"][0]["field"] == "event_time"
 
 
-async def test_nothing_is_accepted_before_the_clock_is_known() -> None:
+async def test_nothing_is_accepted_or_told_before_the_clock_is_known() -> None:
     def unreadable(_: str) -> list[Record]:
         raise Unavailable("no broker")
 
     async with played_door(MemoryBroker(), unreadable) as client:
-        answer = await client.post("/v1/fraud/transaction", content=body(THEN))
-        assert answer.status_code == 503
-        assert answer.headers["retry-after"]
+        for answer in (
+            await client.post("/v1/fraud/transaction", content=body(THEN)),
+            await client.get("/v1/fraud/clock"),
+        ):
+            assert answer.status_code == 503
+            assert answer.headers["retry-after"]
