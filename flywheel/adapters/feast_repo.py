@@ -5,6 +5,7 @@ Feast itself is imported only where it is needed, because that takes seconds.
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import tempfile
 from datetime import timedelta
@@ -43,7 +44,9 @@ def apply_declaration(settings: PlatformSettings, plan: FeaturePlan) -> bool:
     """Brings Feast's registry up to date; False, at once, when it was so already."""
     directory = settings.feast_dir.absolute() / plan.usecase.name
     marker = directory / "applied"
-    wanted = f"{_LAYOUT}/{plan.usecase.fingerprint}/{settings.redis_url}"
+    # A digest, because the address may hold a password.
+    address = hashlib.sha256(settings.redis_url.encode()).hexdigest()[:16]
+    wanted = f"{_LAYOUT}/{plan.usecase.fingerprint}/{address}"
     if marker.exists() and marker.read_text() == wanted:
         return False
     directory.mkdir(parents=True, exist_ok=True)
