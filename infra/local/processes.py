@@ -32,7 +32,7 @@ class MemoryCaps(PlatformSettings):
 
 @dataclass(frozen=True)
 class Process:
-    """Runs until it is stopped; started again, with back-off, when it dies.
+    """Runs until it is stopped; started again when it dies, with back-off when that was soon.
 
     `ports`: the setting that moves each port, and the port. `heap_mib`: cap of a JVM's heap, 0 without one.
     """
@@ -49,6 +49,11 @@ class Process:
     niceness: int = 0
     """How far it steps back where processors are scarce: decisions come before the stream."""
     stop_within_s: int = 15
+    fails_within_s: int = 10
+    """A death this soon is a failed start, and the next one waits a second longer each time; a later death does not.
+
+    Longer than it takes, on a busy machine, to notice that what it waits for is away and to give up.
+    """
 
 
 @dataclass(frozen=True)
@@ -99,6 +104,7 @@ def _engines(settings: PlatformSettings) -> tuple[Step, ...]:
             },
             heap_mib=broker.HEAP_MIB,
             stop_within_s=30,
+            fails_within_s=20,
         ),
         Process(
             name="redis",
@@ -137,6 +143,7 @@ def _services(settings: PlatformSettings) -> tuple[Step, ...]:
             heap_mib=spark_heap_mib,
             niceness=5,
             stop_within_s=40,
+            fails_within_s=60,
         ),
         Task(name="feast", command=_module("services.features", "apply"), after=("redis",), within_s=180),
         Process(
@@ -149,6 +156,7 @@ def _services(settings: PlatformSettings) -> tuple[Step, ...]:
             ports={"FLYWHEEL_TRAINER_METRICS_PORT": settings.trainer_metrics_port},
             environment={"OMP_NUM_THREADS": "2"},
             stop_within_s=30,
+            fails_within_s=30,
         ),
         Process(
             name="monitor",
@@ -158,6 +166,7 @@ def _services(settings: PlatformSettings) -> tuple[Step, ...]:
             within_s=120,
             address=settings.monitor_url,
             ports={"FLYWHEEL_MONITOR_URL": _port(settings.monitor_url)},
+            fails_within_s=30,
         ),
         Process(
             name="serving",
@@ -200,6 +209,7 @@ def _world(settings: PlatformSettings) -> tuple[Step, ...]:
             address=f"http://127.0.0.1:{settings.world_metrics_port}/metrics",
             ports={"FLYWHEEL_WORLD_METRICS_PORT": settings.world_metrics_port},
             stop_within_s=20,
+            fails_within_s=30,
         ),
     )
 

@@ -28,9 +28,8 @@ from infra.local.readiness import until
 STACK_VARIABLE = "FLYWHEEL_STACK"
 """Marks every process of a stack with the stack's run directory."""
 
-# Longer than a crash loop's period, so that dying early counts as a failed start and is backed off from.
-_START_SECONDS = 5
-_START_RETRIES = 20
+# Each waits a second longer than the one before: five days, rather than minutes, of a broker that is away.
+_START_RETRIES = 1_000
 _LONGEST_SOCKET_PATH = 100
 
 
@@ -185,7 +184,7 @@ def _program(settings: PlatformSettings, process: Process) -> dict[str, object]:
         "environment": _variables(environment(process, settings)),
         "autostart": "false",
         "autorestart": "true",
-        "startsecs": _START_SECONDS,
+        "startsecs": process.fails_within_s,
         "startretries": _START_RETRIES,
         "stopwaitsecs": process.stop_within_s,
         # The process stops its children itself; whatever outlives its time is killed with them.

@@ -27,13 +27,14 @@ class Machine:
     stopped: list[str] = field(default_factory=list)
     now: int = 0
     codes: dict[str, int] = field(default_factory=dict)
+    begins_as: State = State.RUNNING
 
     def statuses(self) -> dict[str, Status]:
         return {name: Status(self.states.get(name, State.STOPPED), 0, 0) for name in self.ticks}
 
     def begin(self, name: str) -> None:
         self.began[name] = self.now
-        self.states[name] = State.RUNNING
+        self.states[name] = self.begins_as
 
     def end(self, name: str) -> None:
         self.stopped.append(name)
@@ -113,6 +114,13 @@ def test_what_runs_already_is_left_alone(settings: PlatformSettings) -> None:
     machine = Machine(settings, {"kafka": 0}, states={"kafka": State.RUNNING}, began={"kafka": -10})
     machine.launch([process(machine, "kafka")]).run()
     assert machine.began["kafka"] == -10
+
+
+def test_a_ready_process_is_not_waited_for_until_its_start_counts_as_good(settings: PlatformSettings) -> None:
+    machine = Machine(settings, {"kafka": 2}, begins_as=State.STARTING)
+    machine.launch([process(machine, "kafka")]).run()
+    assert machine.states["kafka"] == State.STARTING
+    assert machine.now <= 3
 
 
 def test_what_was_done_before_is_not_done_again(settings: PlatformSettings) -> None:

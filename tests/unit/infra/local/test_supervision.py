@@ -33,6 +33,19 @@ def test_every_process_is_watched_and_none_starts_by_itself(
         rank = ["nice", "-n", str(process.niceness)] if process.niceness else []
         assert shlex.split(parsed[program]["command"]) == [*rank, *process.command]
         assert parsed[program]["stopwaitsecs"] == str(process.stop_within_s)
+        assert parsed[program]["startsecs"] == str(process.fails_within_s)
+
+
+def test_a_slow_crash_loop_is_backed_off_from(parsed: configparser.RawConfigParser) -> None:
+    # Without a broker features gives up after some 15 s; a busy machine needs longer.
+    assert parsed["program:features"].getint("startsecs") >= 45
+
+
+def test_a_broker_that_is_away_for_a_day_is_outlasted(parsed: configparser.RawConfigParser) -> None:
+    for program in (name for name in parsed.sections() if name.startswith("program:")):
+        retries = parsed[program].getint("startretries")
+        waits_s = retries * (retries + 1) // 2
+        assert waits_s > 24 * 3600
 
 
 def test_only_this_user_may_command_it(parsed: configparser.RawConfigParser) -> None:
