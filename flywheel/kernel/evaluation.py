@@ -33,7 +33,7 @@ def auc_standard_error(auc: float, positives: int, negatives: int) -> float:
     """Sampling error of an AUC (Hanley and McNeil, 1982); NaN without both kinds.
 
     >>> round(auc_standard_error(0.9, 50, 5000), 4)
-    0.0283
+    0.0292
     """
     if not positives or not negatives:
         return _NAN
