@@ -118,6 +118,9 @@ class Ledger:
         self._early_labels: OrderedDict[int, int] = OrderedDict()
         self._versions: dict[str, int] = {}
         self._watermark_us: int | None = None
+        self.capacity = capacity
+        self.forgotten_early = 0
+        """Decisions that made room for others before they matured: their truth is never measured."""
 
     @property
     def watermark_us(self) -> int | None:
@@ -134,7 +137,7 @@ class Ledger:
         key = _hash(decided.event_id)
         if key in self._slot_of:
             return False
-        slot = self._free_slot()
+        slot = self._free_slot(decided.event_time_us)
         self._slot_of[key] = slot
         self._rows[slot] = (
             key,
@@ -179,13 +182,17 @@ class Ledger:
             versions=tuple(self._versions),
         )
 
-    def _free_slot(self) -> int:
+    def _free_slot(self, event_time_us: int) -> int:
         slot = self._next
         self._next = (slot + 1) % self._rows.size
         if self._size < self._rows.size:
             self._size += 1
         else:
-            del self._slot_of[int(self._rows[slot]["key"])]
+            oldest = self._rows[slot]
+            # Judged by the newcomer's time as well: read anew, the log may give decisions ahead of events.
+            present_us = max(event_time_us, self._watermark_us or event_time_us)
+            self.forgotten_early += int(oldest["event_time_us"]) + self._maturity_us > present_us
+            del self._slot_of[int(oldest["key"])]
         return slot
 
 

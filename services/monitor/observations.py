@@ -35,7 +35,8 @@ class _Accepted(BaseModel):
 
 
 class Observations:
-    """Everything read so far, in bounded memory. Reading a record twice changes no count that is shown.
+    """Everything read so far, in bounded memory. Reading a record twice changes nothing: of each partition only
+    what lies beyond the highest offset read is taken in.
 
     `recent` holds the newest decisions, one for each event.
     """
@@ -46,10 +47,11 @@ class Observations:
         self.runs: deque[TrainingFinished] = deque(maxlen=_RUNS_KEPT)
         self.decisions = 0
         self.counts: Counter[str] = Counter()
-        self._events_end: dict[int, int] = {}
+        self._ends: dict[tuple[str, int], int] = {}
         self._usecase = usecase
+        self._requests = event_topic(usecase.name, usecase.request.event_name).name
         self._readers = {
-            event_topic(usecase.name, usecase.request.event_name).name: self._count_event,
+            self._requests: self._read_request,
             event_topic(usecase.name, usecase.label.event.event_name).name: self._read_label,
             decisions_topic(usecase.name).name: self._read_decision,
             training_results_topic(usecase.name).name: self._read_run,
@@ -63,11 +65,13 @@ class Observations:
     @property
     def events(self) -> int:
         """Request events in the log."""
-        return sum(self._events_end.values())
+        return sum(end for (topic, _), end in self._ends.items() if topic == self._requests)
 
     def read(self, records: Iterable[Record]) -> None:
         """Takes records in; one that cannot be read is counted and logged, never fatal."""
         for record in records:
+            if not self._is_new(record):
+                continue
             try:
                 self._readers[record.topic](record)
             except (ValidationError, ValueError, KeyError) as error:
@@ -80,9 +84,15 @@ class Observations:
                     error=type(error).__name__,
                 )
 
-    def _count_event(self, record: Record) -> None:
-        # The offset counts for us: reading again after a restart cannot count twice.
-        self._events_end[record.partition] = max(self._events_end.get(record.partition, 0), record.offset + 1)
+    def _is_new(self, record: Record) -> bool:
+        # The group never commits, so a rebalance gives every record again.
+        partition = (record.topic, record.partition)
+        if record.offset < self._ends.get(partition, 0):
+            return False
+        self._ends[partition] = record.offset + 1
+        return True
+
+    def _read_request(self, record: Record) -> None:
         self.ledger.advance(to_us(_Accepted.model_validate_json(record.value).event.event_time))
 
     def _read_label(self, record: Record) -> None:

@@ -11,8 +11,8 @@ from flywheel.contracts.events import from_us, to_us
 from flywheel.contracts.models import Deployment, Role
 from flywheel.kernel import evaluation, experiment
 from flywheel.kernel.declaration import CostPolicy, UseCase
-from flywheel.kernel.durations import DAY_US
-from flywheel.kernel.maturity import Outcomes
+from flywheel.kernel.durations import DAY_US, parse_duration
+from flywheel.kernel.maturity import Ledger, Outcomes
 from services.monitor.state import Arm, Comparison, DayQuality, Interval, Maturity, Quality
 
 _DAYS_SHOWN = 45
@@ -21,8 +21,9 @@ _WORTH_SEEING = 0.1
 """A difference of a tenth of what the champion saves is what the experiment is sized for."""
 
 
-def maturity(outcomes: Outcomes, maturity_us: int) -> Maturity:
-    """How many decisions wait for their truth, and until when."""
+def maturity(ledger: Ledger, outcomes: Outcomes, matures_after: str) -> Maturity:
+    """How many decisions wait for their truth, until when, and how many could not wait that long."""
+    maturity_us = parse_duration(matures_after)
     waiting = ~outcomes.matured
     oldest_us = int(outcomes.event_time_us[waiting].min()) if waiting.any() else None
     return Maturity(
@@ -30,6 +31,16 @@ def maturity(outcomes: Outcomes, maturity_us: int) -> Maturity:
         waiting=int(waiting.sum()),
         reported_early=int((waiting & outcomes.positive).sum()),
         next_at=None if oldest_us is None else from_us(oldest_us + maturity_us),
+        forgotten_early=ledger.forgotten_early,
+        advice=_advice(ledger, matures_after) if ledger.forgotten_early else None,
+    )
+
+
+def _advice(ledger: Ledger, matures_after: str) -> str:
+    return (
+        f"{ledger.forgotten_early:,} decisions were forgotten before they matured: set FLYWHEEL_MONITOR_CAPACITY, "
+        f"now {ledger.capacity:,}, above the number of decisions in {matures_after} of event time "
+        "(about 170 bytes of memory each)."
     )
 
 

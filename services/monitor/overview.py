@@ -118,7 +118,7 @@ class Overview:
         deployment = self._deployed.deployment
         self._truth = _Truth(
             measured_at=now,
-            maturity=matured_outcomes.maturity(outcomes, self._usecase.label.maturity_us),
+            maturity=matured_outcomes.maturity(self._observations.ledger, outcomes, self._usecase.label.matures_after),
             overall=matured_outcomes.quality(matured, policy),
             champion=matured_outcomes.quality(_by_version(matured, deployment.champion if deployment else ""), policy),
             by_day=matured_outcomes.quality_by_day(matured, policy),

@@ -17,7 +17,7 @@ class MonitorSettings(PlatformSettings):
     monitor_alarm_windows: int = Field(default=3, ge=1)
     """Consecutive windows that must exceed before a variable counts as drifted."""
     monitor_capacity: int = Field(default=200_000, ge=1)
-    """Decisions kept to be joined with their labels."""
+    """Decisions kept to be joined with their labels; more than are made in the time a label takes to mature."""
     monitor_refresh_s: float = Field(default=2.0, gt=0)
     """Between two views of what is going on."""
     monitor_quality_refresh_s: float = Field(default=10.0, ge=0)

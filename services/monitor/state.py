@@ -178,6 +178,10 @@ class Maturity(Part):
     """Positives already reported among those that wait."""
     next_at: Utc | None
     """Event time at which the oldest waiting decision matures."""
+    forgotten_early: int
+    """Decisions that had to make room for newer ones before they matured, and so are never measured."""
+    advice: str | None
+    """What to set so that decisions can mature, where they cannot."""
 
 
 class Arm(Part):

@@ -131,6 +131,7 @@
 
   function outcomes(state) {
     const { maturity, quality, quality_by_day: days } = state;
+    say("quality-advice", maturity.advice ?? "");
     if (!days.length) {
       const awaited = maturity.next_at ? `No matured decision yet: the first matures at event time ${stamp(maturity.next_at)}, ${span(maturity.matures_after_s)} after it was made.`
         : `No decision yet. Truth is known ${span(maturity.matures_after_s)} of event time after a decision.`;

@@ -73,6 +73,18 @@ def test_the_oldest_decision_makes_room_and_is_forgotten() -> None:
     assert not outcomes.positive.any()
 
 
+def test_decisions_forgotten_before_they_matured_are_counted() -> None:
+    book = ledger(capacity=2)
+    for number, at in enumerate((0, 10, 100)):
+        book.decide(decided(f"t{number}", at=at))
+    assert book.forgotten_early == 0
+    book.decide(decided("t3", at=109))
+    assert book.forgotten_early == 1
+    book.advance(200)
+    book.decide(decided("t4", at=101))
+    assert book.forgotten_early == 1
+
+
 def test_labels_without_decision_are_bounded() -> None:
     book = ledger(capacity=2)
     for number in range(3):

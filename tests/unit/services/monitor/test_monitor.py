@@ -14,8 +14,10 @@ from httpx import ASGITransport, AsyncClient
 from flywheel.contracts.decisions import DecisionLogged
 from flywheel.contracts.topics import decisions_topic, event_topic
 from services.monitor.bootstrap import Monitor
+from services.monitor.observations import Observations
 from services.monitor.state import State
 from tests.monitor_scene import CHALLENGER, CHAMPION, NOW, START, Scene
+from usecases.fraud import usecase
 
 SETTINGS = {"monitor_window": 1_000, "monitor_window_least": 200, "monitor_refresh_s": 0.02}
 Run = Callable[..., Monitor]
@@ -81,6 +83,42 @@ def test_records_read_twice_change_nothing(run: Run) -> None:
     assert twice.quality == once.quality
     assert twice.experiment == once.experiment
     assert twice.mix == once.mix
+
+
+def test_a_rebalance_that_gives_everything_again_changes_nothing() -> None:
+    scene = Scene(per_day=100)
+    scene.deploy()
+    scene.days(0, 12)
+    scene.broker.append(decisions_topic("fraud").name, b"k", b"{")
+    observations = Observations(usecase, window=500, capacity=700)
+    records = [record for topic in observations.topics for record in scene.broker.records(topic)]
+
+    def shown() -> tuple[object, ...]:
+        found = observations.ledger.outcomes()
+        kept = (found.event_time_us.tolist(), found.positive.tolist(), observations.ledger.forgotten_early)
+        return observations.events, observations.decisions, dict(observations.counts), list(observations.recent), kept
+
+    observations.read(records)
+    once = shown()
+    observations.read(records)
+    assert shown() == once
+    assert observations.decisions == 1_200
+
+
+def test_a_ledger_too_small_for_the_traffic_says_what_to_set(run: Run) -> None:
+    scene = Scene(per_day=100)
+    scene.days(0, 12)
+    small = read_all(run(scene, monitor_capacity=300), 1_200)
+    assert small.maturity.forgotten_early == 900
+    assert small.quality.decisions < 300
+    assert "set FLYWHEEL_MONITOR_CAPACITY, now 300" in str(small.maturity.advice)
+
+
+def test_a_ledger_that_is_large_enough_needs_no_advice(run: Run) -> None:
+    scene = Scene(per_day=100)
+    scene.days(0, 12)
+    maturity = read_all(run(scene), 1_200).maturity
+    assert (maturity.forgotten_early, maturity.advice) == (0, None)
 
 
 def test_unreadable_records_are_counted_and_passed_over(run: Run) -> None:
