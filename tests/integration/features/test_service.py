@@ -83,6 +83,9 @@ class Stack:
         with (self.data / "features.log").open("ab") as log:
             return subprocess.Popen([sys.executable, "-m", "services.features"], env=env, stdout=log, stderr=log)
 
+    def log(self) -> str:
+        return f"the service said:\n{(self.data / 'features.log').read_text()[-3000:]}"
+
     def send(self, events: list[Event]) -> None:
         """Puts the events into the broker as ingest does."""
         producer = Producer({"bootstrap.servers": self.bootstrap, "acks": "all"})
@@ -112,7 +115,7 @@ class Stack:
         return list({event.event_id: event for event in reversed(self.sent)}.values())
 
 
-def until(condition: Callable[[], bool], what: str, stack: Stack, timeout_s: float = 60.0) -> None:
+def until(condition: Callable[[], bool], what: str, stack: Stack, timeout_s: float = 150.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > deadline:
@@ -146,7 +149,7 @@ def lived(stack: Stack) -> Iterator[Stack]:
     process = stack.start()
     try:
         until(stack.is_ready, "ready", stack)
-        until(lambda: counted(stack) == expected_counts(stack), "first lot counted", stack)
+        await_counts(stack)
         before = counted(stack)
         second = lot(rng, "b", 11 * DAY_US, 1500)
         stack.send(second[:500])
@@ -157,7 +160,7 @@ def lived(stack: Stack) -> Iterator[Stack]:
         stack.send(lot(rng, "c", 22 * DAY_US, 300))
         process = stack.start()
         until(stack.is_ready, "ready again", stack)
-        until(lambda: counted(stack) == expected_counts(stack), "all counted", stack)
+        await_counts(stack)
         yield stack
         process.terminate()
         assert process.wait(30) == 0, (stack.data / "features.log").read_text()[-3000:]
@@ -192,6 +195,20 @@ def counted(stack: Stack) -> dict[str, int]:
         return writer.counters()
     finally:
         writer.close()
+
+
+def await_counts(stack: Stack) -> None:
+    wanted = expected_counts(stack)
+    found: dict[str, int] = {}
+
+    def arrived() -> bool:
+        found.update(counted(stack))
+        return found == wanted
+
+    try:
+        until(arrived, "counted", stack)
+    except pytest.fail.Exception:
+        pytest.fail(f"{found} were counted of {wanted}; {stack.log()}")
 
 
 def expected_counts(stack: Stack) -> dict[str, int]:
@@ -305,7 +322,7 @@ def test_history_equals_the_oracle(lived: Stack, built: HistoryBuilt) -> None:
 
 @pytest.fixture
 def environment() -> Iterator[None]:
-    """Feast tells prometheus_client, by the environment, to keep metrics in files: nothing started later may inherit it."""
+    """Feast tells prometheus_client, by the environment, to keep metrics in files; no later test may inherit it."""
     before = dict(os.environ)
     yield
     for name in set(os.environ) - set(before):
