@@ -65,7 +65,7 @@ def training_results_topic(usecase: str) -> Topic:
     return Topic(
         name=f"{usecase}.training.results",
         carries="flywheel.contracts.training.TrainingFinished",
-        producers=("trainer",),
+        producers=("trainer", "features"),
         consumers=("monitor", "client"),
     )
 
