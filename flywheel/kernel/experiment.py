@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 from flywheel.contracts.models import Role
 
 _NAN = float("nan")
+_FEW_UNITS = 30
 
 
 def assign(unit: str, salt: str, challenger_share: float) -> Role:
@@ -60,8 +61,10 @@ class Interval:
 NOTHING = Interval(_NAN, _NAN, _NAN)
 
 
-def wilson(successes: int, trials: int, confidence: float = 0.95) -> Interval:
+def wilson(successes: float, trials: float, confidence: float = 0.95) -> Interval:
     """Interval of a proportion that holds for few trials and near 0 and 1 too (Wilson's score interval).
+
+    Trials must be independent of each other; a number of them that is only equivalent may be fractional.
 
     >>> wilson(8, 10)
     Interval(estimate=0.8, low=0.49016247153664183, high=0.9433178485456247)
@@ -106,6 +109,23 @@ def ratio_of(units: ArrayLike, numerators: ArrayLike, denominators: ArrayLike) -
     residual = above - value * below
     variance = float(residual @ residual) * clusters / (clusters - 1) / total**2
     return Ratio(value, variance, clusters)
+
+
+def share_of(units: ArrayLike, successes: ArrayLike, confidence: float = 0.95) -> Interval:
+    """The share of successes among decisions with its interval, clustered by unit and within 0 and 1.
+
+    Both have one entry per decision. Below 30 units, and where every unit shows the same share, the spread between
+    units tells too little: there each unit weighs as one trial of a Wilson interval.
+
+    >>> share_of([1, 1, 1, 1], [True, True, True, True]) == wilson(1, 1)
+    True
+    """
+    success = np.asarray(successes, dtype=np.float64)
+    ratio = ratio_of(units, success, np.ones_like(success))
+    if ratio.units < _FEW_UNITS or not ratio.variance > 0:
+        return wilson(ratio.value * ratio.units, ratio.units, confidence) if ratio.units else NOTHING
+    found = ratio.interval(confidence)
+    return Interval(found.estimate, max(found.low, 0.0), min(found.high, 1.0))
 
 
 @dataclass(frozen=True)

@@ -114,18 +114,16 @@ def _of_deployment(outcomes: Outcomes, deployment: Deployment) -> Outcomes:
 
 def _arm(role: Role, version: str, outcomes: Outcomes, policy: CostPolicy) -> Arm:
     matured = outcomes.where(outcomes.matured)
-    table = evaluation.confusion(matured.positive, matured.flagged)
-    flagged = table.true_positive + table.false_positive
-    bad = table.true_positive + table.false_negative
+    flagged, positive = matured.where(matured.flagged), matured.where(matured.positive)
     return Arm(
         role=role,
         version=version,
         decisions=len(outcomes),
         units=int(np.unique(outcomes.unit).size),
         matured=len(matured),
-        positives=bad,
-        precision=Interval.of(experiment.wilson(table.true_positive, flagged)),
-        recall=Interval.of(experiment.wilson(table.true_positive, bad)),
+        positives=len(positive),
+        precision=Interval.of(experiment.share_of(flagged.unit, flagged.positive)),
+        recall=Interval.of(experiment.share_of(positive.unit, positive.flagged)),
         auc=evaluation.roc_auc(matured.positive, matured.score),
         average_precision=evaluation.average_precision(matured.positive, matured.score),
         saved_per_1000=Interval.of(_saved_ratio(outcomes, policy).interval(), 1_000),

@@ -169,8 +169,8 @@
     const ranged = (range, format) => make("td", { class: "num" }, format(range.estimate),
       known(range.low) ? make("span", { class: "range" }, `${format(range.low)} to ${format(range.high)}`) : null);
     const head = [["arm", "", ""], ["decisions", "num", "Since this deployment."], [`${found.unit.replace(/_id$/, "")}s`, "num", "Units: a card always meets the same arm."],
-      ["matured", "num", "Decisions whose truth is known."], ["precision", "num", "Of flagged decisions, the share that was fraud (95 % Wilson interval)."],
-      ["recall", "num", "Of frauds, the share that was flagged (95 % Wilson interval)."], ["AUC", "num", "Area under the ROC curve on matured decisions."],
+      ["matured", "num", "Decisions whose truth is known."], ["precision", "num", "Of flagged decisions, the share that was fraud (95 % interval, clustered by card)."],
+      ["recall", "num", "Of frauds, the share that was flagged (95 % interval, clustered by card)."], ["AUC", "num", "Area under the ROC curve on matured decisions."],
       ["saved per 1,000", "num", "Money saved per 1,000 decisions against approving everything; interval clustered by card."]];
     const arms = make("table", {}, make("thead", {}, make("tr", {}, ...head.map(([text, kind, title]) => make("th", { class: kind, title }, text)))),
       make("tbody", {}, ...found.arms.map((arm) => make("tr", {},

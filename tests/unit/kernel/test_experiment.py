@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from flywheel.contracts.models import Role
-from flywheel.kernel.experiment import Ratio, assign, compare, ratio_of, sample_ratio_p, units_needed, wilson
+from flywheel.kernel.experiment import Ratio, assign, compare, ratio_of, sample_ratio_p, share_of, units_needed, wilson
 
 UNITS = [f"c{number:06d}" for number in range(20_000)]
 
@@ -71,6 +71,34 @@ def test_nothing_is_said_without_trials_or_denominators() -> None:
     assert math.isnan(wilson(0, 0).low)
     assert math.isnan(ratio_of([], [], []).value)
     assert math.isnan(ratio_of(["a"], [1.0], [1.0]).variance)
+
+
+@pytest.mark.parametrize("units", [8, 29, 40, 150])
+def test_the_interval_of_a_share_covers_it_though_decisions_cluster(units: int) -> None:
+    rng = np.random.default_rng(units)
+    clustered, naive = [], []
+    for _ in range(600):
+        ids = np.repeat(np.arange(units), rng.poisson(6, units) + 1)
+        success = rng.random(ids.size) < rng.beta(0.6, 0.6, units)[ids]
+        found, other = share_of(ids, success), wilson(int(success.sum()), ids.size)
+        assert 0 <= found.low <= found.estimate <= found.high <= 1
+        clustered.append(found.low <= 0.5 <= found.high)
+        naive.append(other.low <= 0.5 <= other.high)
+    assert np.mean(clustered) > 0.92
+    assert np.mean(naive) < 0.85
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_one_unit_however_often_it_decides_proves_little(share: float) -> None:
+    found = share_of(np.zeros(1_000), np.full(1_000, share))
+    assert found.estimate == share
+    assert found.high - found.low > 0.7
+    many = share_of(np.repeat(np.arange(100), 3), np.full(300, share))
+    assert 0.01 < many.high - many.low < 0.1
+
+
+def test_a_share_of_nothing_is_not_known() -> None:
+    assert math.isnan(share_of([], []).estimate)
 
 
 def _clustered(rng: np.random.Generator, units: int, effect: float = 0.0) -> Ratio:
