@@ -2,65 +2,72 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from prometheus_client import Gauge
+
 from flywheel.contracts import metrics
 from services.monitor.state import Arm, Measure, Quality, State, Variable
 
 _ALL = "all"
 
+Series = tuple[Gauge, tuple[str, ...]]
+"""A gauge and the values of its labels."""
 
-def expose(state: State) -> None:
-    """Sets every gauge of the monitor to what the state says; what is not known keeps its last value."""
+
+class Exposition:
+    """Keeps every gauge of the monitor at what the state says; what is not known or gone has no series."""
+
+    def __init__(self) -> None:
+        self._shown: set[Series] = set()
+
+    def show(self, state: State) -> None:
+        """Sets what is known, and removes what was shown before and is not known any more."""
+        known = {(gauge, labels): value for gauge, labels, value in _values(state) if value is not None}
+        for (gauge, labels), value in known.items():
+            gauge.labels(*labels).set(value)
+        for gauge, labels in self._shown - known.keys():
+            gauge.remove(*labels)
+        self._shown = set(known)
+
+
+def _values(state: State) -> Iterator[tuple[Gauge, tuple[str, ...], Measure]]:
     usecase = state.usecase
     for variable in (*state.drift.variables, *([state.drift.score] if state.drift.score else [])):
-        _expose_variable(usecase, variable)
-    _expose_quality(usecase, state.quality)
+        yield from _of_variable(usecase, variable)
+    yield from _of_quality(usecase, state.quality)
     if state.experiment is not None:
         for arm in state.experiment.arms:
-            _expose_arm(usecase, arm)
-        if state.experiment.sample_ratio_p is not None:
-            metrics.MONITOR_SRM_P.labels(usecase).set(state.experiment.sample_ratio_p)
-    if state.loop.lag_records is not None:
-        metrics.MONITOR_LAG.labels(usecase).set(state.loop.lag_records)
+            yield from _of_arm(usecase, arm)
+        yield metrics.MONITOR_SRM_P, (usecase,), state.experiment.sample_ratio_p
+    yield metrics.MONITOR_LAG, (usecase,), state.loop.lag_records
     for process, restarts in state.loop.restarts.items():
-        metrics.SUPERVISOR_RESTARTS.labels(process).set(restarts)
+        yield metrics.SUPERVISOR_RESTARTS, (process,), restarts
 
 
-def _expose_variable(usecase: str, variable: Variable) -> None:
+def _of_variable(usecase: str, variable: Variable) -> Iterator[tuple[Gauge, tuple[str, ...], Measure]]:
     if variable.psi is None or variable.noise is None:
         return
-    metrics.MONITOR_PSI.labels(usecase, variable.name).set(variable.psi)
-    metrics.MONITOR_PSI_NOISE.labels(usecase, variable.name).set(variable.noise)
-    metrics.MONITOR_DRIFTED.labels(usecase, variable.name).set(variable.drifted)
+    labels = (usecase, variable.name)
+    yield metrics.MONITOR_PSI, labels, variable.psi
+    yield metrics.MONITOR_PSI_NOISE, labels, variable.noise
+    yield metrics.MONITOR_DRIFTED, labels, variable.drifted
 
 
-def _expose_quality(usecase: str, quality: Quality) -> None:
-    metrics.MONITOR_MATURED.labels(usecase, _ALL).set(quality.decisions)
-    if quality.saved_cents is not None:
-        metrics.MONITOR_SAVED_CENTS.labels(usecase, _ALL).set(quality.saved_cents)
-    measures = {
-        "precision": quality.precision,
-        "recall": quality.recall,
-        "auc": quality.auc,
-        "average_precision": quality.average_precision,
-    }
-    _expose_measures(usecase, _ALL, measures)
+def _of_quality(usecase: str, quality: Quality) -> Iterator[tuple[Gauge, tuple[str, ...], Measure]]:
+    yield metrics.MONITOR_MATURED, (usecase, _ALL), quality.decisions
+    yield metrics.MONITOR_SAVED_CENTS, (usecase, _ALL), quality.saved_cents
+    yield metrics.MONITOR_QUALITY, (usecase, _ALL, "precision"), quality.precision
+    yield metrics.MONITOR_QUALITY, (usecase, _ALL, "recall"), quality.recall
+    yield metrics.MONITOR_QUALITY, (usecase, _ALL, "auc"), quality.auc
+    yield metrics.MONITOR_QUALITY, (usecase, _ALL, "average_precision"), quality.average_precision
 
 
-def _expose_arm(usecase: str, arm: Arm) -> None:
-    metrics.MONITOR_MATURED.labels(usecase, arm.role).set(arm.matured)
+def _of_arm(usecase: str, arm: Arm) -> Iterator[tuple[Gauge, tuple[str, ...], Measure]]:
     saved = arm.saved_per_1000.estimate
-    if saved is not None:
-        metrics.MONITOR_SAVED_CENTS.labels(usecase, arm.role).set(saved * arm.matured / 1_000)
-    measures = {
-        "precision": arm.precision.estimate,
-        "recall": arm.recall.estimate,
-        "auc": arm.auc,
-        "average_precision": arm.average_precision,
-    }
-    _expose_measures(usecase, arm.role, measures)
-
-
-def _expose_measures(usecase: str, arm: str, measures: dict[str, Measure]) -> None:
-    for name, value in measures.items():
-        if value is not None:
-            metrics.MONITOR_QUALITY.labels(usecase, arm, name).set(value)
+    yield metrics.MONITOR_MATURED, (usecase, arm.role), arm.matured
+    yield metrics.MONITOR_SAVED_CENTS, (usecase, arm.role), None if saved is None else saved * arm.matured / 1_000
+    yield metrics.MONITOR_QUALITY, (usecase, arm.role, "precision"), arm.precision.estimate
+    yield metrics.MONITOR_QUALITY, (usecase, arm.role, "recall"), arm.recall.estimate
+    yield metrics.MONITOR_QUALITY, (usecase, arm.role, "auc"), arm.auc
+    yield metrics.MONITOR_QUALITY, (usecase, arm.role, "average_precision"), arm.average_precision

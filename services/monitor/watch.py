@@ -10,7 +10,7 @@ from datetime import datetime
 
 from flywheel.adapters.logs import logger
 from flywheel.kernel.ports import RecordReader, Unavailable
-from services.monitor.exposition import expose
+from services.monitor.exposition import Exposition
 from services.monitor.observations import Observations
 from services.monitor.overview import Overview, Reading
 from services.monitor.state import State
@@ -42,6 +42,7 @@ class Watch:
         self._clock = clock
         self._refresh_s = refresh_s
         self.on_failure = on_failure
+        self._exposition = Exposition()
         self._catching_up = True
         self._behind = math.inf
         self._read = 0
@@ -119,6 +120,6 @@ class Watch:
             self._catching_up = self._is_catching_up(lag)
             self._behind, self._read = lag, 0
         state = self._overview.state(Reading(lag, self._catching_up), self._clock())
-        expose(state)
+        self._exposition.show(state)
         self._state_json = state.model_dump_json().encode()
         self._state = state
