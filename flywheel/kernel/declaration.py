@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from flywheel.contracts.events import Event
+from flywheel.kernel.behaviour import behaviour_of
 from flywheel.kernel.durations import parse_duration
 from flywheel.kernel.features import Entity, Feature, InvalidDeclaration, RequestFeature, WindowedFeature
 
@@ -126,11 +128,15 @@ class UseCase:
     def at_request(self) -> tuple[RequestFeature, ...]:
         return tuple(feature for feature in self.features if isinstance(feature, RequestFeature))
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits that change whenever the declared features do."""
-        text = "\n".join(_identity(feature) for feature in self.features)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        """Sixteen hexadecimal digits that change whenever the declared features do, or what one of them computes."""
+        return _digest(self.features)
+
+    @cached_property
+    def windowed_fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that change with the windowed features alone, which are all that is stored."""
+        return _digest(self.windowed)
 
     def event_named(self, name: str) -> type[Event]:
         """The event of that name; KeyError when there is none."""
@@ -140,9 +146,14 @@ class UseCase:
         raise KeyError(name)
 
 
+def _digest(features: Sequence[Feature]) -> str:
+    text = "\n".join(_identity(feature) for feature in features)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def _identity(feature: Feature) -> str:
     if isinstance(feature, RequestFeature):
-        return f"{feature.name} <- {', '.join(feature.inputs)}"
+        return f"{feature.name} <- {', '.join(feature.inputs)}: {behaviour_of(feature)}"
     return (
         f"{feature.name} = {feature.statistic} {feature.event.event_name}.{feature.field} by {feature.entity.key} "
         f"window {feature.window_us} step {feature.step_us} delay {feature.delay_us} default {feature.default}"

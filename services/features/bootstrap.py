@@ -120,8 +120,12 @@ class FeaturesService:
 
 
 def tiles_checkpoint(settings: FeaturesSettings, plan: FeaturePlan) -> Checkpoint:
-    """Where the tile query keeps its state; other features, another lateness or layout need other tiles."""
-    parts = (plan.usecase.fingerprint, plan.usecase.lateness, *(f"{view.fingerprint:x}" for view in plan.views))
+    """Where the tile query keeps its state; other windows, another lateness or layout need other tiles."""
+    parts = (
+        plan.usecase.windowed_fingerprint,
+        plan.usecase.lateness,
+        *(f"{view.fingerprint:x}" for view in plan.views),
+    )
     return Checkpoint(settings.tiles_checkpoint, "-".join(parts))
 
 

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
 
 from flywheel.kernel import catalog
-from flywheel.kernel.declaration import LatencyBudget, ReasonCode
+from flywheel.kernel.declaration import LatencyBudget, ReasonCode, UseCase
 from flywheel.kernel.durations import DAY_US, HOUR_US, MINUTE_US, parse_duration
-from flywheel.kernel.features import Entity, InvalidDeclaration, at_request, count, mean, ratio
+from flywheel.kernel.features import (
+    Column,
+    Compute,
+    Entity,
+    InvalidDeclaration,
+    at_request,
+    count,
+    mean,
+    ratio,
+)
 from flywheel.kernel.plan import compile_plan
 from flywheel.kernel.vector import assemble, request_columns
 from usecases.fraud.declaration import card, terminal
@@ -83,6 +93,61 @@ def test_the_fingerprint_follows_the_features() -> None:
     assert dataclasses.replace(FRAUD).fingerprint == FRAUD.fingerprint
     fewer = tuple(feature for feature in FRAUD.features if feature.name != "hour_of_day")
     assert dataclasses.replace(FRAUD, features=fewer).fingerprint != FRAUD.fingerprint
+
+
+def with_formula(compute: Compute) -> UseCase:
+    """Fraud detection with one more feature, of amount and time."""
+    added = at_request("added", inputs=("request.amount_cents", "request.event_time_us"), compute=compute)
+    return dataclasses.replace(FRAUD, features=(*FRAUD.features, *added))
+
+
+def _amount_twice(columns: Mapping[str, Column]) -> Column:
+    return columns["request.amount_cents"] * 2
+
+
+def test_the_fingerprint_follows_what_is_computed_not_how_it_is_called() -> None:
+    before = with_formula(lambda columns: 2 * columns["request.amount_cents"])
+    assert with_formula(_amount_twice).fingerprint == before.fingerprint
+    assert with_formula(lambda columns: 2.01 * columns["request.amount_cents"]).fingerprint != before.fingerprint
+    assert with_formula(lambda columns: columns["request.amount_cents"] + 2).fingerprint != before.fingerprint
+
+
+@pytest.mark.parametrize(("hours", "others"), [(5, 6), (23, 22)])
+def test_the_fingerprint_sees_a_formula_of_the_time(hours: int, others: int) -> None:
+    def before(bound: int) -> UseCase:
+        return with_formula(lambda columns: columns["request.event_time_us"] % DAY_US < bound * HOUR_US)
+
+    assert before(hours).fingerprint == before(hours).fingerprint
+    assert before(hours).fingerprint != before(others).fingerprint
+
+
+def test_the_fingerprint_follows_the_default_of_a_ratio() -> None:
+    found = {
+        dataclasses.replace(
+            FRAUD, features=(*FRAUD.features, *ratio("r", "request.amount_cents", "hour_of_day", default=default))
+        ).fingerprint
+        for default in (0.0, 1.0, float("nan"))
+    }
+    assert len(found) == 3
+
+
+def test_a_formula_that_refuses_an_input_has_a_fingerprint_too() -> None:
+    def above(bound: float) -> Compute:
+        def compute(columns: Mapping[str, Column]) -> Column:
+            if not (columns["request.amount_cents"] >= bound).all():
+                raise ValueError("too small")
+            return columns["request.amount_cents"]
+
+        return compute
+
+    assert with_formula(above(0)).fingerprint == with_formula(above(0)).fingerprint
+    assert with_formula(above(0)).fingerprint != with_formula(above(1)).fingerprint
+
+
+def test_a_changed_formula_leaves_what_is_stored_alone() -> None:
+    assert with_formula(_amount_twice).windowed_fingerprint == FRAUD.windowed_fingerprint
+    more = (*FRAUD.features, *count(Transaction).by(card).over("2h"))
+    assert dataclasses.replace(FRAUD, features=more).windowed_fingerprint != FRAUD.windowed_fingerprint
 
 
 def test_the_plan_keeps_what_the_widest_window_needs() -> None:
