@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -158,10 +158,3 @@ class Scorer(Protocol):
 
     def score(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
         """Probability of the positive label for each row; shape (n, features) to (n,)."""
-
-
-class Histories(Protocol):
-    """Where a use case's archived events can be read back in bulk."""
-
-    def event_files(self, usecase: str, event_name: str) -> Iterable[str]:
-        """Paths of the Parquet files of one event."""

@@ -11,6 +11,9 @@ from multiprocessing.connection import Connection
 from typing import Generic, TypeVar
 
 _STOP_WITHIN_S = 5.0
+_LEAVE_WITHIN_S = 0.5
+"""For a process that has handed over its result, before it is told to stop."""
+_ORPHANED = 3
 _NICENESS = 10
 
 T = TypeVar("T")
@@ -64,6 +67,7 @@ class Isolated(Generic[T]):
 
 
 def _deliver(sending: Connection, work: Callable[..., object], arguments: tuple[object, ...]) -> None:
+    threading.Thread(target=_end_with_parent, name="end-with-parent", daemon=True).start()
     # Decisions and streams on the same machine come first.
     os.nice(_NICENESS)
     try:
@@ -74,8 +78,16 @@ def _deliver(sending: Connection, work: Callable[..., object], arguments: tuple[
     sending.send(message)
 
 
+def _end_with_parent() -> None:
+    """Ends this process when its parent is gone, however that ended: nobody waits for the work any more."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(_ORPHANED)
+
+
 def _end(process: multiprocessing.process.BaseProcess) -> None:
-    process.join(_STOP_WITHIN_S if process.exitcode is None and not process.is_alive() else 0.5)
+    process.join(_LEAVE_WITHIN_S)
     if process.is_alive():
         process.terminate()
         process.join(_STOP_WITHIN_S)

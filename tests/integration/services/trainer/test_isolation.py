@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
+import psutil
 import pytest
 
 from services.trainer.isolation import Interrupted, Isolated, WorkFailed
@@ -29,6 +32,13 @@ def hangs(_: int) -> None:
     # SIGTERM is not enough to end it.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     time.sleep(600)
+
+
+def await_true(condition: Callable[[], bool], timeout_s: float = 30) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def isolated(work: Callable[[int], object], timeout_s: float = 60) -> Isolated[object]:
@@ -63,3 +73,23 @@ def test_being_told_to_stop_ends_it() -> None:
     stop.set()
     with pytest.raises(Interrupted):
         Isolated(hangs, timeout_s=60, stop=stop)(0)
+
+
+def marks(started: Path) -> None:
+    started.write_text(str(os.getpid()))
+    time.sleep(600)
+
+
+def waits_for_marks(started: Path) -> None:
+    Isolated(marks, timeout_s=60, stop=threading.Event())(started)
+
+
+def test_the_work_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
+    started = tmp_path / "pid"
+    parent = multiprocessing.get_context("spawn").Process(target=waits_for_marks, args=(started,))
+    parent.start()
+    await_true(lambda: started.exists() and started.read_text() != "")
+    work = psutil.Process(int(started.read_text()))
+    parent.kill()
+    parent.join()
+    await_true(lambda: not work.is_running() or work.status() == psutil.STATUS_ZOMBIE)
