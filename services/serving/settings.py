@@ -11,7 +11,10 @@ class ServingSettings(PlatformSettings):
     """The platform's settings and serving's limits; `FLYWHEEL_SERVING_<NAME>` in the environment overrides one."""
 
     serving_max_in_flight: int = Field(default=128, gt=0)
-    """Decisions at once; one more is refused with RESOURCE_EXHAUSTED before it costs anything."""
+    """Decisions at once, and connections to the feature store; one more is refused with RESOURCE_EXHAUSTED.
+
+    gRPC hands requests over one by one: what arrives faster than that waits, unseen by this limit.
+    """
     serving_max_subject_bytes: int = Field(default=64 * 1024, gt=0)
     serving_model_poll_s: float = Field(default=1.0, gt=0)
     """How often the deployment log is looked at."""
