@@ -109,6 +109,10 @@ class Freshness(Part):
     lag_p50_ms: Measure
     lag_p99_ms: Measure
     bound_ms: float
+    event_clock_speed: Measure
+    """Event time that passes in a second of wall clock, as the newest decisions show it; about 1 in real time."""
+    lag_p50_event_s: Measure
+    """The median lag in seconds of event time."""
     statuses: dict[str, dict[str, int]]
     """Decisions by status, for each entity view."""
 

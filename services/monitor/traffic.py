@@ -21,6 +21,8 @@ from services.monitor.state import Freshness, Mix, MixPoint, RecentDecision, Sta
 SLICE_S = 5
 _SLICES = 60
 _TOTAL = "total"
+_SPEED_LEAST = 100
+_SPEED_SLICES = 10
 
 
 def decision_mix(recent: Sequence[DecisionLogged], outcomes: Outcomes, now: datetime) -> Mix:
@@ -97,12 +99,30 @@ def freshness(recent: Sequence[DecisionLogged], usecase: UseCase) -> Freshness:
         for view, status in logged.feature_status.items():
             statuses[view][status] += 1
     p50, p99 = np.percentile(lags, (50, 99)) if lags else (None, None)
+    speed = event_clock_speed(recent)
     return Freshness(
         lag_p50_ms=p50,
         lag_p99_ms=p99,
         bound_ms=parse_duration(usecase.freshness) / 1_000,
+        event_clock_speed=speed,
+        lag_p50_event_s=None if p50 is None or speed is None else p50 / 1_000 * speed,
         statuses={view: dict(counts) for view, counts in sorted(statuses.items())},
     )
+
+
+def event_clock_speed(recent: Sequence[DecisionLogged]) -> float | None:
+    """Seconds of event time in a second of wall clock; None below a hundred decisions or when none of it passed.
+
+    The median over slices of the newest decisions, of which each is placed by its own median: a pause between two
+    slices or a decision dated years away changes nothing.
+    """
+    if len(recent) < _SPEED_LEAST:
+        return None
+    times = np.array([(to_us(logged.decided_at), to_us(logged.event_time)) for logged in recent], dtype=np.int64)
+    slices = np.array_split(times[np.argsort(times[:, 0], kind="stable")], _SPEED_SLICES)
+    wall_us, event_us = np.diff([np.median(part, axis=0) for part in slices], axis=0).T
+    passed = wall_us > 0
+    return float(np.median(event_us[passed] / wall_us[passed])) if passed.any() else None
 
 
 def last_decisions(recent: Sequence[DecisionLogged], pseudonyms: Pseudonyms, limit: int) -> tuple[RecentDecision, ...]:

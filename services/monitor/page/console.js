@@ -20,6 +20,9 @@
   const time = (text) => new Date(text).toISOString().slice(11, 19);
   const span = (seconds) => (seconds >= 86400 ? `${+(seconds / 86400).toFixed(1)} days` : `${+(seconds / 3600).toFixed(1)} hours`);
 
+  const about = (seconds) => (seconds < 90 ? `${Math.round(seconds)} s` : seconds < 5400 ? `${Math.round(seconds / 60)} min`
+    : seconds < 172800 ? `${+(seconds / 3600).toFixed(1)} h` : `${+(seconds / 86400).toFixed(1)} days`);
+
   function make(tag, attributes = {}, ...children) {
     const node = document.createElement(tag);
     for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
@@ -67,8 +70,8 @@
       step("Events", count(loop.events), "", `monitor ${count(loop.lag_records)} records behind`,
         "Payments the broker has accepted, redelivered ones included."),
       step("Features", known(freshness.lag_p50_ms) ? ms(freshness.lag_p50_ms) : "–", known(freshness.lag_p50_ms) ? " ms behind" : "",
-        `p99 ${ms(freshness.lag_p99_ms)} ms, bound ${count(freshness.bound_ms / 1000)} s`,
-        "How far the online features were behind the accepted events when a decision was made (median).",
+        `p99 ${ms(freshness.lag_p99_ms)} ms, bound ${count(freshness.bound_ms / 1000)} s` + inEventTime(freshness),
+        "How far the online features were behind the accepted events when a decision was made (median), by wall clock; in event time where that runs faster.",
         freshness.lag_p99_ms > freshness.bound_ms ? "warn-text" : ""),
       step("Decisions", fixed(loop.decisions_per_second, loop.decisions_per_second < 10 ? 1 : 0), " per second",
         total ? `p99 ${ms(total.p99_ms)} ms of ${total.budget_ms} ms` : "none yet",
@@ -85,6 +88,10 @@
       make("div", { class: "back", title: "Training reads the archived history and the matured labels; what passes its gates goes back to the decisions." },
         make("span", { class: "turn-back" }), make("span", { class: "said" }, `back to training: ${retrained(state)}`), make("span", { class: "turn-back" })),
     );
+  }
+
+  function inEventTime({ event_clock_speed: speed, lag_p50_event_s: lag }) {
+    return known(speed) && known(lag) && speed >= 2 ? ` · ≈ ${about(lag)} of event time` : "";
   }
 
   function retrained({ training_runs: [run], retraining }) {

@@ -16,6 +16,7 @@ from flywheel.contracts.topics import decisions_topic, event_topic
 from services.monitor.bootstrap import Monitor
 from services.monitor.observations import Observations
 from services.monitor.state import State
+from services.monitor.traffic import event_clock_speed
 from tests.monitor_scene import CHALLENGER, CHAMPION, NOW, START, Scene
 from usecases.fraud import usecase
 
@@ -83,6 +84,35 @@ def test_records_read_twice_change_nothing(run: Run) -> None:
     assert twice.quality == once.quality
     assert twice.experiment == once.experiment
     assert twice.mix == once.mix
+
+
+def test_lag_is_told_in_event_time_too_while_a_world_plays(run: Run) -> None:
+    scene = Scene(per_day=800)
+    scene.days(0, 3)
+    topic = decisions_topic("fraud").name
+    dated = DecisionLogged.model_validate_json(scene.broker.records(topic)[0].value)
+    # Asked for by hand in between, with today's date.
+    dated = dated.model_copy(update={"event_id": "manual-1", "event_time": NOW, "decided_at": NOW})
+    scene.broker.append(topic, b"k", dated.to_bytes())
+    freshness = read_all(run(scene, monitor_window=2_000), 2_401).freshness
+    # The scene decides 40 times a second of wall clock, and 800 times a day of event time.
+    assert freshness.event_clock_speed == pytest.approx(86_400 / 800 * 40, rel=0.1)
+    assert freshness.lag_p50_ms is not None
+    assert freshness.lag_p50_event_s == pytest.approx(freshness.lag_p50_ms / 1_000 * freshness.event_clock_speed)
+
+
+def test_a_pause_does_not_slow_the_event_clock_and_few_decisions_tell_nothing() -> None:
+    scene = Scene(per_day=400)
+    scene.days(0, 2)
+    topic = decisions_topic("fraud").name
+    seen = [DecisionLogged.model_validate_json(record.value) for record in scene.broker.records(topic)]
+    paused = [
+        logged.model_copy(update={"decided_at": logged.decided_at - timedelta(hours=3)}) if number < 300 else logged
+        for number, logged in enumerate(seen)
+    ]
+    assert event_clock_speed(paused) == pytest.approx(event_clock_speed(seen), rel=0.1)
+    assert event_clock_speed(seen[:99]) is None
+    assert event_clock_speed([seen[0]] * 200) is None
 
 
 def test_a_rebalance_that_gives_everything_again_changes_nothing() -> None:
