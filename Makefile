@@ -65,7 +65,7 @@ lint: environment-dev  ## style, strict types, import contracts
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports
 
 figures-start: environment-dev  ## measure the first and a later start, and memory, in a clean clone
-	@$(PYTHON_OF_PROJECT) -m infra.local.figures_start
+	@$(PYTHON_OF_PROJECT) -m benchmarks.start
 
 figures-soak: environment-dev jars  ## measure MINUTES=30 of steady traffic: nothing lost, nothing growing
 	@$(PYTHON_OF_PROJECT) -m loadtests.soak --minutes $(MINUTES)
