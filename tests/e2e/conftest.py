@@ -29,6 +29,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     assert stopped.returncode == 0, stopped.stdout
     assert not Supervisor(made.settings).is_running()
     assert not leftovers.find(places.run_dir(made.settings))
+    cleaned = made.run("make", "clean", timeout_s=60)
+    assert cleaned.returncode == 0, cleaned.stdout
+    assert not made.settings.data_dir.exists()
 
 
 @pytest.fixture

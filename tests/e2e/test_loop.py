@@ -218,6 +218,23 @@ def test_the_readme_s_commands_do_what_it_says(stack: Sandbox) -> None:
             assert done.returncode == 0, f"{command}\n{done.stdout}"
 
 
+def test_a_file_of_one_s_own_enters_by_the_same_door(stack: Sandbox, tmp_path: Path) -> None:
+    ids = [f"own-{uuid.uuid4().hex}" for _ in range(3)]
+    rows = [f"{name},2024-05-01T10:0{minute}:00Z,own,t000001,{100 + minute}" for minute, name in enumerate(ids)]
+    file = tmp_path / "payments.csv"
+    header = "event_id,event_time,card_id,terminal_id,amount_cents"
+    file.write_text("\n".join([header, *rows, "own-bad,2024-05-01T10:09:00Z,own,t000001,-1"]))
+
+    refused = stack.run("make", "replay", f"FILE={file}", timeout_s=60)
+    assert refused.returncode != 0
+    assert "0 accepted, 4 rejected" in refused.stdout
+    assert "ahead of the stream" in refused.stdout
+    aligned = stack.run("make", "replay", f"FILE={file}", "ARGS=--align", timeout_s=60)
+    assert "3 accepted, 1 rejected" in aligned.stdout
+    assert "row 4: amount_cents" in aligned.stdout
+    SENT_HERE.extend(ids)
+
+
 def test_a_busy_port_is_told_in_one_sentence(stack: Sandbox, busy_port: int, tmp_path: Path) -> None:
     environment = dict(stack.environment)
     environment |= {"FLYWHEEL_INGEST_URL": f"http://127.0.0.1:{busy_port}", "FLYWHEEL_DATA_DIR": str(tmp_path)}
