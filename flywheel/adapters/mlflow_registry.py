@@ -18,6 +18,7 @@ import onnxruntime
 from mlflow.exceptions import MlflowException
 
 from flywheel.contracts.models import ModelManifest, Role
+from flywheel.kernel.gates import all_passed
 
 _VERSION_TAG = "flywheel.version"
 _REQUIREMENTS = [f"onnx=={onnx.__version__}", f"onnxruntime=={onnxruntime.__version__}"]
@@ -61,7 +62,7 @@ class MlflowRegistry:
             registered_model_name=manifest.usecase,
         )
         number = str(logged.registered_model_version)
-        passed = str(all(gate.passed for gate in manifest.gates)).lower()
+        passed = str(all_passed(manifest.gates)).lower()
         tags = {_VERSION_TAG: manifest.version, "digest": manifest.digest, "gates_passed": passed}
         for key, value in tags.items():
             self._client.set_model_version_tag(manifest.usecase, number, key, value)

@@ -136,7 +136,8 @@ def _train(options: argparse.Namespace, settings: PlatformSettings) -> int:
             "`make logs` tells how far it is"
         )
     _say(render_training(finished))
-    return 0 if finished.deployed and not finished.error else 1
+    # That a model did not pass the gates is an answer, not a failure.
+    return 1 if finished.error else 0
 
 
 async def _filled(fields: Mapping[str, Any], ingest: IngestClient) -> dict[str, Any]:
@@ -194,7 +195,11 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     training = _command(commands, "train", _train, "ask for a new model")
-    training.add_argument("--wait", action="store_true", help="wait for the result; exit code 1 unless it is deployed")
+    training.add_argument(
+        "--wait",
+        action="store_true",
+        help="wait for the result; exit code 1 unless a model was trained, deployed or not",
+    )
     training.add_argument("--reason", default="asked for by hand", help="goes into the model's history")
     training.add_argument("--timeout", type=_positive, default=600.0, help="seconds to wait (default: 600)")
     return parser

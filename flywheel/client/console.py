@@ -71,7 +71,7 @@ def render_training(finished: TrainingFinished) -> str:
     elif finished.deployed:
         outcome = f"model {finished.version} is deployed"
     else:
-        outcome = f"model {finished.version} is registered, not deployed"
+        outcome = f"model {finished.version} is registered, not deployed: it did not pass every gate"
     rows = [
         (gate.name, "passed" if gate.passed else "FAILED", f"{gate.value:.6g}", gate.demand) for gate in finished.gates
     ]

@@ -1,4 +1,4 @@
-"""The promotion gates: what a candidate must show before it decides anything.
+"""The promotion gates: what a model must show before it decides anything.
 
 A gate that could not be measured fails. So does one whose value is no number.
 """
@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from flywheel.contracts.training import GateResult
+from flywheel.kernel.comparison import CONFIDENCE
 
 NOT_MEASURED = -1.0
 """Stands in a gate's result for a value that is no number."""
@@ -27,14 +28,9 @@ class Demands:
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """What was measured about a candidate on the validation rows, and about the others on the very same rows."""
+class Soundness:
+    """What was measured about one model alone on the validation rows."""
 
-    validation_positives: int
-    average_precision: float
-    baseline_average_precision: float
-    champion_average_precision: float | None
-    """None when there is no champion, or none that reads the same features."""
     calibration_error: float
     observed_to_expected: float
     parity: float
@@ -42,33 +38,59 @@ class Evidence:
     """99th percentile of scoring one row."""
 
 
-def judge(evidence: Evidence, demands: Demands, model_budget_ms: float) -> tuple[GateResult, ...]:
-    """The result of every gate, passed or not.
+@dataclass(frozen=True)
+class Evidence:
+    """What was measured about a candidate on the validation rows, and about the others on the very same rows."""
 
-    >>> good = Evidence(90, 0.7, 0.6, None, 0.002, 1.1, 1e-7, 0.05)
+    validation_positives: int
+    average_precision: float
+    baseline_average_precision: float
+    lead_over_champion: float | None
+    """The most that the candidate's average precision may be above the champion's: upper bound, one-sided, at
+    `comparison.CONFIDENCE`. None when there is no champion, or none that reads the same features."""
+    soundness: Soundness
+
+
+def judge(evidence: Evidence, demands: Demands, model_budget_ms: float) -> tuple[GateResult, ...]:
+    """The result of every gate that a candidate must pass to become the champion, passed or not.
+
+    >>> good = Evidence(90, 0.7, 0.6, None, Soundness(0.002, 1.1, 1e-7, 0.05))
     >>> all_passed(judge(good, Demands(), model_budget_ms=15))
     True
     """
-    low, high = demands.observed_to_expected
     results = [
         _at_least("enough_positives", evidence.validation_positives, demands.validation_positives),
         _above("beats_baseline", evidence.average_precision, evidence.baseline_average_precision),
-        _at_most("calibration_error", evidence.calibration_error, demands.calibration_error),
-        _gate(
-            "observed_to_expected", evidence.observed_to_expected, lambda v: low <= v <= high, f"within {low} to {high}"
-        ),
-        _at_most("onnx_parity", evidence.parity, demands.parity),
-        _at_most("score_ms", evidence.score_ms, model_budget_ms),
     ]
-    if evidence.champion_average_precision is not None:
-        champion = evidence.champion_average_precision
-        results.insert(2, _at_least("not_behind_champion", evidence.average_precision, champion))
-    return tuple(results)
+    if evidence.lead_over_champion is not None:
+        results.append(_not_behind(evidence.lead_over_champion))
+    return (*results, *judge_soundness(evidence.soundness, demands, model_budget_ms))
+
+
+def judge_soundness(soundness: Soundness, demands: Demands, model_budget_ms: float) -> tuple[GateResult, ...]:
+    """The result of every gate that a model must pass to decide anything at all, however good it is beside others."""
+    low, high = demands.observed_to_expected
+    return (
+        _at_most("calibration_error", soundness.calibration_error, demands.calibration_error),
+        _gate(
+            "observed_to_expected",
+            soundness.observed_to_expected,
+            lambda v: low <= v <= high,
+            f"within {low} to {high}",
+        ),
+        _at_most("onnx_parity", soundness.parity, demands.parity),
+        _at_most("score_ms", soundness.score_ms, model_budget_ms),
+    )
 
 
 def all_passed(results: Sequence[GateResult]) -> bool:
     """Whether there were gates and each passed."""
     return bool(results) and all(result.passed for result in results)
+
+
+def _not_behind(lead: float) -> GateResult:
+    demand = f">= 0: average precision above the champion's, upper {CONFIDENCE:.0%} bound"
+    return _gate("not_behind_champion", lead, lambda v: v >= 0, demand)
 
 
 def _above(name: str, value: float, bound: float) -> GateResult:

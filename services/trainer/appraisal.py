@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from flywheel.adapters.onnx_scorer import OnnxScorer
 from flywheel.kernel.calibration import expected_calibration_error, observed_to_expected
 from flywheel.kernel.evaluation import average_precision, roc_auc
+from flywheel.kernel.gates import Soundness
 from flywheel.kernel.ports import Scorer
 from services.trainer.learners import SEED, Fitted, Rows, Sample
 
@@ -28,6 +29,16 @@ class Appraised:
     metrics: dict[str, float]
     parity: float
     score_ms: float
+
+    @property
+    def soundness(self) -> Soundness:
+        """What the gates ask about the model alone."""
+        return Soundness(
+            calibration_error=self.metrics["expected_calibration_error"],
+            observed_to_expected=self.metrics["observed_to_expected"],
+            parity=self.parity,
+            score_ms=self.score_ms,
+        )
 
 
 def appraise(fitted: Fitted, validate: Sample) -> Appraised:

@@ -65,13 +65,15 @@ def describe(run: Run, appraised: Appraised, gates: tuple[GateResult, ...]) -> M
     )
 
 
-def next_deployment(store: ModelStore, run: Run, *, champion: str, baseline: str, by: str) -> Deployment:
+def next_deployment(store: ModelStore, run: Run, *, champion: str, baseline: str | None, by: str) -> Deployment:
     """The deployment that makes `champion` so.
 
-    The champion before it becomes the challenger; where there is none that reads these features, the baseline does.
+    The champion before it becomes the challenger; where there is none that reads these features, the baseline does,
+    and where that is None, there is no challenger.
     """
     current = store.current(run.usecase.name)
     former = current.champion if current and _reads_same(store, run.usecase, current.champion) else None
+    challenger = former or baseline
     return Deployment(
         sequence=current.sequence + 1 if current else 1,
         usecase=run.usecase.name,
@@ -79,8 +81,8 @@ def next_deployment(store: ModelStore, run: Run, *, champion: str, baseline: str
         deployed_by=by,
         reason=deployment_reason(run.history),
         champion=champion,
-        challenger=former or baseline,
-        challenger_share=run.usecase.experiment.challenger_share,
+        challenger=challenger,
+        challenger_share=run.usecase.experiment.challenger_share if challenger else 0.0,
         salt=secrets.token_hex(8),
     )
 

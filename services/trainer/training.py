@@ -12,17 +12,20 @@ from flywheel.adapters.mlflow_registry import MlflowRegistry
 from flywheel.adapters.onnx_scorer import OnnxScorer
 from flywheel.contracts.models import Deployment, ModelManifest, Role
 from flywheel.contracts.training import GateResult, HistoryBuilt, TrainingFinished
+from flywheel.kernel.comparison import highest_lead
 from flywheel.kernel.declaration import UseCase
-from flywheel.kernel.gates import Demands, Evidence, all_passed, judge
+from flywheel.kernel.gates import Demands, Evidence, all_passed, judge, judge_soundness
 from flywheel.kernel.ports import CorruptModel, ModelStore
 from flywheel.kernel.splits import Split, TooLittleHistory, split_by_time
-from services.trainer.appraisal import Appraised, appraise, measured
-from services.trainer.learners import Sample, fit_baseline, fit_trees
+from services.trainer.appraisal import Appraised, appraise
+from services.trainer.learners import SEED, Sample, fit_baseline, fit_trees
 from services.trainer.outcome import Outcome
 from services.trainer.publication import Run, deployment_reason, describe, next_deployment
 from services.trainer.training_set import Retrieval, TrainingSet, read_training_set
 
 _DEPLOYED_BY = "trainer"
+
+_Judged = tuple[Appraised, tuple[GateResult, ...]]
 
 _log = logger(__name__)
 
@@ -50,26 +53,25 @@ class Trainer:
         train, calibrate, validate = (_sample(examples, split, part) for part in ("train", "calibrate", "validate"))
         baseline = appraise(fit_baseline(train, calibrate), validate)
         candidate = appraise(fit_trees(train, calibrate), validate)
-        gates = judge(self._evidence(baseline, candidate, validate), self.demands, self.usecase.budget.model_ms)
+        budget_ms = self.usecase.budget.model_ms
+        gates = judge(self._evidence(baseline, candidate, validate), self.demands, budget_ms)
+        baseline_gates = judge_soundness(baseline.soundness, self.demands, budget_ms)
         with self.registry.run(self.usecase.name, f"request {history.request_id}") as run_id:
             run = Run(self.usecase, history, run_id, datetime.now(UTC), split.trained_until_us, validate.rows)
             self._record(run, baseline, candidate, split)
-            version, deployed = self._promote(run, baseline, candidate, gates)
-        _log.info("training_finished", version=version, deployed=deployed, rows=len(examples.labels))
-        finished = TrainingFinished(
-            request_id=history.request_id,
-            finished_at=datetime.now(UTC),
-            version=version,
-            deployed=deployed,
-            gates=gates,
-        )
+            finished = self._promote(run, (candidate, gates), (baseline, baseline_gates))
+        _log.info("training_finished", version=finished.version, deployed=finished.deployed, rows=len(examples.labels))
         return Outcome(finished, rows=len(examples.labels))
 
     def _answered(self, history: HistoryBuilt) -> TrainingFinished | None:
+        """The answer of an earlier run that deployed. If that was ended before the roles were assigned, they are."""
         reason = deployment_reason(history)
-        for deployment in self.store.deployments(self.usecase.name):
+        deployments = self.store.deployments(self.usecase.name)
+        for deployment in deployments:
             if deployment.reason == reason:
                 manifest, _ = self.store.load(self.usecase.name, deployment.champion)
+                if deployment == deployments[-1]:
+                    self._assign_roles(deployment)
                 return TrainingFinished(
                     request_id=history.request_id,
                     finished_at=deployment.deployed_at,
@@ -84,15 +86,12 @@ class Trainer:
             validation_positives=int(validate.labels.sum()),
             average_precision=candidate.metrics["average_precision"],
             baseline_average_precision=baseline.metrics["average_precision"],
-            champion_average_precision=self._champion_precision(validate),
-            calibration_error=candidate.metrics["expected_calibration_error"],
-            observed_to_expected=candidate.metrics["observed_to_expected"],
-            parity=candidate.parity,
-            score_ms=candidate.score_ms,
+            lead_over_champion=self._lead_over_champion(candidate, validate),
+            soundness=candidate.soundness,
         )
 
-    def _champion_precision(self, validate: Sample) -> float | None:
-        """The champion's on the same rows; None without a comparable one, NaN, so the gate fails, if it cannot run."""
+    def _lead_over_champion(self, candidate: Appraised, validate: Sample) -> float | None:
+        """On the same rows; None without a comparable champion, NaN, so the gate fails, if it cannot run."""
         current = self.store.current(self.usecase.name)
         if current is None:
             return None
@@ -100,7 +99,8 @@ class Trainer:
             manifest, model = self.store.load(self.usecase.name, current.champion)
             if manifest.feature_fingerprint != self.usecase.fingerprint:
                 return None
-            return measured(validate.labels, OnnxScorer(model).score(validate.rows))["average_precision"]
+            theirs = OnnxScorer(model).score(validate.rows)
+            return highest_lead(validate.labels, candidate.scores, theirs, seed=SEED)
         except (KeyError, CorruptModel) as error:
             _log.error("champion_not_judged", version=current.champion, reason=str(error))
             return float("nan")
@@ -116,23 +116,23 @@ class Trainer:
             {"snapshot_id": run.history.snapshot_id, "reason": run.history.reason},
         )
 
-    def _promote(
-        self, run: Run, baseline: Appraised, candidate: Appraised, gates: tuple[GateResult, ...]
-    ) -> tuple[str, bool]:
-        """Version of the candidate and whether it was deployed; registered it is either way."""
-        manifest = describe(run, candidate, gates)
-        fallback = describe(run, baseline, ())
-        self._publish(manifest, candidate.model)
-        if not all_passed(gates):
-            return manifest.version, False
-        deployment = next_deployment(
-            self.store, run, champion=manifest.version, baseline=fallback.version, by=_DEPLOYED_BY
-        )
+    def _promote(self, run: Run, candidate: _Judged, baseline: _Judged) -> TrainingFinished:
+        """Registers the candidate, and deploys it if it passed; the baseline may be the challenger if it passed too."""
+        manifest, fallback = describe(run, *candidate), describe(run, *baseline)
+        self._publish(manifest, candidate[0].model)
+        if not all_passed(manifest.gates):
+            return _finished(run, manifest, deployed=False)
+        standby = fallback.version if all_passed(fallback.gates) else None
+        deployment = next_deployment(self.store, run, champion=manifest.version, baseline=standby, by=_DEPLOYED_BY)
         if deployment.challenger == fallback.version:
-            self._publish(fallback, baseline.model)
+            self._publish(fallback, baseline[0].model)
+        # Another process may have answered meanwhile; should one do so now, the store refuses the sequence number.
+        earlier = self._answered(run.history)
+        if earlier is not None:
+            return earlier
         self.store.deploy(deployment)
         self._assign_roles(deployment)
-        return manifest.version, True
+        return _finished(run, manifest, deployed=True)
 
     def _publish(self, manifest: ModelManifest, model: bytes) -> None:
         self.registry.register(manifest, model)
@@ -141,6 +141,16 @@ class Trainer:
     def _assign_roles(self, deployment: Deployment) -> None:
         self.registry.assign(deployment.usecase, Role.CHAMPION, deployment.champion)
         self.registry.assign(deployment.usecase, Role.CHALLENGER, deployment.challenger)
+
+
+def _finished(run: Run, manifest: ModelManifest, *, deployed: bool) -> TrainingFinished:
+    return TrainingFinished(
+        request_id=run.history.request_id,
+        finished_at=datetime.now(UTC),
+        version=manifest.version,
+        deployed=deployed,
+        gates=manifest.gates,
+    )
 
 
 def _sample(examples: TrainingSet, split: Split, part: str) -> Sample:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from flywheel.client.commands import main
 from flywheel.client.console import render_decision, render_training
 from flywheel.client.fields import from_text, parse_fields
 from flywheel.contracts.proto.decision_pb2 import DecideResponse, FeatureValue
-from flywheel.contracts.training import GateResult, TrainingFinished
+from flywheel.contracts.training import GateResult, TrainingFinished, TrainingRequested
 from flywheel.kernel import catalog
 from usecases.fraud.events import Transaction
 
@@ -96,6 +97,44 @@ def test_a_decision_fits_on_a_screen_with_all_that_matters() -> None:
     assert lines["model"] == ["model", "0.250", "15"]
     assert lines["total"] == ["total", "0.750", "50"]
     assert "fallback" not in screen
+
+
+@pytest.mark.parametrize(
+    ("deployed", "error", "code", "words"),
+    [
+        (True, None, 0, "v3 is deployed"),
+        (False, None, 0, "registered, not deployed"),
+        (False, "no labels", 1, "training failed: no labels"),
+    ],
+)
+def test_training_fails_only_when_the_run_did(
+    deployed: bool,
+    error: str | None,
+    code: int,
+    words: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+
+    async def trained(*_: object, **__: object) -> tuple[TrainingRequested, TrainingFinished]:
+        request = TrainingRequested(request_id="r", requested_at=at, reason="a test")
+        return request, TrainingFinished(request_id="r", finished_at=at, version="v3", deployed=deployed, error=error)
+
+    monkeypatch.setattr("flywheel.client.commands.train", trained)
+    assert main(["train", "fraud", "--wait"]) == code
+    assert words in capsys.readouterr().out
+
+
+def test_training_that_takes_too_long_is_a_failure(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unfinished(*_: object, **__: object) -> tuple[TrainingRequested, None]:
+        return TrainingRequested(request_id="r", requested_at=datetime(2026, 1, 1, tzinfo=UTC), reason="a test"), None
+
+    monkeypatch.setattr("flywheel.client.commands.train", unfinished)
+    assert main(["train", "fraud", "--wait"]) == 1
+    assert "has not finished" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

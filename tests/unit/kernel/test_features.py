@@ -115,7 +115,7 @@ def test_the_fingerprint_follows_what_is_computed_not_how_it_is_called() -> None
 @pytest.mark.parametrize(("hours", "others"), [(5, 6), (23, 22)])
 def test_the_fingerprint_sees_a_formula_of_the_time(hours: int, others: int) -> None:
     def before(bound: int) -> UseCase:
-        return with_formula(lambda columns: columns["request.event_time_us"] % DAY_US < bound * HOUR_US)
+        return with_formula(lambda columns: np.minimum(columns["request.event_time_us"] % DAY_US, bound * HOUR_US))
 
     assert before(hours).fingerprint == before(hours).fingerprint
     assert before(hours).fingerprint != before(others).fingerprint

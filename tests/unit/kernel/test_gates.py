@@ -8,23 +8,25 @@ from typing import Any
 import pytest
 
 from flywheel.contracts.training import GateResult
-from flywheel.kernel.gates import NOT_MEASURED, Demands, Evidence, all_passed, judge
+from flywheel.kernel.gates import NOT_MEASURED, Demands, Evidence, Soundness, all_passed, judge, judge_soundness
 
 GOOD = Evidence(
     validation_positives=30,
     average_precision=0.7,
     baseline_average_precision=0.6,
-    champion_average_precision=0.7,
-    calibration_error=0.01,
-    observed_to_expected=1.0,
-    parity=1e-5,
-    score_ms=15.0,
+    lead_over_champion=0.0,
+    soundness=Soundness(calibration_error=0.01, observed_to_expected=1.0, parity=1e-5, score_ms=15.0),
 )
 BUDGET_MS = 15.0
 
 
+def changed(**changes: Any) -> Evidence:
+    own = {name: changes.pop(name) for name in list(changes) if hasattr(GOOD.soundness, name)}
+    return replace(GOOD, soundness=replace(GOOD.soundness, **own), **changes)
+
+
 def failed(**changes: Any) -> list[str]:
-    return [gate.name for gate in judge(replace(GOOD, **changes), Demands(), BUDGET_MS) if not gate.passed]
+    return [gate.name for gate in judge(changed(**changes), Demands(), BUDGET_MS) if not gate.passed]
 
 
 def test_evidence_on_every_bound_passes() -> None:
@@ -38,7 +40,7 @@ def test_evidence_on_every_bound_passes() -> None:
     [
         ("enough_positives", {"validation_positives": 29}),
         ("beats_baseline", {"baseline_average_precision": 0.7}),
-        ("not_behind_champion", {"champion_average_precision": 0.7001}),
+        ("not_behind_champion", {"lead_over_champion": -0.0001}),
         ("calibration_error", {"calibration_error": 0.0101}),
         ("observed_to_expected", {"observed_to_expected": 2.01}),
         ("observed_to_expected", {"observed_to_expected": 0.49}),
@@ -64,20 +66,27 @@ def test_what_is_no_number_does_not_pass(field: str, gate: str, value: float) ->
     assert failed(**{field: value}) == [gate]
 
 
-@pytest.mark.parametrize("field", ["baseline_average_precision", "champion_average_precision"])
+@pytest.mark.parametrize("field", ["baseline_average_precision", "lead_over_champion"])
 def test_a_rival_that_could_not_be_measured_is_not_beaten(field: str) -> None:
     assert len(failed(**{field: float("nan")})) == 1
 
 
 def test_without_a_champion_there_is_no_gate_against_it() -> None:
-    names = [gate.name for gate in judge(replace(GOOD, champion_average_precision=None), Demands(), BUDGET_MS)]
+    names = [gate.name for gate in judge(replace(GOOD, lead_over_champion=None), Demands(), BUDGET_MS)]
     assert "not_behind_champion" not in names
 
 
+def test_a_model_alone_is_asked_for_parity_calibration_and_speed() -> None:
+    names = {gate.name for gate in judge_soundness(GOOD.soundness, Demands(), BUDGET_MS)}
+    assert names == {"calibration_error", "observed_to_expected", "onnx_parity", "score_ms"}
+    assert all_passed(judge_soundness(GOOD.soundness, Demands(), BUDGET_MS))
+    assert not all_passed(judge_soundness(replace(GOOD.soundness, parity=1.0), Demands(), BUDGET_MS))
+
+
 def test_results_survive_the_wire() -> None:
-    for gate in judge(replace(GOOD, parity=float("nan")), Demands(), BUDGET_MS):
+    for gate in judge(changed(parity=float("nan")), Demands(), BUDGET_MS):
         assert GateResult.model_validate_json(gate.model_dump_json()) == gate
-    parity = next(gate for gate in judge(replace(GOOD, parity=float("nan")), Demands(), 1) if "parity" in gate.name)
+    parity = next(gate for gate in judge(changed(parity=float("nan")), Demands(), 1) if "parity" in gate.name)
     assert parity.value == NOT_MEASURED
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -17,14 +18,16 @@ from flywheel.adapters.mlflow_registry import MlflowRegistry
 from flywheel.adapters.onnx_scorer import OnnxScorer
 from flywheel.contracts.models import Deployment, Role
 from flywheel.contracts.settings import PlatformSettings
-from flywheel.kernel.gates import Demands
+from flywheel.kernel.gates import Demands, all_passed
 from flywheel.kernel.plan import compile_plan
 from services.trainer import training
+from services.trainer.appraisal import Appraised, appraise
 from services.trainer.labels import matured_requests
-from services.trainer.learners import fit_baseline
+from services.trainer.learners import Fitted, Sample, fit_baseline
+from services.trainer.publication import next_deployment
 from services.trainer.training import Trainer
 from services.trainer.training_set import IncompleteHistory, read_training_set
-from tests.integration.services.trainer.conftest import ARRIVED, SNAPSHOT, SmallWorld
+from tests.integration.services.trainer.conftest import ARRIVED, DAYS, SNAPSHOT, SmallWorld
 from usecases.fraud import usecase
 
 # MLflow uses deprecated parts of SQLAlchemy and of its own.
@@ -70,6 +73,7 @@ def test_a_published_model_answers_as_its_manifest_says(trained: Trainer) -> Non
         assert manifest.feature_names == usecase.feature_names
         assert set(manifest.reference) == set(usecase.feature_names)
         assert len(set(manifest.golden_scores)) > 1
+        assert all_passed(manifest.gates)
 
 
 def test_the_registry_holds_the_run_and_a_model_that_loads(trained: Trainer) -> None:
@@ -90,6 +94,60 @@ def test_a_request_that_was_answered_is_not_trained_again(trained: Trainer, smal
     assert again.finished.deployed
     assert again.finished.version == before[0].champion
     assert trained.store.deployments("fraud") == before
+
+
+def test_roles_that_were_not_assigned_are_when_the_request_comes_again(
+    trained: Trainer, registry: MlflowRegistry, small_world: SmallWorld, tmp_path: Path
+) -> None:
+    first = trained.store.deployments("fraud")[0]
+    store = FileModelStore(tmp_path)
+    for version in (first.champion, str(first.challenger)):
+        store.publish(*trained.store.load("fraud", version))
+    store.deploy(first)
+    registry.assign("fraud", Role.CHAMPION, first.challenger)
+    registry.assign("fraud", Role.CHALLENGER, None)
+    trainer = dataclasses.replace(trained, store=store)
+    for _ in range(2):
+        assert trainer.train(small_world.message(), small_world.retrieve).finished.version == first.champion
+        assert registry.assigned("fraud", Role.CHAMPION) == first.champion
+        assert registry.assigned("fraud", Role.CHALLENGER) == first.challenger
+
+
+def test_a_request_that_another_process_answers_meanwhile_is_not_deployed_twice(
+    trained: Trainer, small_world: SmallWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = FileModelStore(tmp_path)
+    first = trained.store.deployments("fraud")[0]
+
+    def answered_meanwhile(*arguments: Any, **names: Any) -> Deployment:
+        for version in (first.champion, str(first.challenger)):
+            store.publish(*trained.store.load("fraud", version))
+        store.deploy(first)
+        return next_deployment(*arguments, **names)
+
+    monkeypatch.setattr(training, "next_deployment", answered_meanwhile)
+    finished = dataclasses.replace(trained, store=store).train(small_world.message(), small_world.retrieve).finished
+    assert finished.version == first.champion
+    assert store.deployments("fraud") == [first]
+
+
+def test_a_baseline_that_is_not_sound_is_no_challenger(
+    trained: Trainer, registry: MlflowRegistry, small_world: SmallWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def appraised(fitted: Fitted, validate: Sample) -> Appraised:
+        found = appraise(fitted, validate)
+        return dataclasses.replace(found, parity=1.0) if fitted.algorithm == "logistic" else found
+
+    monkeypatch.setattr(training, "appraise", appraised)
+    store = FileModelStore(tmp_path)
+    finished = (
+        dataclasses.replace(trained, store=store).train(small_world.message("alone"), small_world.retrieve).finished
+    )
+    assert finished.deployed, finished.gates
+    current = store.current("fraud")
+    assert current is not None
+    assert (current.challenger, current.challenger_share) == (None, 0.0)
+    assert registry.assigned("fraud", Role.CHALLENGER) is None
 
 
 def reigning(trained: Trainer, store: FileModelStore, version: str) -> Deployment:
@@ -119,6 +177,24 @@ def test_the_former_champion_becomes_the_challenger(
     assert registry.assigned("fraud", Role.CHALLENGER) == weak
 
 
+def fit_to_chance(train: Sample, calibrate: Sample) -> Fitted:
+    """A model that has learnt nothing true."""
+    rng = np.random.default_rng(1)
+    return fit_baseline(*(Sample(part.rows, rng.permutation(part.labels)) for part in (train, calibrate)))
+
+
+def test_a_candidate_like_the_champion_is_not_behind_it(
+    trained: Trainer, small_world: SmallWorld, tmp_path: Path
+) -> None:
+    store = FileModelStore(tmp_path)
+    reigning(trained, store, trained.store.deployments("fraud")[0].champion)
+    message = small_world.message("nearly the same", days=DAYS - 1)
+    finished = dataclasses.replace(trained, store=store).train(message, small_world.retrieve).finished
+    (gate,) = (gate for gate in finished.gates if gate.name == "not_behind_champion")
+    assert gate.passed, gate
+    assert "95% bound" in gate.demand
+
+
 def test_a_candidate_behind_the_champion_is_not_deployed(
     trained: Trainer,
     small_world: SmallWorld,
@@ -127,7 +203,7 @@ def test_a_candidate_behind_the_champion_is_not_deployed(
 ) -> None:
     store = FileModelStore(tmp_path)
     before = reigning(trained, store, trained.store.deployments("fraud")[0].champion)
-    monkeypatch.setattr(training, "fit_trees", fit_baseline)
+    monkeypatch.setattr(training, "fit_trees", fit_to_chance)
     finished = (
         dataclasses.replace(trained, store=store).train(small_world.message("worse"), small_world.retrieve).finished
     )
