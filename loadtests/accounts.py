@@ -17,11 +17,11 @@ from infra.local.sandbox import Sandbox
 from infra.local.supervision import ALIVE, Supervisor
 
 
-def gauges(url: str, name: str) -> dict[str, float]:
-    """Values of one metric, keyed by the values of its labels."""
+def gauges(url: str, name: str, label: str) -> dict[str, float]:
+    """Values of one metric, keyed by one of its labels."""
     text = httpx.get(url, timeout=10).text
     return {
-        ",".join(sample.labels.values()): sample.value
+        sample.labels[label]: sample.value
         for family in text_string_to_metric_families(text)
         for sample in family.samples
         if sample.name == name
@@ -40,7 +40,7 @@ def await_that(what: str, condition: Callable[[], bool], timeout_s: float) -> No
 def drained(stack: Sandbox) -> bool:
     """Whether every streaming job has processed all that the broker holds."""
     url = f"http://127.0.0.1:{stack.settings.features_metrics_port}/metrics"
-    backlog = gauges(url, "flywheel_features_backlog_events")
+    backlog = gauges(url, "flywheel_features_backlog_events", "job")
     return bool(backlog) and not any(backlog.values())
 
 

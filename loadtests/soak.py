@@ -57,10 +57,10 @@ def sample(stack: Sandbox, samples: Samples) -> None:
     """One look at backlog, decisions and memory of every process."""
     settings = stack.settings
     url = f"http://127.0.0.1:{settings.features_metrics_port}/metrics"
-    for labels, value in gauges(url, "flywheel_features_backlog_events").items():
-        samples.add(f"backlog {labels}", value)
+    for job, value in gauges(url, "flywheel_features_backlog_events", "job").items():
+        samples.add(f"backlog {job}", value)
     url = f"http://127.0.0.1:{settings.world_metrics_port}/metrics"
-    for value in gauges(url, "flywheel_world_behind_seconds").values():
+    for value in gauges(url, "flywheel_world_behind_seconds", "usecase").values():
         samples.add("world behind s", value)
     statuses = Supervisor(settings).statuses()
     for name, status in statuses.items():
@@ -78,7 +78,7 @@ def soak(stack: Sandbox, minutes: float, tell: Callable[[str], None]) -> dict[st
         sample(stack, samples)
         if elapsed - told >= 60 or not told:
             told = elapsed or 1e-9
-            backlog = samples.series[f"backlog {stack.settings.usecase},tiles"][-1]
+            backlog = samples.series["backlog tiles"][-1]
             rss = samples.series["rss"][-1]
             tell(f"{elapsed / 60:5.1f} of {minutes:g} min  backlog {backlog:6.0f}  rss {rss:6.0f} MiB")
         time.sleep(max(0.0, _SAMPLE_EVERY_S - (time.monotonic() - began - elapsed)))
@@ -87,7 +87,7 @@ def soak(stack: Sandbox, minutes: float, tell: Callable[[str], None]) -> dict[st
     missing = {process.name for process in processes(declaration(stack.settings))} - alive
     settle(stack, _DRAIN_TIMEOUT_S)
     totals = balance(stack)
-    tiles = f"backlog {stack.settings.usecase},tiles"
+    tiles = "backlog tiles"
     growths = {name: samples.growth(name) for name in samples.series if name.startswith("rss ")}
     for name, growth in sorted(growths.items()):
         tell(f"{name:14} {fmean(samples.steady(name)):7.0f} MiB  {growth:+7.1f}")
