@@ -19,10 +19,9 @@ from pathlib import Path
 from statistics import fmean
 
 from benchmarks import figures
-from infra.local import leftovers, places
 from infra.local.processes import declaration, processes
 from infra.local.sandbox import Sandbox, sandbox
-from infra.local.status import rss_mib
+from infra.local.status import rss_mib, stack_rss_mib
 from infra.local.supervision import ALIVE, Supervisor
 from loadtests.accounts import balance, gauges, settle
 
@@ -66,7 +65,7 @@ def sample(stack: Sandbox, samples: Samples) -> None:
     for name, status in statuses.items():
         if status.pid:
             samples.add(f"rss {name}", rss_mib(status.pid))
-    samples.add("rss", sum(p.memory_info().rss for p in leftovers.find(places.run_dir(settings))) / 2**20)
+    samples.add("rss", stack_rss_mib(settings))
 
 
 def soak(stack: Sandbox, minutes: float, tell: Callable[[str], None]) -> dict[str, figures.Figure]:
