@@ -97,6 +97,7 @@ def test_lag_is_told_in_event_time_too_while_a_world_plays(run: Run) -> None:
     freshness = read_all(run(scene, monitor_window=2_000), 2_401).freshness
     # The scene decides 40 times a second of wall clock, and 800 times a day of event time.
     assert freshness.event_clock_speed == pytest.approx(86_400 / 800 * 40, rel=0.1)
+    assert freshness.event_clock_speed is not None
     assert freshness.lag_p50_ms is not None
     assert freshness.lag_p50_event_s == pytest.approx(freshness.lag_p50_ms / 1_000 * freshness.event_clock_speed)
 
