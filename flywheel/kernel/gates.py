@@ -32,6 +32,7 @@ class Soundness:
     """What was measured about one model alone on the validation rows."""
 
     calibration_error: float
+    """Beyond what sampling alone explains."""
     observed_to_expected: float
     parity: float
     score_ms: float

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flywheel.adapters.onnx_scorer import OnnxScorer
-from flywheel.kernel.calibration import expected_calibration_error, observed_to_expected
+from flywheel.kernel.calibration import excess_calibration_error, expected_calibration_error, observed_to_expected
 from flywheel.kernel.evaluation import average_precision, roc_auc
 from flywheel.kernel.gates import Soundness
 from flywheel.kernel.ports import Scorer
@@ -34,7 +34,7 @@ class Appraised:
     def soundness(self) -> Soundness:
         """What the gates ask about the model alone."""
         return Soundness(
-            calibration_error=self.metrics["expected_calibration_error"],
+            calibration_error=self.metrics["excess_calibration_error"],
             observed_to_expected=self.metrics["observed_to_expected"],
             parity=self.parity,
             score_ms=self.score_ms,
@@ -60,12 +60,20 @@ def measured(labels: NDArray[np.bool_], scores: NDArray[np.float64]) -> dict[str
     """Metrics of scores against labels. A score that is no number makes all of them no number."""
     if not np.isfinite(scores).all():
         return dict.fromkeys(
-            ("average_precision", "auc", "expected_calibration_error", "observed_to_expected"), float("nan")
+            (
+                "average_precision",
+                "auc",
+                "expected_calibration_error",
+                "excess_calibration_error",
+                "observed_to_expected",
+            ),
+            float("nan"),
         )
     return {
         "average_precision": average_precision(labels, scores),
         "auc": roc_auc(labels, scores),
         "expected_calibration_error": expected_calibration_error(labels, scores),
+        "excess_calibration_error": excess_calibration_error(labels, scores),
         "observed_to_expected": observed_to_expected(labels, scores),
     }
 
