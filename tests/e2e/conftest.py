@@ -11,8 +11,8 @@ from infra.local import leftovers, places
 from infra.local.sandbox import Sandbox, sandbox
 from infra.local.supervision import Supervisor
 
-WORLD = {"customers": 300, "history_days": 45, "rate": 60, "prevalence": 2}
-"""A day lasts about ten seconds, so labels mature within little more than a minute."""
+WORLD = {"customers": 600, "history_days": 60, "rate": 100}
+"""A day lasts about eleven seconds, so labels mature within little more than a minute."""
 
 
 @pytest.fixture(scope="session")
