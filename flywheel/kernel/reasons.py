@@ -8,19 +8,23 @@ from flywheel.contracts.decisions import Fallback
 from flywheel.kernel.declaration import UseCase
 from flywheel.kernel.policy import Action
 
-SCORE_HIGH = "model_score_high"
-"""Given when the model alone, and no declared reason, speaks against the subject."""
+EXPECTED_COST = "expected_cost"
+"""Given when no declared reason holds: at the model's score and this amount, approving is expected to cost more."""
+
+EXPECTED_COST_BY_RULE = "expected_cost_by_rule"
+"""The same at the score of the declared rule, where the model did not decide."""
 
 
 def reasons_for(usecase: UseCase, values: Mapping[str, float], action: Action, fallback: Fallback) -> tuple[str, ...]:
-    """Codes, most important first: why the model did not decide (if so) and by which rule, then the declared ones.
+    """Codes, most important first: why the model did not decide (if so) and where the rule led, then the declared ones.
 
     `values` are the features that are known. Nobody is stepped up or declined without a reason.
     """
     found = tuple(reason.code for reason in usecase.reasons if values.get(reason.feature, reason.above) > reason.above)
     if fallback is not Fallback.NONE:
-        return (str(fallback), rule_name(usecase), *found)
-    return found or (() if action is Action.APPROVE else (SCORE_HIGH,))
+        led_to = () if action is Action.APPROVE else (EXPECTED_COST_BY_RULE,)
+        return (str(fallback), *led_to, *found)
+    return found or (() if action is Action.APPROVE else (EXPECTED_COST,))
 
 
 def rule_name(usecase: UseCase) -> str:

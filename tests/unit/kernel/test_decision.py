@@ -186,7 +186,7 @@ async def test_an_absent_store_leaves_the_rule_and_what_the_request_says() -> No
     assert decision.feature_lag_ms == -1
     assert values(decision) == {"amount_cents": 30_000, "hour_of_day": 12, "is_weekend": 0}
     assert (decision.score, decision.model_version) == (0.6, RULE)
-    assert decision.reasons == ("features_unavailable", RULE, "amount_high")
+    assert decision.reasons == ("features_unavailable", "expected_cost_by_rule", "amount_high")
     assert scene.model.rows == []
     assert scene.observer.notes == ["features_unavailable: too slow"]
 
