@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("up", help="start everything that does not run, and wait until it is ready")
     verbs.add_parser("down", help="stop everything that was started; data stays")
-    verbs.add_parser("status", help="show what runs; exit code 1 unless everything does")
+    verbs.add_parser("status", help="show what runs; exit code 1 unless everything runs or is starting")
     logs = verbs.add_parser("logs", help="follow the logs")
     logs.add_argument("process", nargs="*", help="of these processes; of all without a name")
     verbs.add_parser("clean", help="stop everything and remove its data")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import psutil
 
@@ -13,13 +13,13 @@ from infra.local.console import Console, table
 from infra.local.failures import CannotStart
 from infra.local.log_lines import telling_line
 from infra.local.processes import Process, declaration, processes
-from infra.local.supervision import ALIVE, Status, Supervisor, log_file
+from infra.local.supervision import ALIVE, State, Status, Supervisor, log_file
 
 _HEADER = ("PROCESS", "STATE", "PID", "UPTIME", "RESTARTS", "RSS MiB", "ADDRESS")
 
 
 def status(settings: PlatformSettings, console: Console) -> bool:
-    """Prints the table; whether everything runs."""
+    """Prints the table; whether everything runs or is starting."""
     supervisor = Supervisor(settings)
     if not supervisor.is_running():
         console.plain("The stack does not run; start it with `make up`.")
@@ -29,18 +29,18 @@ def status(settings: PlatformSettings, console: Console) -> bool:
     counts = restarts.read(places.run_dir(settings))
     memory = {p.name: rss_mib(statuses[p.name].pid) if statuses[p.name].pid else 0.0 for p in declared}
     rows = [_row(process, statuses[process.name], counts, memory[process.name]) for process in declared]
-    running = sum(statuses[process.name].state in ALIVE for process in declared)
+    states = [statuses[process.name].state for process in declared]
     whole = stack_rss_mib(settings)
     console.plain(table(_HEADER, rows))
     console.plain(
-        f"{running} of {len(declared)} run, {sum(counts.values())} restarts, "
+        f"{summary(states, sum(counts.values()))}, "
         f"{whole:,.0f} MiB with the supervisor (shared pages counted once a process)"
     )
     for process in declared:
         troubled = statuses[process.name].state not in ALIVE or counts.get(process.name)
         if troubled and (line := telling_line(log_file(settings, process.name))):
             console.plain(f"  {process.name}: {line}")
-    return running == len(declared)
+    return all(state in ALIVE for state in states)
 
 
 def follow_logs(settings: PlatformSettings, names: Iterable[str]) -> None:
@@ -73,6 +73,19 @@ def stack_rss_mib(settings: PlatformSettings) -> float:
 def stack_pss_mib(settings: PlatformSettings) -> float:
     """The same with every page that processes share divided among them, so that the sum is what is really used."""
     return sum(map(_pss, leftovers.find(places.run_dir(settings)))) / 2**20
+
+
+def summary(states: Sequence[State], restarted: int) -> str:
+    """How many processes run, how many are only starting, and how often one was restarted.
+
+    >>> summary([State.RUNNING, State.STARTING, State.FATAL], 1)
+    '1 of 3 run, 1 starting, 1 restart'
+    """
+    starting = states.count(State.STARTING)
+    parts = [f"{states.count(State.RUNNING)} of {len(states)} run"]
+    if starting:
+        parts.append(f"{starting} starting")
+    return ", ".join([*parts, f"{restarted} restart{'' if restarted == 1 else 's'}"])
 
 
 def duration(seconds: float) -> str:

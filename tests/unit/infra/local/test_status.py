@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from infra.local.console import table
-from infra.local.status import duration
+from infra.local.status import duration, summary
+from infra.local.supervision import State
 
 
 @pytest.mark.parametrize(
@@ -18,3 +19,15 @@ def test_duration_shows_its_two_largest_units(seconds: float, shown: str) -> Non
 
 def test_a_table_is_as_wide_as_its_cells() -> None:
     assert table(("A", "B"), [("long", 1), ("x", 22)]) == "A     B\nlong  1\nx     22"
+
+
+@pytest.mark.parametrize(
+    ("states", "restarted", "said"),
+    [
+        ([State.RUNNING] * 8, 0, "8 of 8 run, 0 restarts"),
+        ([State.RUNNING] * 7 + [State.STARTING], 1, "7 of 8 run, 1 starting, 1 restart"),
+        ([State.RUNNING, State.BACKOFF, State.FATAL], 12, "1 of 3 run, 12 restarts"),
+    ],
+)
+def test_what_is_only_starting_does_not_run_yet(states: list[State], restarted: int, said: str) -> None:
+    assert summary(states, restarted) == said
