@@ -79,12 +79,14 @@
         total && total.p99_ms > total.budget_ms ? "bad-text" : ""),
       step("Outcomes", count(quality.decisions), " matured", `${count(maturity.waiting)} wait for their truth`,
         `A decision's truth is settled ${span(maturity.matures_after_s)} of event time after it.`),
-      step("Drift", score && known(score.psi) ? score.psi.toFixed(2) : "–", score ? " score PSI" : "",
-        drift.variables.length ? (drifted ? `${drifted} features drifted` : "no feature drifted") : "no reference yet",
-        "Population stability index of the champion's scores against its training reference.",
-        score?.drifted ? "bad-text" : drifted ? "warn-text" : ""),
-      step("Model", model ? model.champion : "none", "", model ? `trained until ${stamp(model.trained_until)}` : "the first training deploys one",
-        model ? `${model.algorithm}; deployed ${stamp(model.deployed_at)} UTC by ${model.deployed_by}: ${model.reason}` : "No model is deployed."),
+      step("Drift", drift.variables.length ? count(drifted) : "–", drift.variables.length ? ` feature${drifted === 1 ? "" : "s"} drifted` : "",
+        !drift.variables.length ? "no reference yet"
+          : make("span", { class: score?.drifted ? "bad-text" : "" }, `score PSI ${fixed(score?.psi, 2)}${score?.drifted ? ", drifted" : ""}`),
+        "Population stability index of each feature and of the champion's scores against its training reference.",
+        drifted ? "warn-text" : ""),
+      step("Model", model ? model.algorithm : "none", "",
+        model ? make("span", { class: "version" }, model.champion, make("br"), `trained until ${stamp(model.trained_until)}`) : "the first training deploys one",
+        model ? `${model.champion}; deployed ${stamp(model.deployed_at)} UTC by ${model.deployed_by}: ${model.reason}` : "No model is deployed."),
       make("div", { class: "back", title: "Training reads the archived history and the matured labels; what passes its gates goes back to the decisions." },
         make("span", { class: "turn-back" }), make("span", { class: "said" }, `back to training: ${retrained(state)}`), make("span", { class: "turn-back" })),
     );
@@ -251,8 +253,14 @@
         make("td", {}, time(row.decided_at)), make("td", {}, stamp(row.event_time)), make("td", { class: "mono" }, row.unit),
         make("td", { class: "num" }, (row.amount / 100).toFixed(2)), make("td", { class: "num" }, row.score.toFixed(4)),
         make("td", {}, make("span", { class: `tag ${row.action}` }, row.action.replace("_", " "))),
-        make("td", {}, [...(row.fallback === "none" ? [] : [`fallback: ${row.fallback}`]), ...row.reasons].join(", ").replaceAll("_", " ") || "–"),
+        make("td", { class: "why" }, why(row)),
         make("td", {}, row.arm), make("td", {}, row.model_version), make("td", { class: "num" }, ms(row.total_ms)))))));
+  }
+
+  /* The cause of a fallback is its first reason too: it is said once. */
+  function why({ fallback, reasons }) {
+    const cause = fallback === "none" ? [] : [`fallback: ${fallback}`];
+    return [...cause, ...reasons.filter((reason) => reason !== fallback)].join(", ").replaceAll("_", " ") || "–";
   }
 
   function render(state) {
