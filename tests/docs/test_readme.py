@@ -49,6 +49,15 @@ def test_figures_are_rendered_from_measurements(document: Path) -> None:
     assert rendered(text) == text
 
 
+def test_every_measurement_kept_has_its_target_and_its_table() -> None:
+    targets = set(re.findall(r"^figures-([a-z]+):", MAKEFILE, re.MULTILINE)) - {"render"}
+    tables = re.findall(r"<!-- figures: ([a-z]+) -->", (ROOT / "docs" / "figures.md").read_text())
+    kept = [path.stem for path in (ROOT / "docs" / "figures").glob("*.json")]
+    assert tables
+    assert sorted(tables) == sorted(kept)
+    assert set(tables) <= targets
+
+
 def test_a_missed_goal_is_shown_as_missed() -> None:
     measured = {"commit": "c", "machine": "m", "figures": {"a": 2.0, "b": None}, "goals": {"a": "<= 1", "b": ">= 1"}}
     assert table(measured).count("**not met**") == 2
