@@ -53,7 +53,8 @@ def table(measured: dict[str, Any]) -> str:
         goal = goals.get(name, "")
         verdict = "" if not goal else ("met" if meets(value, goal) else "**not met**")
         lines.append(f"| `{name}` | {_shown(value)} | {goal} | {verdict} |")
-    lines += ["", f"Commit `{measured['commit'][:12]}`; {measured['machine']}.", ""]
+    commit, plus, changes = measured["commit"].partition("+")
+    lines += ["", f"Commit `{commit[:12]}{plus}{changes}`; {measured['machine']}.", ""]
     return "\n".join(lines)
 
 

@@ -39,7 +39,6 @@ def main() -> int:
         _timed(clone, "down", environment)
         warm_s = _timed(clone, "up", environment)
         after_second = _live_memory(settings)
-        commit = figures.commit(clone)
     except subprocess.CalledProcessError as failed:
         print(f"{' '.join(failed.cmd)} failed; its data and logs stay in {clone}", file=sys.stderr)
         return 1
@@ -54,9 +53,9 @@ def main() -> int:
             "rss_total_mib": round(pss_mib),
             "rss_total_measured_as": "proportional set size, the highest of samples over a minute of live traffic",
             "rss_plain_sum_mib": round(rss_mib),
-            "measured_commit": commit,
         },
         _GOALS,
+        root=clone,
     )
     print(path.read_text(), end="")
     shutil.rmtree(place)
