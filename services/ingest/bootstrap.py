@@ -10,6 +10,7 @@ from functools import partial
 
 from fastapi import FastAPI
 
+from flywheel.adapters.http_docs import mount_docs
 from flywheel.adapters.http_problem import handle_problems
 from flywheel.adapters.http_requests import RequestBoundary
 from flywheel.adapters.kafka_log import KafkaEventLog
@@ -101,6 +102,8 @@ def build(
         version="1",
         description="One door for all events. An answer of 202 or 200 means that the broker has them durably.",
         lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
     )
     handle_problems(app)
     app.add_middleware(RequestBoundary, max_requests=settings.ingest_max_requests)
@@ -109,6 +112,7 @@ def build(
     schemas = EventSchemas([intake.schema.event for intake in intakes])
     app.include_router(event_routes(intakes, schemas, settings))
     document(app, schemas)
+    mount_docs(app)
     return app
 
 

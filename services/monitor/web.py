@@ -10,6 +10,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
 
+from flywheel.adapters.http_docs import mount_docs
 from services.monitor.state import State
 
 _PAGE = files("services.monitor") / "page"
@@ -24,7 +25,13 @@ class Health(BaseModel):
 
 def create_app(state_json: Callable[[], bytes], ready: Callable[[], tuple[bool, str]]) -> FastAPI:
     """The application; `state_json` gives the newest state rendered, `ready` whether the log is read."""
-    app = FastAPI(title="Flywheel monitor", description="What the loop does, and how well.", version="1")
+    app = FastAPI(
+        title="Flywheel monitor",
+        description="What the loop does, and how well.",
+        version="1",
+        docs_url=None,
+        redoc_url=None,
+    )
     page = _page()
 
     @app.get("/", include_in_schema=False)
@@ -49,6 +56,7 @@ def create_app(state_json: Callable[[], bytes], ready: Callable[[], tuple[bool, 
         code = status.HTTP_200_OK if is_ready else status.HTTP_503_SERVICE_UNAVAILABLE
         return JSONResponse(Health(status="ready" if is_ready else "not ready", detail=detail).model_dump(), code)
 
+    mount_docs(app)
     return app
 
 

@@ -73,8 +73,7 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
     assert {reference.rpartition("/")[2] for reference in found} <= set(document["components"]["schemas"])
 
 
-async def test_the_docs_page_is_served() -> None:
+async def test_the_document_is_served() -> None:
     app = build(IngestSettings(), MemoryEventLog(MemoryBroker()), lambda _: None, lambda _: [])
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://door") as client:
-        assert (await client.get("/docs")).status_code == 200
         assert (await client.get("/openapi.json")).json()["info"]["title"] == "Flywheel ingest"

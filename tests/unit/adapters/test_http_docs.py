@@ -1,0 +1,39 @@
+"""The /docs of every HTTP service opens on a machine without internet."""
+
+from __future__ import annotations
+
+import re
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from flywheel.adapters.memory_log import MemoryBroker, MemoryEventLog
+from services.ingest.bootstrap import build
+from services.ingest.settings import IngestSettings
+from services.monitor.web import create_app
+
+HERE = "http://here"
+
+
+def ingest() -> FastAPI:
+    return build(IngestSettings(), MemoryEventLog(MemoryBroker()), lambda _: None, lambda _: [])
+
+
+def monitor() -> FastAPI:
+    return create_app(lambda: b"{}", lambda: (True, ""))
+
+
+@pytest.mark.parametrize("app", [ingest(), monitor()], ids=["ingest", "monitor"])
+async def test_the_page_needs_no_other_host(app: FastAPI) -> None:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url=HERE) as client:
+        page = await client.get("/docs")
+        assert page.status_code == 200
+        assert {host for host in re.findall(r"(?:https?:)?//[\w.:-]+\w", page.text) if host != HERE} == set()
+        needed = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+        assert {address.rpartition(".")[2] for address in needed} == {"js", "css", "png"}
+        for address in [*needed, "/openapi.json"]:
+            answer = await client.get(address)
+            assert (address, answer.status_code) == (address, 200)
+            assert answer.content
+        assert (await client.get("/redoc")).status_code == 404
