@@ -46,6 +46,15 @@ class Rejection:
         detail = str(self.problem.get("detail") or self.problem.get("reason") or self.problem.get("title", "rejected"))
         return f"{field}: {detail}" if field and str(field) not in detail else detail
 
+    @property
+    def hints(self) -> tuple[str, ...]:
+        """Ingest's own words on what would be right, by field."""
+        return tuple(
+            f"{error.get('field', '?')}: {error['hint']}"
+            for error in self.problem.get("errors", ())
+            if error.get("hint")
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class BatchOutcome:

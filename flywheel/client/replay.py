@@ -25,16 +25,20 @@ class Summary:
     accepted: int = 0
     rejected: int = 0
     first_rejections: list[str] = field(default_factory=list)
+    hints: list[str] = field(default_factory=list)
+    """What would put the first rejections right, each hint once."""
 
-    def reject(self, row: int, reason: str) -> None:
+    def reject(self, row: int, reason: str, hints: Iterable[str] = ()) -> None:
         self.rejected += 1
         if len(self.first_rejections) < _SHOWN_REJECTIONS:
             self.first_rejections.append(f"row {row}: {reason}")
+            self.hints += [hint for hint in hints if hint not in self.hints]
 
     def __str__(self) -> str:
         lines = [f"{self.accepted:,} accepted, {self.rejected:,} rejected", *self.first_rejections]
         if self.rejected > len(self.first_rejections):
             lines.append(f"… and {self.rejected - len(self.first_rejections):,} more")
+        lines += [f"hint: {hint}" for hint in self.hints]
         return "\n".join(lines)
 
 
@@ -76,18 +80,16 @@ def aligned(rows: Iterable[Row], present: datetime) -> Iterator[Row]:
 
 
 async def _send(batch: list[Row], event_name: str, ingest: IngestClient, summary: Summary) -> None:
-    readable = []
-    for row in batch:
-        if row.unreadable:
-            summary.reject(row.number, row.unreadable)
-        else:
-            readable.append(row)
-    if not readable:
-        return
-    outcome = await ingest.send_batch(event_name, [row.fields for row in readable])
-    summary.accepted += outcome.accepted
-    for rejection in outcome.rejections:
-        summary.reject(readable[rejection.index].number, rejection.reason)
+    refused: list[tuple[int, str, tuple[str, ...]]] = [
+        (row.number, row.unreadable, ()) for row in batch if row.unreadable
+    ]
+    readable = [row for row in batch if not row.unreadable]
+    if readable:
+        outcome = await ingest.send_batch(event_name, [row.fields for row in readable])
+        summary.accepted += outcome.accepted
+        refused += [(readable[each.index].number, each.reason, each.hints) for each in outcome.rejections]
+    for number, reason, hints in sorted(refused):
+        summary.reject(number, reason, hints)
 
 
 def _by_size(rows: Iterable[Row]) -> Iterator[tuple[float, list[Row]]]:

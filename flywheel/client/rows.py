@@ -43,6 +43,7 @@ def read_rows(path: Path, event: type[Event]) -> Iterator[Row]:
 
 
 def _read_csv(path: Path, event: type[Event]) -> Iterator[Row]:
+    _check_encoding(path)
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.reader(file)
         names = next(reader, [])
@@ -86,6 +87,19 @@ def _read_parquet(path: Path, event: type[Event]) -> Iterator[Row]:
             for values in batch.to_pylist():
                 number += 1
                 yield Row(number, {name: to_json(value) for name, value in values.items() if value is not None})
+
+
+def _check_encoding(path: Path) -> None:
+    """Raises ClientError before any row is sent: half a file would be harder to put right."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                raise ClientError(
+                    f"{path.name} is not UTF-8 (line {number}, byte {error.start + 1}: 0x{line[error.start]:02x}); "
+                    "save it as UTF-8"
+                ) from None
 
 
 def _check_columns(path: Path, names: Iterable[str], event: type[Event]) -> None:

@@ -52,10 +52,22 @@ class EventClock:
             return
         if self._newest is not None and event_time > self._newest + self._lateness:
             raise _refused(
-                f"Input lies more than {self._lateness} ahead of the stream, which is at {self._newest.isoformat()}",
-                "use times near the stream's present (GET /v1/<usecase>/clock), or start a stack without a world",
+                f"Input lies more than {_words(self._lateness)} ahead of the stream, "
+                f"which is at {self._newest.isoformat()}",
+                "use times near the stream's present (GET /v1/<usecase>/clock); "
+                "`make replay … ARGS=--align` shifts a file's times to it; "
+                "a stack without a world takes them as they are: `make up WORLD=off`",
             )
         self._newest = max(event_time, self._newest or event_time)
+
+
+def _words(span: timedelta) -> str:
+    """Such as `24 h`: whole units, the largest that fits."""
+    seconds = round(span.total_seconds())
+    for unit_s, unit in ((3_600, "h"), (60, "min")):
+        if seconds % unit_s == 0:
+            return f"{seconds // unit_s} {unit}"
+    return f"{seconds} s"
 
 
 def _refused(reason: str, hint: str) -> InvalidEvent:

@@ -41,7 +41,9 @@ class FakeIngest:
             try:
                 event.model_validate(item)
             except ValidationError as error:
-                errors = [{"field": str(e["loc"][0]), "reason": e["msg"]} for e in error.errors()]
+                errors = [
+                    {"field": str(e["loc"][0]), "reason": e["msg"], "hint": "as declared"} for e in error.errors()
+                ]
                 result |= {"status": "rejected", "problem": {"title": "invalid", "errors": errors}}
             else:
                 if failure is None or self.keep_despite_failure:

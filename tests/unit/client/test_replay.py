@@ -72,7 +72,7 @@ async def test_rejections_name_row_field_and_reason(ingest: Any, tmp_path: Path)
     )
     summary = await run(ingest, read_rows(path, Transaction))
     assert (summary.accepted, summary.rejected) == (1, 3)
-    reasons = sorted(summary.first_rejections)
+    reasons = summary.first_rejections
     assert reasons[0].startswith("row 2: amount_cents: ")
     assert reasons[1] == "row 3: 4 cells, but the header has 5"
     assert reasons[2].startswith("row 4: terminal_id: ")
@@ -117,6 +117,35 @@ async def test_the_recorded_pace_is_kept_and_sped_up(ingest: Any) -> None:
 async def test_without_a_pace_nothing_waits(ingest: Any) -> None:
     await run(ingest, [Row(n, as_text(row)) for n, row in enumerate(ROWS, 1)])
     assert ingest.pauses == []
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_a_csv_in_another_encoding_is_refused_before_anything_is_read(encoding: str, tmp_path: Path) -> None:
+    path = tmp_path / "events.csv"
+    header = "event_id,event_time,card_id,terminal_id,amount_cents\n"
+    path.write_text(header + "a,2018-04-01T00:00:00Z,café,t1,12\n", encoding=encoding)
+    where = {"latin-1": r"line 2, byte 27: 0xe9", "utf-16": r"line 1, byte 1: 0xff"}[encoding]
+    with pytest.raises(ClientError, match=rf"^events\.csv is not UTF-8 \({where}\); save it as UTF-8$"):
+        next(read_rows(path, Transaction))
+
+
+def test_letters_beyond_ascii_and_a_byte_order_mark_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "events.csv"
+    header = "event_id,event_time,card_id,terminal_id,amount_cents\n"
+    path.write_text(header + "a,2018-04-01T00:00:00Z,café,t1,12\n", encoding="utf-8-sig")
+    assert [(row.fields["event_id"], row.fields["card_id"]) for row in read_rows(path, Transaction)] == [("a", "café")]
+
+
+def test_what_would_be_right_is_told_once_after_the_first_rejections() -> None:
+    summary = Summary()
+    for row in range(1, 8):
+        summary.reject(row, "event_time: ahead", ["event_time: align it"] if row < 6 else ["never shown"])
+    assert str(summary).splitlines()[-2:] == ["… and 2 more", "hint: event_time: align it"]
+
+
+async def test_ingest_s_hint_reaches_the_summary(ingest: Any) -> None:
+    summary = await run(ingest, [Row(1, {**as_text(ROWS[0]), "amount_cents": "much"})])
+    assert str(summary).splitlines()[-1] == "hint: amount_cents: as declared"
 
 
 def test_only_the_first_rejections_are_shown() -> None:

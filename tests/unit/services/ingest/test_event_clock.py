@@ -50,9 +50,23 @@ def test_a_played_stream_goes_on_from_its_newest_event() -> None:
         played.admit(THEN + DAY + MINUTE, NOW)
     assert refused.value.errors[0].field == "event_time"
     assert "2018-04-01" in refused.value.errors[0].reason
+    assert "more than 24 h ahead" in refused.value.errors[0].reason
+    assert "ARGS=--align" in refused.value.errors[0].hint
+    assert "make up WORLD=off" in refused.value.errors[0].hint
     played.admit(THEN + DAY, NOW)
     played.admit(THEN + 2 * DAY, NOW)
     assert played.now() == THEN + 2 * DAY
+
+
+@pytest.mark.parametrize(
+    ("lateness", "words"), [(DAY, "24 h"), (90 * MINUTE, "90 min"), (timedelta(seconds=45), "45 s")]
+)
+def test_the_lateness_is_told_in_whole_units(lateness: timedelta, words: str) -> None:
+    played = clock(lateness)
+    played.restore([THEN])
+    with pytest.raises(InvalidEvent) as refused:
+        played.admit(THEN + 2 * lateness, NOW)
+    assert f"more than {words} ahead" in refused.value.errors[0].reason
 
 
 def test_a_played_stream_knows_nothing_before_it_is_restored() -> None:
