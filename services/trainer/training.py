@@ -50,6 +50,9 @@ class Trainer:
             return Outcome(earlier, rows=0)
         examples = read_training_set(self.lake, self.usecase, history, retrieve)
         split = split_by_time(examples.times_us, self.usecase.label.maturity_us)
+        stray = int((examples.times_us < split.begins_us).sum())
+        if stray:
+            _log.info("stray_events_left_out", rows=stray)
         train, calibrate, validate = (_sample(examples, split, part) for part in ("train", "calibrate", "validate"))
         baseline = appraise(fit_baseline(train, calibrate), validate)
         candidate = appraise(fit_trees(train, calibrate), validate)
