@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flywheel.contracts.proto.decision_pb2 import DecideResponse
-from flywheel.contracts.training import TrainingFinished
+from flywheel.contracts.training import GateResult, TrainingFinished
 from flywheel.kernel.declaration import UseCase
+from flywheel.kernel.durations import parse_duration
+from flywheel.kernel.gates import BEATS_BASELINE, NOT_MEASURED
+
+_STAGES = ("features", "model", "policy")
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: frozenset[int] = frozenset()) -> str:
@@ -32,7 +36,8 @@ def render_decision(usecase: UseCase, response: DecideResponse) -> str:
     """A decision on one screen: what, why, by which model, from which features, in what time."""
     model = response.model_version or "none"
     fallback = "" if response.fallback in ("", "none") else f"  (fallback: {response.fallback})"
-    lag = "unknown" if response.feature_lag_ms < 0 else f"{response.feature_lag_ms:.0f} ms behind the accepted events"
+    behind = "unknown how far" if response.feature_lag_ms < 0 else f"{response.feature_lag_ms:,.0f} ms"
+    lag = f"{behind} behind the accepted events (bound {parse_duration(usecase.freshness) / 1_000:,.0f} ms)"
     statuses = ", ".join(f"{view} {status}" for view, status in sorted(response.feature_status.items())) or "none read"
     features = [(feature.name, f"{feature.value:,.6g}") for feature in response.features]
     parts = [
@@ -57,22 +62,39 @@ def _stage_table(usecase: UseCase, response: DecideResponse) -> str:
     }
     taken = dict(response.stage_ms)
     taken.setdefault("total", sum(taken.values()))
+    # The map of a protobuf message has no order of its own.
+    others = sorted(set(taken) - {*_STAGES, "total"})
     rows = [
-        (stage, f"{ms:.3f}", f"{budget[stage]:g}" if stage in budget else "")
-        for stage, ms in sorted(taken.items(), key=lambda item: item[0] == "total")
+        (stage, f"{taken[stage]:.3f}", f"{budget[stage]:g}" if stage in budget else "")
+        for stage in (*_STAGES, *others, "total")
+        if stage in taken
     ]
     return table(("stage", "ms", "budget"), rows, frozenset({1, 2}))
 
 
 def render_training(finished: TrainingFinished) -> str:
-    """How a training run ended, gate by gate."""
-    if finished.error:
-        outcome = f"training failed: {finished.error}"
-    elif finished.deployed:
-        outcome = f"model {finished.version} is deployed"
-    else:
-        outcome = f"model {finished.version} is registered, not deployed: it did not pass every gate"
+    """How a training run ended: gate by gate, and in one sentence, which is the last line."""
     rows = [
         (gate.name, "passed" if gate.passed else "FAILED", f"{gate.value:.6g}", gate.demand) for gate in finished.gates
     ]
-    return outcome if not rows else f"{outcome}\n\n{table(('gate', '', 'value', 'demand'), rows, frozenset({2}))}"
+    outcome = _outcome(finished)
+    return outcome if not rows else f"{table(('gate', '', 'value', 'demand'), rows, frozenset({2}))}\n\n{outcome}"
+
+
+def _outcome(finished: TrainingFinished) -> str:
+    if finished.error:
+        return f"training failed: {' '.join(finished.error.split())}"
+    precision = _precision(finished.gates)
+    if finished.deployed:
+        return f"model {finished.version} is deployed" + (f": {precision}" if precision else "")
+    failed = ", ".join(gate.name for gate in finished.gates if not gate.passed)
+    reason = f"failed {failed}" if failed else "it did not pass every gate"
+    return f"registered, not deployed: model {finished.version}, {reason}" + (f"; {precision}" if precision else "")
+
+
+def _precision(gates: Sequence[GateResult]) -> str:
+    """What the comparison with the baseline measured; empty when it measured nothing."""
+    gate = next((gate for gate in gates if gate.name == BEATS_BASELINE), None)
+    if gate is None or gate.value == NOT_MEASURED:
+        return ""
+    return f"average precision {gate.value:.3f} (baseline {float(gate.demand.removeprefix('> ')):.3f})"

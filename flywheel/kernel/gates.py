@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from flywheel.contracts.training import GateResult
 from flywheel.kernel.comparison import CONFIDENCE
 
+BEATS_BASELINE = "beats_baseline"
+"""The gate whose value is the candidate's average precision and whose demand is `> ` the baseline's."""
+
 NOT_MEASURED = -1.0
 """Stands in a gate's result for a value that is no number."""
 
@@ -61,7 +64,7 @@ def judge(evidence: Evidence, demands: Demands, model_budget_ms: float) -> tuple
     """
     results = [
         _at_least("enough_positives", evidence.validation_positives, demands.validation_positives),
-        _above("beats_baseline", evidence.average_precision, evidence.baseline_average_precision),
+        _above(BEATS_BASELINE, evidence.average_precision, evidence.baseline_average_precision),
     ]
     if evidence.lead_over_champion is not None:
         results.append(_not_behind(evidence.lead_over_champion))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from flywheel.client.commands import main
 from flywheel.client.console import render_decision, render_training
 from flywheel.client.fields import from_text, parse_fields
 from flywheel.contracts.proto.decision_pb2 import DecideResponse, FeatureValue
-from flywheel.contracts.training import GateResult, TrainingFinished, TrainingRequested
+from flywheel.contracts.training import TrainingFinished, TrainingRequested
 from flywheel.kernel import catalog
+from flywheel.kernel.gates import Demands, Evidence, Soundness, judge
 from usecases.fraud.events import Transaction
 
 _AT = "event_time=2018-04-01T00:00:31Z"
@@ -86,16 +88,17 @@ def test_a_decision_fits_on_a_screen_with_all_that_matters() -> None:
         fallback="none",
         features=[FeatureValue(name="card_transaction_count_1h", value=3)],
         feature_status={"card": "fresh", "terminal": "stale"},
-        feature_lag_ms=120,
-        stage_ms={"features": 0.5, "model": 0.25},
+        feature_lag_ms=3_052.4,
+        stage_ms={"policy": 0.125, "model": 0.25, "features": 0.5},
     )
     screen = render_decision(catalog.load("fraud"), response)
-    for words in ("STEP_UP", "0.2500", "amount_high", "v7, challenger arm", "card fresh, terminal stale", "120 ms"):
+    for words in ("STEP_UP", "0.2500", "amount_high", "v7, challenger arm", "card fresh, terminal stale"):
         assert words in screen
+    assert "terminal stale; 3,052 ms behind the accepted events (bound 10,000 ms)\n" in screen
     lines = {line.split()[0]: line.split() for line in screen.splitlines() if line}
     assert lines["card_transaction_count_1h"] == ["card_transaction_count_1h", "3"]
     assert lines["model"] == ["model", "0.250", "15"]
-    assert lines["total"] == ["total", "0.750", "50"]
+    assert lines["total"] == ["total", "0.875", "50"]
     assert "fallback" not in screen
 
 
@@ -137,21 +140,47 @@ def test_training_that_takes_too_long_is_a_failure(
     assert "has not finished" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("deployed", "error", "words"),
-    [(True, None, "v3 is deployed"), (False, None, "not deployed"), (False, "no labels", "training failed: no labels")],
-)
-def test_gates_are_shown_as_a_table(deployed: bool, error: str | None, words: str) -> None:
-    finished = TrainingFinished.model_validate(
-        {
-            "request_id": "r",
-            "finished_at": "2026-01-01T00:00:00Z",
-            "version": "v3",
-            "deployed": deployed,
-            "gates": (GateResult(name="parity", passed=False, value=0.5, demand="< 1e-6"),),
-            "error": error,
-        }
+@pytest.mark.parametrize("total", [{}, {"total": 9.0}])
+def test_stages_are_shown_in_the_order_in_which_they_run(total: dict[str, float]) -> None:
+    response = DecideResponse(feature_lag_ms=-1, stage_ms={**total, "policy": 3, "later": 4, "model": 2, "features": 1})
+    lines = render_decision(catalog.load("fraud"), response).splitlines()
+    start = next(index for index, line in enumerate(lines) if line.startswith("stage "))
+    assert [line.split()[0] for line in lines[start + 1 : start + 6]] == [
+        "features",
+        "model",
+        "policy",
+        "later",
+        "total",
+    ]
+    assert "unknown how far behind the accepted events" in "\n".join(lines)
+
+
+def _training(average_precision: float, *, deployed: bool = False, error: str | None = None) -> TrainingFinished:
+    evidence = Evidence(90, average_precision, 0.7215, None, Soundness(0.002, 1.1, 1e-7, 0.05))
+    return TrainingFinished(
+        request_id="r",
+        finished_at=datetime(2026, 1, 1, tzinfo=UTC),
+        version="v3",
+        deployed=deployed,
+        gates=judge(evidence, Demands(), model_budget_ms=15),
+        error=error,
     )
-    screen = render_training(finished)
-    assert words in screen
-    assert screen.splitlines()[-1].split() == ["parity", "FAILED", "0.5", "<", "1e-6"]
+
+
+@pytest.mark.parametrize(
+    ("finished", "last"),
+    [
+        (_training(0.75, deployed=True), "model v3 is deployed: average precision 0.750 (baseline 0.722)"),
+        (
+            _training(0.5),
+            "registered, not deployed: model v3, failed beats_baseline; average precision 0.500 (baseline 0.722)",
+        ),
+        (_training(math.nan), "registered, not deployed: model v3, failed beats_baseline"),
+        (_training(0.75, error="no\nlabels"), "training failed: no labels"),
+    ],
+)
+def test_the_outcome_of_a_training_is_the_last_line_below_its_gates(finished: TrainingFinished, last: str) -> None:
+    lines = render_training(finished).splitlines()
+    assert lines[0].split() == ["gate", "value", "demand"]
+    assert lines[2].split()[0] == "beats_baseline"
+    assert lines[-2:] == ["", last]
