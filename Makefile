@@ -55,8 +55,8 @@ replay: environment-present  ## send your own events: FILE=payments.csv (CSV, JS
 train: environment-present  ## train a new model now, and deploy it if it passes the gates
 	@$(PYTHON_OF_PROJECT) -m flywheel train $(USECASE) --wait $(ARGS)
 
-mlflow: environment-present  ## open the model registry's own page (runs until Ctrl-C)
-	@$(PYTHON_OF_PROJECT) -m infra.local mlflow
+mlflow: environment-present  ## open the model registry's own page until Ctrl-C; elsewhere than at port 5000: PORT=5001
+	@$(PYTHON_OF_PROJECT) -m infra.local mlflow $(if $(filter command,$(origin PORT)),--port $(PORT))
 
 test: environment-dev jars lint  ## install what testing needs, then check and test everything; a part: T=tests/unit
 	@$(PYTHON_OF_PROJECT) -m pytest $(T)
