@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 
-from confluent_kafka import Producer
-from kafka.admin import KafkaAdminClient, NewTopic
-from kafka.errors import KafkaError, TopicAlreadyExistsError
+from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka.admin import AdminClient, NewTopic
 
 from flywheel.adapters.kafka_log import producer_config
 from flywheel.contracts.topics import Topic
@@ -22,23 +22,18 @@ def create_topics(
 
     Raises Unavailable when the broker does not answer within `timeout_s`.
     """
-    timeout_ms = int(timeout_s * 1000)
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    deadline = time.monotonic() + timeout_s
     try:
-        admin = KafkaAdminClient(
-            bootstrap_servers=bootstrap,
-            request_timeout_ms=timeout_ms,
-            bootstrap_timeout_ms=timeout_ms,
-        )
-    except KafkaError as error:
-        raise Unavailable(f"topics not made: {error}") from error
-    try:
-        existing = set(admin.list_topics())
+        existing = admin.list_topics(timeout=timeout_s).topics
         wanted = [_declared(topic, replication) for topic in topics if topic.name not in existing]
-        return tuple(topic.name for topic in wanted if _make(admin, topic, timeout_ms))
-    except KafkaError as error:
+        if not wanted:
+            return ()
+        left_s = max(deadline - time.monotonic(), 1.0)
+        made = admin.create_topics(wanted, operation_timeout=left_s, request_timeout=left_s)
+        return tuple(name for name, future in made.items() if _is_new(future.result))
+    except KafkaException as error:
         raise Unavailable(f"topics not made: {error}") from error
-    finally:
-        admin.close()
 
 
 def publish(bootstrap: str, topic: str, key: bytes, value: bytes, *, timeout_s: float = 10.0) -> None:
@@ -54,13 +49,14 @@ def publish(bootstrap: str, topic: str, key: bytes, value: bytes, *, timeout_s: 
 
 def _declared(topic: Topic, replication: int) -> NewTopic:
     retention_ms = -1 if topic.retention_hours is None else topic.retention_hours * _HOUR_MS
-    return NewTopic(topic.name, topic.partitions, replication, topic_configs={"retention.ms": str(retention_ms)})
+    return NewTopic(topic.name, topic.partitions, replication, config={"retention.ms": str(retention_ms)})
 
 
-def _make(admin: KafkaAdminClient, topic: NewTopic, timeout_ms: int) -> bool:
+def _is_new(result: Callable[[], object]) -> bool:
     try:
-        admin.create_topics([topic], timeout_ms=timeout_ms)
-    except TopicAlreadyExistsError:
-        # Somebody else made it in between.
-        return False
+        result()
+    except KafkaException as error:
+        if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
+            return False
+        raise
     return True
