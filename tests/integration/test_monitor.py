@@ -42,6 +42,8 @@ def process(bootstrap: str, data_dir: Path) -> Iterator[tuple[subprocess.Popen[b
         "FLYWHEEL_MONITOR_URL": address,
         "FLYWHEEL_MONITOR_REFRESH_S": "0.2",
         "FLYWHEEL_MONITOR_QUALITY_REFRESH_S": "0",
+        # The broker is shared: a run that another test's trainer finished must not count as a recent one.
+        "FLYWHEEL_MONITOR_RETRAIN_EVERY_MINUTES": "0.001",
     }
     with (data_dir / "monitor.log").open("ab") as log:
         started = subprocess.Popen([sys.executable, "-m", "services.monitor"], env=environment, stderr=log)
