@@ -34,7 +34,7 @@ class MemoryCaps(PlatformSettings):
 class Process:
     """Runs until it is stopped; started again when it dies, with back-off when that was soon.
 
-    `ports`: the setting that moves each port, and the port. `heap_mib`: cap of a JVM's heap, 0 without one.
+    `ports`: the setting that moves each port, and the port.
     """
 
     name: str
@@ -45,7 +45,6 @@ class Process:
     address: str
     ports: Mapping[str, int]
     environment: Mapping[str, str] = field(default_factory=dict)
-    heap_mib: int = 0
     niceness: int = 0
     """How far it steps back where processors are scarce: decisions come before the stream."""
     stop_within_s: int = 15
@@ -102,7 +101,6 @@ def _engines(settings: PlatformSettings) -> tuple[Step, ...]:
                 "FLYWHEEL_KAFKA_BOOTSTRAP": node.port,
                 "FLYWHEEL_KAFKA_BOOTSTRAP (its port + 1)": node.controller_port,
             },
-            heap_mib=broker.HEAP_MIB,
             stop_within_s=30,
             fails_within_s=20,
         ),
@@ -140,7 +138,6 @@ def _services(settings: PlatformSettings) -> tuple[Step, ...]:
             address=f"http://127.0.0.1:{settings.features_metrics_port}/metrics",
             ports={"FLYWHEEL_FEATURES_METRICS_PORT": settings.features_metrics_port},
             environment={"FLYWHEEL_SPARK_HEAP_MIB": str(spark_heap_mib)},
-            heap_mib=spark_heap_mib,
             niceness=5,
             stop_within_s=40,
             fails_within_s=60,

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from flywheel.kernel import catalog
 from flywheel.kernel.durations import DAY_US, HOUR_US, MINUTE_US
-from flywheel.kernel.features import Statistic, WindowedFeature, smallest
+from flywheel.kernel.features import WindowedFeature, smallest
 from flywheel.kernel.history import PastEvents, history
 from flywheel.kernel.plan import TileView, compile_plan
+from tests.window_oracle import window_value
 
 PLAN = compile_plan(catalog.load("fraud"))
 START_US = 17_622 * DAY_US
@@ -24,22 +25,8 @@ def past(events: list[tuple[int, int]]) -> PastEvents:
 
 
 def oracle(feature: WindowedFeature, events: PastEvents, at_us: int) -> float:
-    floor = at_us // feature.step_us * feature.step_us
-    low = floor - feature.delay_us - feature.window_us
-    high = floor - feature.delay_us if feature.delay_us else at_us + 1
     pairs = zip(events.times_us.tolist(), events.fields["amount_cents"].tolist(), strict=True)
-    amounts = [amount for time, amount in pairs if low <= time < high]
-    match feature.statistic:
-        case Statistic.COUNT:
-            return float(len(amounts))
-        case Statistic.SUM:
-            return float(sum(amounts))
-        case Statistic.MEAN:
-            return sum(amounts) / len(amounts) if amounts else feature.default
-        case Statistic.MIN:
-            return float(min(amounts, default=feature.default))
-        case Statistic.MAX:
-            return float(max(amounts, default=feature.default))
+    return window_value(feature, pairs, at_us)
 
 
 def with_minimum(view: TileView) -> TileView:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from flywheel.kernel import catalog
 from flywheel.kernel.durations import DAY_US, MINUTE_US
-from flywheel.kernel.features import Statistic, WindowedFeature
+from flywheel.kernel.features import WindowedFeature
 from flywheel.kernel.plan import TileView, compile_plan
 from flywheel.kernel.tiles import (
     RECENT_DTYPE,
@@ -25,6 +25,7 @@ from flywheel.kernel.tiles import (
     id_hash,
     window_bounds,
 )
+from tests.window_oracle import window_value
 
 PLAN = compile_plan(catalog.load("fraud"))
 VIEWS = {view.entity.name: view for view in PLAN.views}
@@ -43,21 +44,8 @@ class Happened:
 
 def oracle(feature: WindowedFeature, events: list[Happened], at_us: int) -> float:
     """The feature by its definition: a loop over the raw events."""
-    floor = at_us // feature.step_us * feature.step_us
-    low = floor - feature.delay_us - feature.window_us
-    high = floor - feature.delay_us if feature.delay_us else at_us + 1
-    amounts = [e.amount_cents for e in events if e.name == feature.event.event_name and low <= e.time_us < high]
-    match feature.statistic:
-        case Statistic.COUNT:
-            return float(len(amounts))
-        case Statistic.SUM:
-            return float(sum(amounts))
-        case Statistic.MEAN:
-            return sum(amounts) / len(amounts) if amounts else feature.default
-        case Statistic.MIN:
-            return min(amounts, default=feature.default)
-        case Statistic.MAX:
-            return max(amounts, default=feature.default)
+    mine = [(e.time_us, e.amount_cents) for e in events if e.name == feature.event.event_name]
+    return window_value(feature, mine, at_us)
 
 
 class Stream:
