@@ -65,6 +65,14 @@ class FileModelStore:
         check_digest(manifest, model, CorruptModel)
         return manifest, model
 
+    def versions(self, usecase: str) -> list[str]:
+        """Names of all published versions, sorted; drafts and what else lies there are none."""
+        try:
+            found = list(self._directory(usecase).iterdir())
+        except FileNotFoundError:
+            return []
+        return sorted(entry.name for entry in found if entry.is_dir() and _NAME.fullmatch(entry.name))
+
     def deploy(self, deployment: Deployment) -> None:
         """Appends to the log; ValueError unless `sequence` is one past the newest (1 for the first)."""
         directory = self._directory(deployment.usecase)

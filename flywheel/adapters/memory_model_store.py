@@ -30,6 +30,11 @@ class MemoryModelStore:
         check_digest(manifest, model, CorruptModel)
         return manifest, model
 
+    def versions(self, usecase: str) -> list[str]:
+        """Names of all published versions, sorted."""
+        # A copy first: somebody may publish meanwhile.
+        return sorted(version for owner, version in list(self.models) if owner == usecase)
+
     def deploy(self, deployment: Deployment) -> None:
         """Appends to the log; ValueError unless `sequence` is one past the newest (1 for the first)."""
         with self._lock:

@@ -57,6 +57,8 @@ class ModelManifest(BaseModel):
     golden_inputs: tuple[tuple[float, ...], ...]
     golden_scores: tuple[float, ...]
     mlflow_run_id: str
+    importance: dict[str, float] = {}
+    """Each feature's share of what the model draws from its features; empty where nobody measured it."""
 
 
 class Deployment(BaseModel):

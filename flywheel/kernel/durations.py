@@ -27,3 +27,18 @@ def parse_duration(text: str) -> int:
             f"{text!r} is not a duration; write a whole number and one of s, m, h, d, such as '60s' or '30d'"
         )
     return int(match[1]) * _UNITS[match[2]]
+
+
+def duration_text(us: int, *, days_from: int = 2) -> str:
+    """A duration for people, in the largest unit of which it is a whole number; days only from `days_from` on.
+
+    >>> duration_text(24 * HOUR_US), duration_text(7 * DAY_US), duration_text(DAY_US, days_from=1)
+    ('24 h', '7 d', '1 d')
+    >>> duration_text(90 * SECOND_US), duration_text(1_500)
+    ('90 s', '0.0015 s')
+    """
+    for unit_us, name in ((DAY_US, "d"), (HOUR_US, "h"), (MINUTE_US, "min")):
+        number, rest = divmod(us, unit_us)
+        if not rest and number >= (days_from if unit_us == DAY_US else 1):
+            return f"{number} {name}"
+    return f"{us / SECOND_US:g} s"

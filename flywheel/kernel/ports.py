@@ -139,6 +139,9 @@ class ModelStore(Protocol):
     def load(self, usecase: str, version: str) -> tuple[ModelManifest, bytes]:
         """A version, its digest verified. KeyError when unknown, CorruptModel when the bytes do not match."""
 
+    def versions(self, usecase: str) -> list[str]:
+        """Names of all published versions, sorted."""
+
     def deploy(self, deployment: Deployment) -> None:
         """Appends to the log; ValueError unless `sequence` is one past the newest."""
 

@@ -51,6 +51,9 @@ class Fitted(Protocol):
     def thresholds(self) -> list[tuple[int, float]]:
         """Where the model's output jumps: (index of the feature, value)."""
 
+    def importance(self) -> NDArray[np.float64]:
+        """Each feature's share of what the model draws from its features, shape (features,); zeros if it draws none."""
+
     def parameters(self) -> dict[str, Any]:
         """What the model was trained with, for the record."""
 
@@ -72,6 +75,10 @@ class LogisticBaseline:
 
     def thresholds(self) -> list[tuple[int, float]]:
         return []
+
+    def importance(self) -> NDArray[np.float64]:
+        # The features are standardised, so their coefficients are comparable.
+        return _shares(np.abs(self.weights.coefficients))
 
     def parameters(self) -> dict[str, Any]:
         return {"transform": "sign(x) ln(1 + |x|), standardised", "penalty": "l2", "C": 1.0}
@@ -103,6 +110,9 @@ class CalibratedTrees:
                 found.append((int(node["split_feature"]), float(node["threshold"])))
                 waiting += [node["left_child"], node["right_child"]]
         return found
+
+    def importance(self) -> NDArray[np.float64]:
+        return _shares(np.asarray(self.booster.feature_importance("gain"), dtype=np.float64))
 
     def parameters(self) -> dict[str, Any]:
         return {
@@ -168,6 +178,11 @@ def _sigmoid(margins: NDArray[np.float64], labels: Labels) -> tuple[float, float
     bounded = np.clip(margins, -_MARGIN_BOUND, _MARGIN_BOUND).reshape(-1, 1)
     fitted = LogisticRegression(C=1e6, max_iter=1000).fit(bounded, labels)
     return float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
+
+
+def _shares(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    total = weights.sum()
+    return weights / total if total > 0 else np.zeros_like(weights)
 
 
 def _squash(rows: Rows) -> NDArray[np.float64]:

@@ -62,6 +62,7 @@ def describe(run: Run, appraised: Appraised, gates: tuple[GateResult, ...]) -> M
         golden_inputs=tuple(tuple(float(value) for value in row) for row in golden),
         golden_scores=tuple(float(score) for score in golden_scores),
         mlflow_run_id=run.mlflow_run_id,
+        importance=_importance(run.usecase, appraised),
     )
 
 
@@ -111,6 +112,11 @@ def _golden(rows: Rows, scores: NDArray[np.float64]) -> tuple[Rows, NDArray[np.f
 
 def _references(run: Run) -> dict[str, Histogram]:
     return {name: histogram(run.reference[:, index]) for index, name in enumerate(run.usecase.feature_names)}
+
+
+def _importance(usecase: UseCase, appraised: Appraised) -> dict[str, float]:
+    shares = appraised.fitted.importance()
+    return {name: float(share) for name, share in zip(usecase.feature_names, shares, strict=True)}
 
 
 def _reads_same(store: ModelStore, usecase: UseCase, version: str) -> bool:

@@ -94,6 +94,15 @@ def test_an_unknown_version_is_a_key_error(store: ModelStore, usecase: str, vers
         store.load(usecase, version)
 
 
+def test_published_versions_are_listed_by_use_case(store: ModelStore) -> None:
+    assert store.versions("fraud") == []
+    for version, usecase in (("v2", "fraud"), ("v1", "fraud"), ("v9", "other")):
+        store.publish(manifest(version, usecase=usecase), MODEL)
+    store.deploy(deployment(1))
+    assert store.versions("fraud") == ["v1", "v2"]
+    assert store.versions("other") == ["v9"]
+
+
 def test_the_log_starts_empty_and_keeps_every_deployment_in_order(store: ModelStore) -> None:
     assert store.current("fraud") is None
     assert store.deployments("fraud") == []
@@ -176,6 +185,10 @@ class TestFiles:
             store.load("fraud", version)
         with pytest.raises(KeyError):
             store.publish(manifest(version), MODEL)
+
+    def test_a_draft_of_a_writer_that_died_is_no_version(self, home: Path) -> None:
+        (home.parent / ".draft-x").mkdir()
+        assert FileModelStore(home.parent.parent).versions("fraud") == ["v1"]
 
     def test_nothing_is_left_lying_about(self, home: Path) -> None:
         store = FileModelStore(home.parent.parent)

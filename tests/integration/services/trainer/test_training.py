@@ -73,6 +73,8 @@ def test_a_published_model_answers_as_its_manifest_says(trained: Trainer) -> Non
         assert manifest.feature_names == usecase.feature_names
         assert set(manifest.reference) == set(usecase.feature_names)
         assert len(set(manifest.golden_scores)) > 1
+        assert list(manifest.importance) == list(usecase.feature_names)
+        assert sum(manifest.importance.values()) == pytest.approx(1)
         assert all_passed(manifest.gates)
 
 
