@@ -48,7 +48,12 @@ class Scene:
 
     def monitor(self, **settings: object) -> Monitor:
         """A monitor that reads this log from its beginning, at the scene's own time."""
-        chosen = {"monitor_quality_refresh_s": 0.0, "monitor_refresh_s": 0.1, **settings}
+        chosen = {
+            "monitor_quality_refresh_s": 0.0,
+            "monitor_catalogue_refresh_s": 0.0,
+            "monitor_refresh_s": 0.1,
+            **settings,
+        }
         return build(
             MonitorSettings(_env_file=None, **chosen),  # type: ignore[arg-type]
             connect=lambda topics: MemoryReader(self.broker, topics, "monitor"),
@@ -212,4 +217,5 @@ def _manifest(version: str, scores: NDArray[np.float64], features: NDArray[np.fl
         golden_inputs=(),
         golden_scores=(),
         mlflow_run_id="run",
+        importance={name: 1 / 2**place for place, name in enumerate(usecase.feature_names, 1)},
     )

@@ -17,9 +17,11 @@ from flywheel.contracts.topics import training_requests_topic
 from flywheel.contracts.training import TrainingRequested
 from flywheel.kernel import catalog
 from flywheel.kernel.ports import ModelStore, RecordReader
+from services.monitor.catalogue import Catalogue
 from services.monitor.deployed import Deployed
 from services.monitor.observations import Observations
 from services.monitor.overview import Overview, Publish
+from services.monitor.published import Published
 from services.monitor.retraining import RetrainingTrigger
 from services.monitor.settings import MonitorSettings
 from services.monitor.shifts import DriftWatch
@@ -48,11 +50,13 @@ def build(
 ) -> Monitor:
     """A monitor on the engines that the settings name, or on those given."""
     usecase = catalog.load(settings.usecase)
+    store = models or FileModelStore(settings.model_dir)
+    deployed = Deployed(store, usecase.name)
     observations = Observations(usecase, window=settings.monitor_window, capacity=settings.monitor_capacity)
     overview = Overview(
         usecase,
         observations,
-        Deployed(models or FileModelStore(settings.model_dir), usecase.name),
+        deployed,
         DriftWatch(
             usecase,
             window=settings.monitor_window,
@@ -73,10 +77,17 @@ def build(
         (connect or _kafka(settings))(observations.topics),
         observations,
         overview,
+        Catalogue(
+            usecase,
+            observations,
+            deployed,
+            Published(store, usecase.name),
+            every=timedelta(seconds=settings.monitor_catalogue_refresh_s),
+        ),
         clock=clock,
         refresh_s=settings.monitor_refresh_s,
     )
-    return Monitor(watch, create_app(lambda: watch.state_json, watch.ready))
+    return Monitor(watch, create_app(lambda: watch.state_json, lambda: watch.catalogue_json, watch.ready))
 
 
 def _kafka(settings: MonitorSettings) -> Connect:

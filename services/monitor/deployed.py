@@ -25,12 +25,12 @@ class Deployed:
 
     def refresh(self) -> None:
         """Looks again. What cannot be read is logged, and what was read before stays."""
-        current = _tried(lambda: self._models.current(self._usecase))
+        current = tried(lambda: self._models.current(self._usecase))
         if current is None:
             return
         self.deployment = current
         if self.manifest is None or self.manifest.version != current.champion:
-            loaded = _tried(lambda: self._models.load(self._usecase, current.champion))
+            loaded = tried(lambda: self._models.load(self._usecase, current.champion))
             self.manifest = loaded[0] if loaded else None
 
     def state(self) -> DeployedModel | None:
@@ -50,7 +50,8 @@ class Deployed:
         )
 
 
-def _tried(read: Callable[[], T]) -> T | None:
+def tried(read: Callable[[], T]) -> T | None:
+    """What `read` gives; None, and a line in the log, when the store cannot be read."""
     try:
         return read()
     except (CorruptModel, KeyError, OSError, ValueError) as error:

@@ -22,6 +22,8 @@ class MonitorSettings(PlatformSettings):
     """Between two views of what is going on."""
     monitor_quality_refresh_s: float = Field(default=10.0, ge=0)
     """Between two measurements of matured quality, which read the whole ledger."""
+    monitor_catalogue_refresh_s: float = Field(default=5.0, ge=0)
+    """Between two views of the feature catalogue."""
 
     monitor_retrains: bool = True
     """Whether drift or a loss of quality asks for a new model."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,16 +40,16 @@ class DriftWatch:
             return self._waiting(0)
         if manifest.version != self._version:
             self._version, self._alarms, self._observed_at = manifest.version, {}, decisions
-        comparable = [logged for logged in recent if _is_comparable(logged, manifest)]
-        if len(comparable) < self._least:
-            return self._waiting(len(comparable))
+        rows = comparable(recent, manifest.feature_names)
+        if len(rows) < self._least:
+            return self._waiting(len(rows))
         is_new_window = decisions - self._observed_at >= self._window
         if is_new_window:
             self._observed_at = decisions
-        scores = np.array([logged.score for logged in comparable if logged.model_version == manifest.version])
-        features = np.array([logged.features for logged in comparable], dtype=np.float64)
+        scores = np.array([logged.score for logged in rows if logged.model_version == manifest.version])
+        features = np.array([logged.features for logged in rows], dtype=np.float64)
         return Drift(
-            decisions=len(comparable),
+            decisions=len(rows),
             decisions_needed=self._least,
             threshold=drift.THRESHOLD,
             alarm_windows=self._alarm_windows,
@@ -89,9 +89,10 @@ class DriftWatch:
         )
 
 
-def _is_comparable(logged: DecisionLogged, manifest: ModelManifest) -> bool:
+def comparable(recent: Iterable[DecisionLogged], feature_names: tuple[str, ...]) -> list[DecisionLogged]:
+    """The decisions that a model made on exactly these features."""
     # Where features were not to be had the vector holds defaults: that is an outage, not drift.
-    return logged.fallback == Fallback.NONE and logged.feature_names == manifest.feature_names
+    return [logged for logged in recent if logged.fallback == Fallback.NONE and logged.feature_names == feature_names]
 
 
 def _score_bins(scores: NDArray[np.float64], reference: Histogram) -> ScoreBins | None:

@@ -10,6 +10,8 @@ from datetime import datetime
 
 from flywheel.adapters.logs import logger
 from flywheel.kernel.ports import RecordReader, Unavailable
+from services.monitor.catalogue import Catalogue
+from services.monitor.contents import Contents
 from services.monitor.exposition import Exposition
 from services.monitor.observations import Observations
 from services.monitor.overview import Overview, Reading
@@ -31,6 +33,7 @@ class Watch:
         reader: RecordReader,
         observations: Observations,
         overview: Overview,
+        catalogue: Catalogue,
         *,
         clock: Callable[[], datetime],
         refresh_s: float,
@@ -39,6 +42,8 @@ class Watch:
         self._reader = reader
         self._observations = observations
         self._overview = overview
+        self._catalogue = catalogue
+        self._contents: Contents | None = None
         self._clock = clock
         self._refresh_s = refresh_s
         self.on_failure = on_failure
@@ -60,6 +65,11 @@ class Watch:
     def state_json(self) -> bytes:
         """The newest state as JSON, rendered once for all who ask."""
         return self._state_json
+
+    @property
+    def catalogue_json(self) -> bytes:
+        """The newest feature catalogue as JSON."""
+        return self._catalogue_json
 
     def start(self) -> None:
         """Reads from now on."""
@@ -119,7 +129,12 @@ class Watch:
         if lag is not None:
             self._catching_up = self._is_catching_up(lag)
             self._behind, self._read = lag, 0
-        state = self._overview.state(Reading(lag, self._catching_up), self._clock())
+        now = self._clock()
+        state = self._overview.state(Reading(lag, self._catching_up), now)
         self._exposition.show(state)
         self._state_json = state.model_dump_json().encode()
         self._state = state
+        contents = self._catalogue.contents(state, now)
+        if contents is not self._contents:
+            self._contents = contents
+            self._catalogue_json = contents.model_dump_json().encode()

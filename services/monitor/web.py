@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from importlib.resources import files
 
@@ -11,9 +12,11 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
 
 from flywheel.adapters.http_docs import mount_docs
+from services.monitor.contents import Contents
 from services.monitor.state import State
 
 _PAGE = files("services.monitor") / "page"
+_PART = re.compile(r"/\*include ([a-z]+\.(?:css|js))\*/")
 
 
 class Health(BaseModel):
@@ -23,8 +26,10 @@ class Health(BaseModel):
     detail: str = ""
 
 
-def create_app(state_json: Callable[[], bytes], ready: Callable[[], tuple[bool, str]]) -> FastAPI:
-    """The application; `state_json` gives the newest state rendered, `ready` whether the log is read."""
+def create_app(
+    state_json: Callable[[], bytes], catalogue_json: Callable[[], bytes], ready: Callable[[], tuple[bool, str]]
+) -> FastAPI:
+    """The application. The first two give the newest state and catalogue rendered, `ready` whether the log is read."""
     app = FastAPI(
         title="Flywheel monitor",
         description="What the loop does, and how well.",
@@ -32,15 +37,16 @@ def create_app(state_json: Callable[[], bytes], ready: Callable[[], tuple[bool, 
         docs_url=None,
         redoc_url=None,
     )
-    page = _page()
-
-    @app.get("/", include_in_schema=False)
-    def console() -> HTMLResponse:
-        return HTMLResponse(page, headers={"Cache-Control": "no-cache"})
+    _show(app, "/", _page("console"))
+    _show(app, "/catalogue", _page("catalogue"))
 
     @app.get("/api/state", response_model=State, summary="Everything the console shows")
     def state() -> Response:
-        return Response(state_json(), media_type="application/json", headers={"Cache-Control": "no-store"})
+        return _fresh(state_json())
+
+    @app.get("/api/catalogue", response_model=Contents, summary="Every feature: its definition, values and users")
+    def catalogue() -> Response:
+        return _fresh(catalogue_json())
 
     @app.get("/metrics", include_in_schema=False)
     def metrics() -> Response:
@@ -60,9 +66,17 @@ def create_app(state_json: Callable[[], bytes], ready: Callable[[], tuple[bool, 
     return app
 
 
-def _page() -> str:
-    """One page with its style and scripts inside: it needs nothing from anywhere else."""
-    markup = (_PAGE / "console.html").read_text(encoding="utf-8")
-    for placeholder, name in (("/*style*/", "console.css"), ("/*plots*/", "plots.js"), ("/*console*/", "console.js")):
-        markup = markup.replace(placeholder, (_PAGE / name).read_text(encoding="utf-8"))
-    return markup
+def _show(app: FastAPI, path: str, page: str) -> None:
+    @app.get(path, include_in_schema=False)
+    def show() -> HTMLResponse:
+        return HTMLResponse(page, headers={"Cache-Control": "no-cache"})
+
+
+def _fresh(json: bytes) -> Response:
+    return Response(json, media_type="application/json", headers={"Cache-Control": "no-store"})
+
+
+def _page(name: str) -> str:
+    """A page with its styles and scripts inside: it needs nothing from anywhere else."""
+    markup = (_PAGE / f"{name}.html").read_text(encoding="utf-8")
+    return _PART.sub(lambda found: (_PAGE / found[1]).read_text(encoding="utf-8"), markup)

@@ -184,6 +184,40 @@ const plots = (() => {
     label(svg, right, bottom + 14, "highest scores", { anchor: "end" });
   }
 
+  /* A distribution in little: the reference as a grey step, what comes now as bars before it. */
+  function spark(box, bins, { name, width = 112, height = 30 }) {
+    const svg = shape("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": name });
+    const most = Math.max(...bins.map((b) => Math.max(b.reference, b.current ?? 0)), 1e-9);
+    const step = width / bins.length;
+    bins.forEach((bin, index) => {
+      const bar = (share, fill, inset) => shape("rect", {
+        x: index * step + step * inset, width: step * (1 - 2 * inset), y: height - (share / most) * (height - 1),
+        height: Math.max((share / most) * (height - 1), share > 0 ? 1 : 0), fill, rx: 1 }, svg);
+      bar(bin.reference, "var(--band)", 0.04);
+      if (bin.current !== null) bar(bin.current, "var(--blue)", 0.24);
+    });
+    box.replaceChildren(svg);
+  }
+
+  /* Shares by bin, the reference beside what comes now; bins are labelled where there is room. */
+  function distribution(box, bins, { name, height = 190, describe }) {
+    const { svg, width } = canvas(box, height, name);
+    const left = 36, right = width - 2, bottom = height - 22, top = 8;
+    const axis = scale(Math.max(...bins.map((b) => Math.max(b.reference, b.current ?? 0))));
+    const y = (share) => bottom - (share / axis.top) * (bottom - top);
+    const step = (right - left) / bins.length;
+    rows(svg, axis.ticks, y, left, right, (v) => `${+(v * 100).toFixed(1)}%`);
+    const every = Math.ceil(Math.max(...bins.map((b) => b.label.length)) * 6.2 / step);
+    bins.forEach((bin, index) => {
+      const at = left + index * step, said = describe(bin);
+      const bar = (share, from, fill) => shape("rect", { x: at + step * from, width: step * 0.36, y: y(share), height: bottom - y(share), fill, rx: 1 }, svg, said);
+      bar(bin.reference, bin.current === null ? 0.32 : 0.12, "var(--grey)");
+      if (bin.current !== null) bar(bin.current, 0.52, "var(--blue)");
+      shape("rect", { x: at, width: step, y: top, height: bottom - top, fill: "transparent" }, svg, said);
+      if (index % every === 0) label(svg, at + step / 2, height - 6, bin.label, { anchor: "middle" });
+    });
+  }
+
   /* One estimate with its interval around zero. */
   function interval(box, range, { name, format, less, more }) {
     const { svg, width } = canvas(box, 52, name);
@@ -200,5 +234,5 @@ const plots = (() => {
     label(svg, width - 8, 48, more, { anchor: "end" });
   }
 
-  return { interval, stacked, lines, columns, durations, deviations, pairs };
+  return { interval, stacked, lines, columns, durations, deviations, pairs, spark, distribution };
 })();

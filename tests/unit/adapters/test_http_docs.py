@@ -21,7 +21,7 @@ def ingest() -> FastAPI:
 
 
 def monitor() -> FastAPI:
-    return create_app(lambda: b"{}", lambda: (True, ""))
+    return create_app(lambda: b"{}", lambda: b"{}", lambda: (True, ""))
 
 
 @pytest.mark.parametrize("app", [ingest(), monitor()], ids=["ingest", "monitor"])

@@ -1,0 +1,79 @@
+"""The feature catalogue in a real browser: what is declared and measured is on it, and what is sought is found."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from services.monitor.contents import Contents
+from tests.browser_pages import needs_browser, opened, served, text_of
+from tests.monitor_scene import CHALLENGER, CHAMPION, Scene
+from usecases.fraud import usecase
+
+pytestmark = needs_browser
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Contents]]:
+    """The address of a monitor that has seen a fortnight, and what its catalogue says."""
+    scene = Scene(per_day=100)
+    scene.deploy()
+    scene.days(0, 14, amounts_times=1.6)
+    monitor = scene.monitor(data_dir=tmp_path_factory.mktemp("monitor"), monitor_refresh_s=0.5)
+    with served(monitor) as address:
+        yield f"{address}/catalogue", Contents.model_validate_json(monitor.watch.catalogue_json)
+
+
+def features_of(page: str) -> list[str]:
+    return re.findall(r'<details class="feature" id="feature-([a-z0-9_]+)"', page)
+
+
+def test_every_feature_is_there_with_its_meaning_and_measures(shown: tuple[str, Contents], tmp_path: Path) -> None:
+    address, contents = shown
+    page, console = opened(address, tmp_path)
+    text = text_of(page)
+    assert console == ""
+    assert features_of(page) == list(usecase.feature_names)
+    assert contents.decisions > 0
+    for entry in contents.features:
+        assert entry.definition.meaning in text
+        assert entry.drift is not None
+        assert f"{entry.drift.psi:.3f}" in text
+    assert page.count('aria-label="distribution of') == len(usecase.features)
+    for expected in ("23 over windows, 7 at the request", "card, terminal", "2 versions", CHAMPION, "exceeds"):
+        assert expected in text, f"{expected!r} is not on the page"
+
+
+def test_a_link_opens_its_feature_with_all_that_is_known(shown: tuple[str, Contents], tmp_path: Path) -> None:
+    page, console = opened(f"{shown[0]}#feature-amount_vs_card_mean_30d", tmp_path)
+    assert console == ""
+    (row,) = re.findall(r'<details class="feature" id="feature-amount_vs_card_mean_30d" open="">.*?</details>', page)
+    assert 'href="#feature-card_transaction_amount_cents_mean_30d"' in row
+    assert 'href="#event-transaction-amount_cents"' in row
+    assert 'id="event-transaction-amount_cents"' in page
+    text = text_of(row)
+    for expected in ("personal", "made of card_id", "amount far above usual", f"{CHAMPION} champion"):
+        assert expected in text, f"{expected!r} is not in the row"
+    assert f"{CHALLENGER} challenger" in text
+    assert re.search(r"median [\d,.K]+, nine of ten between", text)
+
+
+def test_what_is_sought_is_found(shown: tuple[str, Contents], tmp_path: Path) -> None:
+    page, console = opened(f"{shown[0]}?q=Chargeback+terminal_id", tmp_path)
+    assert console == ""
+    assert features_of(page) == [f"terminal_chargeback_count_{window}" for window in ("24h", "7d", "30d")]
+    assert "3 of 30" in text_of(page)
+
+
+def test_before_the_first_model_the_declaration_is_there_alone(tmp_path: Path) -> None:
+    scene = Scene(per_day=20)
+    scene.days(0, 1)
+    with served(scene.monitor(data_dir=tmp_path)) as address:
+        page, console = opened(f"{address}/catalogue#feature-card_transaction_count_1h", tmp_path / "profile")
+    assert console == ""
+    assert features_of(page) == list(usecase.feature_names)
+    assert "no model deployed yet" in text_of(page)
+    assert "A model that is deployed brings the distribution it was trained on" in text_of(page)
