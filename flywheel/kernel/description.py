@@ -132,7 +132,7 @@ def _inputs(feature: Feature) -> Iterator[InputDescription]:
 def _personal(usecase: UseCase, feature: Feature) -> set[str]:
     """A feature computed from others is as personal as they are."""
     if isinstance(feature, WindowedFeature):
-        return {feature.entity.key, feature.field} & feature.event.personal_fields()
+        return {feature.entity.key, feature.field or ""} & feature.event.personal_fields()
     declared = {other.name: other for other in usecase.features}
     found = {name.removeprefix(REQUEST) for name in feature.inputs} & usecase.request.personal_fields()
     return found.union(*(_personal(usecase, declared[name]) for name in feature.inputs if name in declared))

@@ -9,7 +9,7 @@ import pytest
 
 from flywheel.contracts.events import PERSONAL, Event, Identifier
 from flywheel.kernel.description import FeatureDescription, InputDescription, describe, describe_events
-from flywheel.kernel.features import Entity, at_request, mean, smallest
+from flywheel.kernel.features import Entity, Feature, at_request, mean, smallest
 from flywheel.kernel.wording import meaning_of
 from usecases.fraud import usecase
 
@@ -101,8 +101,15 @@ def test_words_come_from_names_and_units() -> None:
     assert meaning_of(replace(waiting, step_us=0)).endswith("over 90 min, exact to the event")
 
 
-def _rides(features: tuple[object, ...]) -> dict[str, FeatureDescription]:
-    declared = replace(usecase, features=features, events=(Ride, *usecase.events), request=Ride, entities=(rider,),
-                       reasons=(), policy=replace(usecase.policy, amount_field="wait_ms"),
-                       experiment=replace(usecase.experiment, unit="rider_id"))  # fmt: skip
+def _rides(features: tuple[Feature, ...]) -> dict[str, FeatureDescription]:
+    declared = replace(
+        usecase,
+        features=features,
+        events=(Ride, *usecase.events),
+        request=Ride,
+        entities=(rider,),
+        reasons=(),
+        policy=replace(usecase.policy, amount_field="wait_ms"),
+        experiment=replace(usecase.experiment, unit="rider_id"),
+    )
     return {description.name: description for description in describe(declared)}

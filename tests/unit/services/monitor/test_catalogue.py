@@ -53,7 +53,7 @@ def test_without_a_model_what_is_declared_is_there(read: Read) -> None:
     assert [entry.definition.name for entry in contents.features] == list(usecase.feature_names)
     assert contents.champion is None
     assert contents.decisions == 0
-    assert all(entry.values is entry.distribution is entry.drift is None for entry in contents.features)
+    assert {(entry.values, entry.distribution, entry.drift) for entry in contents.features} == {(None, None, None)}
     assert all(entry.models == () for entry in contents.features)
     assert [event.name for event in contents.events] == ["transaction", "chargeback"]
 
