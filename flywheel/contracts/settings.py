@@ -14,29 +14,43 @@ class PlatformSettings(BaseSettings):
     The defaults are those of one machine; on a cluster the same names point elsewhere.
     """
 
-    model_config = SettingsConfigDict(env_prefix="FLYWHEEL_", env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="FLYWHEEL_", env_file=".env", extra="ignore", frozen=True, use_attribute_docstrings=True
+    )
 
     usecase: str = "fraud"
+    """The declaration that the processes run, by its folder below `usecases`."""
     data_dir: Path = Path("data")
+    """Lake, feature history, checkpoints, Feast's registry, models and, on one machine, the engines' files."""
     log_level: str = "INFO"
+    """DEBUG, INFO, WARNING or ERROR."""
 
     world_enabled: bool = True
     """Whether the use case's simulated world plays. Its clock runs in the past, so ingest then keeps every event near
     the newest one; without it, event times only have to lie before the wall clock."""
 
     kafka_bootstrap: str = "127.0.0.1:19092"
+    """Brokers to begin with, `host:port`, several separated by commas."""
     redis_url: str = "redis://127.0.0.1:16379/0"
+    """The online feature store."""
     mlflow_uri: str = ""
     """Tracking and registry store; empty means sqlite below `data_dir`."""
 
     ingest_url: str = "http://127.0.0.1:8081"
+    """Where ingest listens, and where clients send events."""
     serving_address: str = "127.0.0.1:50051"
+    """Where serving listens for gRPC, and where clients ask."""
     monitor_url: str = "http://127.0.0.1:8080"
+    """Where the monitor serves the console and its metrics."""
 
     features_metrics_port: int = 9101
+    """`/metrics`, `/healthz` and `/readyz` of the features service."""
     serving_metrics_port: int = 9102
+    """The same of serving."""
     trainer_metrics_port: int = 9103
+    """The same of the trainer."""
     world_metrics_port: int = 9104
+    """The same of the simulated world."""
 
     pseudonym_key: str = Field(default="local-development-key", repr=False)
     """Keys the hash under which personal fields appear in logs; set it on any shared machine."""

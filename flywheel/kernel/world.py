@@ -30,9 +30,10 @@ class Drift(StrEnum):
 class WorldKnobs(BaseModel):
     """What can be turned in any world. Days are numbered from 0, the world's first."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     seed: int = Field(default=0, ge=0)
+    """Another seed is another world; the same one is the same world."""
     history_days: int = Field(default=60, ge=0)
     """Days that are loaded at once; after them the world is live."""
     rate: float = Field(default=50.0, gt=0)
@@ -42,7 +43,9 @@ class WorldKnobs(BaseModel):
     drift_day: int | None = Field(default=None, ge=0)
     """The day on which the world changes; without one it never does. In a running world name a day that lies ahead."""
     drift_kind: Drift = Drift.AMOUNTS
+    """What changes then."""
     drift_factor: float = Field(default=1.5, gt=0)
+    """By how much it is multiplied."""
     late_share: Share = 0.01
     """Share of events that arrive hours after they happened."""
     duplicate_share: Share = 0.01
@@ -50,7 +53,9 @@ class WorldKnobs(BaseModel):
     malformed_share: Share = 0.002
     """Events that break the schema, sent in addition, as a share of the good ones."""
     label_delay_min_days: float = Field(default=2.0, ge=0)
+    """A label comes no sooner after its event."""
     label_delay_max_days: float = Field(default=7.0, ge=0, le=365)
+    """And no later."""
     decisions: bool = True
     """Whether a decision is asked for before a live request event is sent."""
 

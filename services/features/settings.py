@@ -15,11 +15,17 @@ class FeaturesSettings(PlatformSettings):
     spark_master: str = Field(
         default="local[4]", validation_alias=AliasChoices("FLYWHEEL_SPARK_MASTER", "SPARK_MASTER")
     )
+    """Where Spark runs; `SPARK_MASTER` without the prefix says it too."""
     spark_heap_mib: int = 1024
+    """Java heap of the Spark driver."""
     spark_shuffle_partitions: int = 2
+    """Partitions of state and of every shuffle; a checkpoint keeps the number it began with."""
     spark_jars_dir: Path = Path("infra/jars/spark")
+    """Spark's Kafka connector."""
     tiles_trigger_ms: int = 300
+    """Least time between two micro-batches of the stream that fills the online store."""
     archive_trigger_ms: int = 10_000
+    """The same of the stream that writes the lake."""
     history_kept: int = Field(default=3, ge=1)
     """Snapshots of feature history that are kept; older ones are deleted."""
 

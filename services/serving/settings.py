@@ -16,6 +16,7 @@ class ServingSettings(PlatformSettings):
     gRPC hands requests over one by one: what arrives faster than that waits, unseen by this limit.
     """
     serving_max_subject_bytes: int = Field(default=64 * 1024, gt=0)
+    """A larger request is refused before it is decoded, with RESOURCE_EXHAUSTED."""
     serving_model_poll_s: float = Field(default=1.0, gt=0)
     """How often the deployment log is looked at."""
     serving_log_capacity: int = Field(default=50_000, gt=0)

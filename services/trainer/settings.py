@@ -9,5 +9,6 @@ class TrainerSettings(PlatformSettings):
     """What a run may take, beside what all processes share."""
 
     training_timeout_s: float = 900.0
+    """A run that takes longer is ended and announced as failed."""
     training_join_memory_mib: int = 384
     """Of the point-in-time join; what does not fit is spilled to disk."""

@@ -29,6 +29,7 @@ class Knobs(WorldKnobs):
     """The knobs of the card-payment world."""
 
     customers: int = Field(default=1_000, ge=1, le=1_000_000)
+    """How many cards there are."""
     terminals: int | None = Field(default=None, ge=1, le=1_000_000)
     """Twice the customers unless given."""
 

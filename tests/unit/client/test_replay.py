@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from flywheel.client.errors import ClientError
-from flywheel.client.replay import Summary, replay
+from flywheel.client.replay import Summary, aligned, replay
 from flywheel.client.rows import Row, read_rows
+from flywheel.kernel import catalog
 from usecases.fraud.events import Transaction
 
 START = datetime(2018, 4, 1, tzinfo=UTC)
@@ -153,3 +155,17 @@ def test_only_the_first_rejections_are_shown() -> None:
     for row in range(8):
         summary.reject(row, "bad")
     assert str(summary).splitlines()[-1] == "… and 3 more"
+
+
+EXAMPLE = Path(catalog.__file__).parents[2] / "usecases" / "fraud" / "examples" / "payments.csv"
+
+
+async def test_the_example_is_taken_whole_at_the_stream_s_present(ingest: Any) -> None:
+    present = datetime(2018, 6, 1, 12, tzinfo=UTC)
+    summary = await run(ingest, aligned(read_rows(EXAMPLE, Transaction), present))
+    assert (summary.accepted, summary.rejected) == (66, 0)
+    times = [datetime.fromisoformat(event["event_time"]) for _, event in ingest.kept]
+    assert times[0] == present
+    assert times == sorted(times)
+    # Windows of a card are to be seen moving.
+    assert max(Counter(event["card_id"] for _, event in ingest.kept).values()) > 5
