@@ -14,7 +14,7 @@ from flywheel.contracts.settings import PlatformSettings
 from infra.local import places
 from infra.local.console import Console
 from infra.local.failures import CannotStart
-from infra.local.log_lines import last_line, telling_line
+from infra.local.log_lines import last_line, newest_event, telling_line
 from infra.local.processes import Process, Step, Task, environment
 from infra.local.supervision import ALIVE, DEAD, STACK_VARIABLE, State, Status, log_file
 
@@ -52,6 +52,7 @@ class _Started:
     at_s: float
     log: Path
     log_from: int
+    told_by: dict[str, tuple[Path, int]]
     task: RunningTask | None = None
     reported_s: float = 0.0
     reported: str = ""
@@ -99,9 +100,13 @@ class Launch:
     def _begin_those_that_can(self, statuses: dict[str, Status]) -> None:
         for step in [step for step in self._waiting if self._done.issuperset(step.after)]:
             self._waiting.remove(step)
-            log = log_file(self._settings, step.name)
+            workers = step.told_by if isinstance(step, Task) else ()
             started = _Started(
-                step, self._clock(), log, log.stat().st_size if log.exists() else 0, reported_s=self._clock()
+                step,
+                self._clock(),
+                *self._log_from_now(step.name),
+                {name: self._log_from_now(name) for name in workers},
+                reported_s=self._clock(),
             )
             if isinstance(step, Process):
                 self._begin_process(step, statuses[step.name])
@@ -112,6 +117,10 @@ class Launch:
                 self._finish(step.name, "was done before")
                 continue
             self._started[step.name] = started
+
+    def _log_from_now(self, name: str) -> tuple[Path, int]:
+        log = log_file(self._settings, name)
+        return log, log.stat().st_size if log.exists() else 0
 
     def _begin_process(self, process: Process, status: Status) -> None:
         if status.state in ALIVE:
@@ -157,7 +166,7 @@ class Launch:
 
     def _report(self, started: _Started, took_s: float) -> None:
         started.reported_s = self._clock()
-        line = last_line(started.log, started.log_from)
+        line = _progress(started)
         limit = f"{took_s:.0f} s of at most {started.step.within_s:.0f} s"
         shown = f"  {line[:100]}" if line and line != started.reported else ""
         started.reported = line
@@ -194,6 +203,15 @@ class SpawnedTask:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+
+def _progress(started: _Started) -> str:
+    """How far a step is. What a process answers says more than what it wrote last, and a task's work is others'."""
+    if isinstance(started.step, Process):
+        return started.step.ready.detail() or newest_event(started.log, started.log_from)[1]
+    told = [(*newest_event(*log), name) for name, log in started.told_by.items()]
+    at, text, name = max(told, default=("", "", ""))
+    return f"{name}: {text}" if at else last_line(started.log, started.log_from)
 
 
 def _sentence(started: _Started, what: str) -> str:

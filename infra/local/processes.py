@@ -57,7 +57,10 @@ class Process:
 
 @dataclass(frozen=True)
 class Task:
-    """Runs to its end once per start; `needed` says whether there is anything to do."""
+    """Runs to its end once per start; `needed` says whether there is anything to do.
+
+    `told_by`: the processes that do the work, whose logs tell how far it is; without any it tells so itself.
+    """
 
     name: str
     command: tuple[str, ...]
@@ -65,6 +68,7 @@ class Task:
     within_s: float
     environment: Mapping[str, str] = field(default_factory=dict)
     needed: Callable[[], bool] = lambda: True
+    told_by: tuple[str, ...] = ()
 
 
 Step = Process | Task
@@ -196,6 +200,7 @@ def _world(settings: PlatformSettings) -> tuple[Step, ...]:
             after=("history", "features", "feast", "trainer"),
             within_s=900,
             needed=lambda: models.current(usecase) is None,
+            told_by=("features", "trainer"),
         ),
         Process(
             name="world",

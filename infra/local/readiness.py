@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import http.client
+import json
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -15,6 +17,7 @@ from confluent_kafka.admin import AdminClient
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 _PROBE_TIMEOUT_S = 2.0
+_ANSWER_BYTES = 4096
 
 
 class Probe(Protocol):
@@ -22,6 +25,9 @@ class Probe(Protocol):
 
     def __call__(self) -> bool:
         """Whether the process answers as a ready one does. Never raises because it does not."""
+
+    def detail(self) -> str:
+        """What the process says it still waits for; empty where it says nothing."""
 
     def __str__(self) -> str:
         """What is asked, for a message."""
@@ -34,13 +40,24 @@ class HttpReady:
     url: str
 
     def __call__(self) -> bool:
+        status, _ = self._ask()
+        return status == HTTPStatus.OK
+
+    def detail(self) -> str:
+        try:
+            return str(json.loads(self._ask()[1])["detail"])
+        except (ValueError, KeyError, TypeError):
+            return ""
+
+    def _ask(self) -> tuple[int, bytes]:
         parts = urlsplit(self.url)
         connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=_PROBE_TIMEOUT_S)
         try:
             connection.request("GET", parts.path)
-            return connection.getresponse().status == 200
+            answer = connection.getresponse()
+            return answer.status, answer.read(_ANSWER_BYTES)
         except (OSError, http.client.HTTPException):
-            return False
+            return 0, b""
         finally:
             connection.close()
 
@@ -67,6 +84,9 @@ class GrpcServing:
     def __str__(self) -> str:
         return f"gRPC health of {self.address}"
 
+    def detail(self) -> str:
+        return ""
+
 
 @dataclass(frozen=True)
 class BrokerAnswers:
@@ -87,6 +107,9 @@ class BrokerAnswers:
     def __str__(self) -> str:
         return f"metadata of the broker at {self.bootstrap}"
 
+    def detail(self) -> str:
+        return ""
+
 
 @dataclass(frozen=True)
 class RedisAnswers:
@@ -105,6 +128,9 @@ class RedisAnswers:
     def __str__(self) -> str:
         return f"PING at port {self.port}"
 
+    def detail(self) -> str:
+        return ""
+
 
 @dataclass(frozen=True)
 class TcpOpen:
@@ -122,6 +148,9 @@ class TcpOpen:
 
     def __str__(self) -> str:
         return f"port {self.address}"
+
+    def detail(self) -> str:
+        return ""
 
 
 def until(

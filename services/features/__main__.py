@@ -43,6 +43,7 @@ def run(settings: FeaturesSettings) -> int:
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
+    log.info("spark_starts", master=settings.spark_master)
     try:
         service = FeaturesService.assemble(settings)
     except (LostTrack, Unavailable) as error:

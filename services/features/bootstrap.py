@@ -149,5 +149,5 @@ def _session(settings: FeaturesSettings) -> SparkSession:
 
 
 def _readiness(tiles: StreamJob, archive: StreamJob) -> tuple[bool, str]:
-    waiting = [job.name for job in (tiles, archive) if not job.is_ready]
+    waiting = [f"{job.name} ({job.progress.backlog:,} records behind)" for job in (tiles, archive) if not job.is_ready]
     return (False, f"not caught up yet: {', '.join(waiting)}") if waiting else (True, "both streams run")

@@ -66,6 +66,7 @@ class HistoryBuilder:
     def _write(self, view: TileView, events: dict[str, DataFrame], snapshot_id: str) -> None:
         history = build_history(self._plan, view, events).withColumn("created_timestamp", F.current_timestamp())
         history.write.parquet(str(self._directory / view.history_name / f"snapshot={snapshot_id}"))
+        _log.info("history_view_written", view=view.name, of=len(self._plan.views))
 
     def _forget_old(self) -> None:
         for view in self._plan.views:
@@ -134,6 +135,8 @@ def _publish(
 def _await_archive(
     request: TrainingRequested, archived_until_us: Callable[[], int | None], stopping: threading.Event
 ) -> bool:
+    if (archived_until_us() or 0) < to_us(request.requested_at):
+        _log.info("archive_awaited", request_id=request.request_id)
     while (archived_until_us() or 0) < to_us(request.requested_at):
         if stopping.wait(_POLL_S):
             return False

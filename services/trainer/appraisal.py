@@ -8,12 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from flywheel.adapters.logs import logger
 from flywheel.adapters.onnx_scorer import OnnxScorer
 from flywheel.kernel.calibration import excess_calibration_error, expected_calibration_error, observed_to_expected
 from flywheel.kernel.evaluation import average_precision, roc_auc
 from flywheel.kernel.gates import Soundness
 from flywheel.kernel.ports import Scorer
 from services.trainer.learners import SEED, Fitted, Rows, Sample
+
+_log = logger(__name__)
 
 _PROBES = 2_000
 _TIMED_ROWS = 300
@@ -46,11 +49,13 @@ def appraise(fitted: Fitted, validate: Sample) -> Appraised:
     model = fitted.export()
     scorer = OnnxScorer(model)
     scores = scorer.score(validate.rows)
+    metrics = measured(validate.labels, scores)
+    _log.info("model_appraised", algorithm=fitted.algorithm, average_precision=metrics["average_precision"])
     return Appraised(
         fitted=fitted,
         model=model,
         scores=scores,
-        metrics=measured(validate.labels, scores),
+        metrics=metrics,
         parity=parity(fitted, scorer, validate.rows),
         score_ms=slow_score_ms(scorer, validate.rows),
     )

@@ -49,6 +49,7 @@ class Trainer:
         if earlier is not None:
             return Outcome(earlier, rows=0)
         examples = read_training_set(self.lake, self.usecase, history, retrieve)
+        _log.info("training_set_read", rows=len(examples.labels))
         split = split_by_time(examples.times_us, self.usecase.label.maturity_us)
         stray = int((examples.times_us < split.begins_us).sum())
         if stray:

@@ -163,9 +163,11 @@ EXAMPLE = Path(catalog.__file__).parents[2] / "usecases" / "fraud" / "examples" 
 async def test_the_example_is_taken_whole_at_the_stream_s_present(ingest: Any) -> None:
     present = datetime(2018, 6, 1, 12, tzinfo=UTC)
     summary = await run(ingest, aligned(read_rows(EXAMPLE, Transaction), present))
-    assert (summary.accepted, summary.rejected) == (66, 0)
+    assert (summary.accepted, summary.rejected) == (48, 0)
     times = [datetime.fromisoformat(event["event_time"]) for _, event in ingest.kept]
     assert times[0] == present
     assert times == sorted(times)
+    # Beside a playing world the stream's clock must not be carried far ahead of it.
+    assert times[-1] - present < timedelta(minutes=30)
     # Windows of a card are to be seen moving.
     assert max(Counter(event["card_id"] for _, event in ingest.kept).values()) > 5

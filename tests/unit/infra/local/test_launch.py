@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,12 +88,16 @@ def process(machine: Machine, name: str, *after: str, within_s: float = 100) -> 
 @dataclass(frozen=True)
 class ReadyWhen:
     over: Callable[[], bool]
+    waits_for: str = ""
 
     def __call__(self) -> bool:
         return self.over()
 
     def __str__(self) -> str:
         return "its probe"
+
+    def detail(self) -> str:
+        return self.waits_for
 
 
 def test_a_step_starts_when_those_it_waits_for_are_done_and_no_later(settings: PlatformSettings) -> None:
@@ -172,3 +177,51 @@ def test_progress_says_how_far_and_how_long(settings: PlatformSettings) -> None:
     machine.launch([Task("history", ("true",), (), 60)], lines).run()
     assert any("history   5 s of at most 60 s" in line for line in lines)
     assert "1/1   history   done after 12.0 s" in lines[-1]
+
+
+def event(text: str, second: int, **said: object) -> str:
+    return json.dumps({"event": text, "timestamp": f"2026-01-01T00:00:{second:02d}Z", "level": "info", **said}) + "\n"
+
+
+def test_a_process_tells_what_it_waits_for_else_what_it_logged_last(settings: PlatformSettings) -> None:
+    machine = Machine(settings, {"features": 8, "serving": 8})
+    lines: list[str] = []
+    for name in ("features", "serving"):
+        log_file(settings, name).write_text(event("of_yesterday", 1))
+
+    def logged() -> bool:
+        if machine.now == 3:
+            for name in ("features", "serving"):
+                with log_file(settings, name).open("a") as log:
+                    log.write(event("model_loaded", 2, version="v3") + "WARN something of no interest\n")
+        return machine.now >= 8
+
+    features = Process("features", ("true",), (), ReadyWhen(logged, "tiles are behind"), 100, "", {})
+    serving = Process("serving", ("true",), (), ReadyWhen(logged), 100, "", {})
+    machine.launch([features, serving], lines).run()
+    assert any("features  5 s of at most 100 s  tiles are behind" in line for line in lines)
+    assert any("serving   5 s of at most 100 s  model loaded, version v3" in line for line in lines)
+
+
+def test_a_task_is_told_by_those_that_do_its_work(settings: PlatformSettings) -> None:
+    machine = Machine(settings, {"training": 17})
+    lines: list[str] = []
+    log_file(settings, "features").write_text(event("of_yesterday", 1))
+    writes = {
+        2: ("features", event("history_requested", 2, reason="first model", request_id="r1")),
+        7: ("trainer", event("training_set_read", 4, rows=12_345)),
+        8: ("features", event("history_built", 3)),
+    }
+
+    def pause() -> None:
+        machine.pass_time()
+        if machine.now in writes:
+            name, line = writes[machine.now]
+            with log_file(settings, name).open("a") as log:
+                log.write(line)
+
+    launch = machine.launch([Task("training", ("true",), (), 100, told_by=("features", "trainer"))], lines)
+    launch._pause = pause
+    launch.run()
+    told = [line.partition(" s of at most 100 s")[2].strip() for line in lines if " of at most " in line]
+    assert told == ["features: history requested, reason first model", "trainer: training set read, rows 12,345", ""]
