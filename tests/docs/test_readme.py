@@ -64,3 +64,9 @@ def test_a_missed_goal_is_shown_as_missed() -> None:
     assert meets(1.0, "<= 1")
     with pytest.raises(ValueError, match="is not a goal"):
         meets(1.0, "about 1")
+
+
+def test_pictures_are_small_enough_to_be_cloned() -> None:
+    pictures = list((ROOT / "docs" / "images").iterdir())
+    assert pictures
+    assert all(picture.stat().st_size < 300_000 for picture in pictures)

@@ -16,7 +16,8 @@ const bins = (() => {
   const areWhole = (edges) => edges.every((edge) => Number.isInteger(edge * 2));
 
   function label(low, high, whole) {
-    if (!whole) return low === null ? `≤ ${brief(high)}` : high === null ? `> ${brief(low)}` : `– ${brief(high)}`;
+    if (low === null && high === null) return "all";
+    if (!whole) return low === null ? `≤ ${brief(high)}` : high === null ? `> ${brief(low)}` : `${brief(low)} to ${brief(high)}`;
     const first = low === null ? null : Math.floor(low) + 1;
     const last = high === null ? null : Math.floor(high);
     if (first === null) return `≤ ${brief(last)}`;
@@ -29,7 +30,7 @@ const bins = (() => {
     const whole = areWhole(edges);
     return reference.map((share, index) => {
       const low = index ? edges[index - 1] : null, high = index < edges.length ? edges[index] : null;
-      return { label: low === null && high === null ? "all" : label(low, high, whole), reference: share, current: current.length ? current[index] : null };
+      return { label: label(low, high, whole), reference: share, current: current.length ? current[index] : null };
     }).filter((bin) => bin.reference || bin.current);
   }
 

@@ -85,7 +85,7 @@
     return personal.length ? make("span", { class: "tag personal", title: `Made of the personal field${personal.length > 1 ? "s" : ""} ${personal.join(", ")}` }, "personal") : null;
   }
 
-  const steps = ({ step, delay }) => [step ? `steps ${step}` : "exact", delay && `${delay} ago`].filter(Boolean).join(", ");
+  const steps = ({ step, delay }) => [delay && `${delay} ago`, step ? `steps ${step}` : "exact"].filter(Boolean).join(", ");
 
   function inputs(definition) {
     const features = definition.inputs.filter((input) => input.is_feature).length;
