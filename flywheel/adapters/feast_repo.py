@@ -13,8 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import pyarrow as pa
+
 from flywheel.adapters import feast_fold
 from flywheel.adapters.feast_layout import state_feature
+from flywheel.adapters.history_layout import NEVER_EXPIRES, snapshot_directory
 from flywheel.contracts.settings import PlatformSettings
 from flywheel.kernel.plan import FeaturePlan, TileView
 
@@ -99,6 +102,12 @@ def training_frame(
     return frame
 
 
+def training_table(settings: PlatformSettings, plan: FeaturePlan, requests: pa.Table, snapshot_id: str) -> pa.Table:
+    """`training_frame` for tables of Arrow."""
+    found = training_frame(settings, plan, requests.to_pandas(), snapshot_id)
+    return pa.Table.from_pandas(found, preserve_index=False)
+
+
 def _connection(redis_url: str) -> str:
     parts = urlsplit(redis_url)
     password = f",password={parts.password}" if parts.password else ""
@@ -106,13 +115,7 @@ def _connection(redis_url: str) -> str:
 
 
 def _snapshot(settings: PlatformSettings, plan: FeaturePlan, view: TileView, snapshot_id: str) -> Path:
-    return (
-        settings.history_dir.absolute()
-        / plan.usecase.name
-        / view.history_name
-        / f"snapshot={snapshot_id}"
-        / "*.parquet"
-    )
+    return snapshot_directory(settings, plan, view, snapshot_id) / "*.parquet"
 
 
 def _objects(settings: PlatformSettings, plan: FeaturePlan) -> list[Any]:
@@ -157,7 +160,7 @@ def _history_view(settings: PlatformSettings, plan: FeaturePlan, view: TileView,
         entities=[entity],
         schema=[Field(name=feature.name, dtype=Float64) for feature in view.features],
         source=_file_source(f"{view.history_name}_source", _snapshot(settings, plan, view, "*")),
-        ttl=timedelta(0),
+        ttl=NEVER_EXPIRES,
         online=False,
         description=f"Windowed features of each {view.entity.name} as of its past events.",
     )

@@ -31,6 +31,8 @@ class HistoryBuilt(Message):
     snapshot_id: str
     path: str
     event_time_until: Utc
+    arrived_until: Utc | None = None
+    """Everything accepted until then is in the history; None where its builder did not say."""
     rows: int
     reason: str
 

@@ -59,6 +59,7 @@ class HistoryBuilder:
             snapshot_id=snapshot_id,
             path=str(self._directory),
             event_time_until=until,
+            arrived_until=request.requested_at,
             rows=rows,
             reason=request.reason,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import TYPE_CHECKING
 
 from flywheel.adapters import logs
 from flywheel.adapters.file_model_store import FileModelStore
@@ -16,6 +17,9 @@ from services.trainer.isolation import Isolated
 from services.trainer.outcome import Outcome
 from services.trainer.reception import Reception
 from services.trainer.settings import TrainerSettings
+
+if TYPE_CHECKING:
+    from services.trainer.training_set import Retrieval
 
 _COMMIT_WITHIN_S = 120.0
 
@@ -41,19 +45,34 @@ def build(settings: TrainerSettings, stop: threading.Event) -> tuple[Reception, 
 def train(settings: TrainerSettings, history: HistoryBuilt) -> Outcome:
     """One training run on the real parts; called in a process of its own."""
     # Imported here alone: half a gigabyte that the waiting service does not need.
-    from flywheel.adapters.duckdb_limits import limit_memory
-    from flywheel.adapters.feast_repo import training_frame
     from flywheel.adapters.mlflow_registry import MlflowRegistry
     from services.trainer.training import Trainer
 
     logs.configure("trainer", settings.log_level)
-    limit_memory(settings.training_join_memory_mib, settings.data_dir / "scratch" / "trainer")
     usecase = catalog.load(settings.usecase)
-    plan = compile_plan(usecase)
     trainer = Trainer(
         usecase,
         settings.lake_dir,
         FileModelStore(settings.model_dir),
         MlflowRegistry(settings.mlflow_store, settings.data_dir / "mlflow" / "artifacts"),
     )
-    return trainer.train(history, lambda requests: training_frame(settings, plan, requests, history.snapshot_id))
+    return trainer.train(history, _retrieval(settings, history.snapshot_id))
+
+
+def _retrieval(settings: TrainerSettings, snapshot_id: str) -> Retrieval:
+    """The join that the settings name, on the history of that snapshot."""
+    plan = compile_plan(catalog.load(settings.usecase))
+    spill = settings.data_dir / "scratch" / "trainer"
+    if settings.training_join == "feast":
+        # Feast takes seconds to import.
+        from flywheel.adapters.duckdb_limits import limit_memory
+        from flywheel.adapters.feast_repo import training_table
+
+        limit_memory(settings.training_join_memory_mib, spill)
+        return lambda requests: training_table(settings, plan, requests, snapshot_id)
+    from flywheel.adapters.history_layout import history_sources
+    from flywheel.adapters.point_in_time import JoinLimits, join_point_in_time
+
+    sources = history_sources(settings, plan, snapshot_id)
+    limits = JoinLimits(settings.training_join_memory_mib, spill)
+    return lambda requests: join_point_in_time(requests, sources, limits)

@@ -2,79 +2,101 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 import duckdb
-import pandas as pd
+import pyarrow as pa
 
 from flywheel.contracts.events import Event, to_us
+from flywheel.contracts.training import HistoryBuilt
 from flywheel.kernel.declaration import UseCase
 
 LABEL = "label"
 IN_HISTORY = "in_history"
 
 
-def matured_requests(lake: Path, usecase: UseCase, known_until: datetime, snapshot: Path) -> pd.DataFrame:
-    """Every request event old enough for its label at `known_until`, once, ordered by time.
+@dataclass(frozen=True)
+class Known:
+    """Until when the world is known: what happened by `event_time`, as far as it had arrived by `ingest_time`."""
 
-    Columns: event_id, event_time (UTC), the entities' keys, the numeric fields of the request, label (bool) and
-    in_history (bool), whether the feature history in the directory `snapshot` knows the event. Positive is whom a
-    label event names that happened before the event matured; a later one is not counted, as in the monitor's quality.
-    An event archived twice counts as it arrived first.
+    event_time: datetime
+    ingest_time: datetime | None = None
+    """None where the history does not say; all that is archived then counts."""
+
+    @classmethod
+    def by(cls, history: HistoryBuilt) -> Known:
+        """What was known when the history was asked for."""
+        return cls(history.event_time_until, history.arrived_until)
+
+
+def matured_requests(lake: Path, usecase: UseCase, known: Known, snapshot: Path) -> pa.Table:
+    """Every request event old enough for its label, once, ordered by time.
+
+    Columns: event_id, event_time (UTC), ingest_time, the entities' keys, the numeric fields of the request, label
+    (bool) and in_history (bool), whether the feature history in the directory `snapshot` knows the event. Positive is
+    whom a label event names that happened before the event matured and had arrived by then; a later one is not
+    counted, as in the monitor's quality. An event archived twice counts as it arrived first.
     """
-    known_us = to_us(known_until)
     columns = _columns(usecase)
     with duckdb.connect() as database:
         database.execute("SET TimeZone = 'UTC'")
-        _view(database, "requests", lake / usecase.name, usecase.request)
-        _view(database, "truths", lake / usecase.name, usecase.label.event)
-        known = f"SELECT event_id FROM read_parquet('{_quoted(snapshot)}/*.parquet')"
-        frame = database.execute(
+        view_events(database, "requests", lake / usecase.name, usecase.request)
+        view_events(database, "truths", lake / usecase.name, usecase.label.event)
+        history = f"SELECT event_id FROM read_parquet('{_quoted(snapshot)}/*.parquet')"
+        return database.sql(
             f"""
             SELECT {", ".join(f"requests.{name}" for name in columns)}, named.subject IS NOT NULL AS {LABEL},
-                requests.event_id IN ({known}) AS {IN_HISTORY}
+                requests.event_id IN ({history}) AS {IN_HISTORY}
             FROM requests
             LEFT JOIN (
                 SELECT {usecase.label.joins} AS subject, min(epoch_us(event_time)) AS reported_us
-                FROM truths GROUP BY ALL
+                FROM truths WHERE epoch_us(ingest_time) <= $arrived GROUP BY ALL
             ) named ON requests.event_id = named.subject
                 AND named.reported_us <= epoch_us(requests.event_time) + $maturity
             WHERE epoch_us(requests.event_time) <= $known - $maturity
             ORDER BY requests.event_time, requests.event_id
             """,
-            {"known": known_us, "maturity": usecase.label.maturity_us},
-        ).df()
-    return frame.astype({LABEL: bool, IN_HISTORY: bool})
+            params={
+                "known": to_us(known.event_time),
+                "arrived": _ALWAYS_US if known.ingest_time is None else to_us(known.ingest_time),
+                "maturity": usecase.label.maturity_us,
+            },
+        ).to_arrow_table()
 
 
-def _columns(usecase: UseCase) -> tuple[str, ...]:
-    numeric = [name for name, info in usecase.request.model_fields.items() if info.annotation in (int, float)]
-    return tuple(dict.fromkeys(("event_id", "event_time", *(entity.key for entity in usecase.entities), *numeric)))
+def view_events(database: duckdb.DuckDBPyConnection, name: str, lake: Path, event: type[Event]) -> None:
+    """Makes `name` a view of the event's archive below `lake` with each id once, as it arrived first.
 
-
-def _view(database: duckdb.DuckDBPyConnection, name: str, lake: Path, event: type[Event]) -> None:
-    """A view of the event's archive with each id once; without rows when nothing was archived yet."""
+    Its columns are the event's fields and `ingest_time`; it has no rows when nothing was archived yet.
+    """
     directory = lake / event.event_name
-    fields = ", ".join(event.model_fields)
+    fields = [*event.model_fields, "ingest_time"]
     if next(directory.glob("*/*/*.parquet"), None) is None:
-        empty = ", ".join(f"NULL::{_SQL_TYPES.get(field, 'VARCHAR')} AS {field}" for field in event.model_fields)
+        empty = ", ".join(f"NULL::{_SQL_TYPES.get(field, 'VARCHAR')} AS {field}" for field in fields)
         database.execute(f"CREATE VIEW {name} AS SELECT {empty} WHERE false")
         return
     database.execute(
         f"""
-        CREATE VIEW {name} AS SELECT {fields} FROM (
-            SELECT * REPLACE (event_time::TIMESTAMPTZ AS event_time), row_number() OVER (
-                PARTITION BY event_id ORDER BY ingest_time, kafka_partition, kafka_offset
-            ) AS arrival
+        CREATE VIEW {name} AS SELECT {", ".join(fields)} FROM (
+            SELECT * REPLACE (event_time::TIMESTAMPTZ AS event_time, ingest_time::TIMESTAMPTZ AS ingest_time),
+                row_number() OVER (PARTITION BY event_id ORDER BY ingest_time, kafka_partition, kafka_offset) AS arrival
             FROM read_parquet('{_quoted(directory)}/*/*/*.parquet', hive_partitioning = true, union_by_name = true)
         ) WHERE arrival = 1
         """
     )
 
 
+def _columns(usecase: UseCase) -> tuple[str, ...]:
+    numeric = [name for name, info in usecase.request.model_fields.items() if info.annotation in (int, float)]
+    keys = (entity.key for entity in usecase.entities)
+    return tuple(dict.fromkeys(("event_id", "event_time", "ingest_time", *keys, *numeric)))
+
+
 def _quoted(path: Path) -> str:
     return str(path).replace("'", "''")
 
 
-_SQL_TYPES = {"event_time": "TIMESTAMPTZ"}
+_SQL_TYPES = {"event_time": "TIMESTAMPTZ", "ingest_time": "TIMESTAMPTZ"}
+_ALWAYS_US = 2**62

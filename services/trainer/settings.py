@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from flywheel.contracts.settings import PlatformSettings
 
 
@@ -12,3 +14,5 @@ class TrainerSettings(PlatformSettings):
     """A run that takes longer is ended and announced as failed."""
     training_join_memory_mib: int = 384
     """Of the point-in-time join; what does not fit is spilled to disk."""
+    training_join: Literal["duckdb", "feast"] = "duckdb"
+    """Who joins features to training rows: our own join, or Feast's `get_historical_features` on the same files."""

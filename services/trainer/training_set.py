@@ -7,19 +7,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from flywheel.adapters.logs import logger
 from flywheel.contracts.training import HistoryBuilt
 from flywheel.kernel.declaration import UseCase
+from flywheel.kernel.features import Column
 from flywheel.kernel.plan import compile_plan
 from flywheel.kernel.splits import TooLittleHistory
 from flywheel.kernel.vector import assemble
-from services.trainer.labels import IN_HISTORY, LABEL, matured_requests
+from services.trainer.labels import IN_HISTORY, LABEL, Known, matured_requests
 
-Retrieval = Callable[[pd.DataFrame], pd.DataFrame]
-"""Adds the windowed features to an entity frame (keys, `event_timestamp`), point-in-time; keeps rows and columns."""
+Retrieval = Callable[[pa.Table], pa.Table]
+"""Adds the windowed features to requests (keys, `event_timestamp`), point-in-time; keeps rows and columns."""
+
+TIMESTAMP = "event_timestamp"
 
 _LATE_SHARE = 0.01
 
@@ -32,11 +36,15 @@ class IncompleteHistory(Exception):
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Rows of the model's input in the order of time: (n, features), (n,) and (n,)."""
+    """Rows of the model's input in the order of time: (n, features), (n,), (n,) and, as retrieved, (n, columns).
+
+    `requests` holds the events' ids, keys, times and windowed features, as text and float64.
+    """
 
     rows: NDArray[np.float32]
     labels: NDArray[np.bool_]
     times_us: NDArray[np.int64]
+    requests: pa.Table
 
 
 def read_training_set(lake: Path, usecase: UseCase, history: HistoryBuilt, retrieve: Retrieval) -> TrainingSet:
@@ -45,43 +53,54 @@ def read_training_set(lake: Path, usecase: UseCase, history: HistoryBuilt, retri
     snapshot = Path(history.path) / view.history_name / f"snapshot={history.snapshot_id}"
     if not snapshot.is_dir():
         raise IncompleteHistory(f"snapshot {history.snapshot_id} is not there any more")
-    requests = _covered(matured_requests(lake, usecase, history.event_time_until, snapshot))
-    if requests.empty:
+    requests = _covered(matured_requests(lake, usecase, Known.by(history), snapshot))
+    if not len(requests):
         raise TooLittleHistory(f"no {usecase.request.event_name} is older than {usecase.label.matures_after} yet")
-    requests["event_timestamp"] = requests.pop("event_time").dt.as_unit("us")
-    frame = retrieve(requests)
-    if len(frame) != len(requests):
-        raise IncompleteHistory(f"{len(requests)} events came back as {len(frame)} rows of features")
-    return _assembled(usecase, _in_order(usecase, frame))
+    found = retrieve(requests)
+    if len(found) != len(requests):
+        raise IncompleteHistory(f"{len(requests)} events came back as {len(found)} rows of features")
+    return _assembled(usecase, _in_order(usecase, found))
 
 
-def _covered(requests: pd.DataFrame) -> pd.DataFrame:
+def _covered(requests: pa.Table) -> pa.Table:
     """The requests without those that arrived after the history was built, if those are few.
 
     They would otherwise get the features of the event before them.
     """
-    missing = int((~requests[IN_HISTORY]).sum())
+    covered = requests[IN_HISTORY]
+    missing = len(requests) - int(pc.sum(covered).as_py() or 0)
     if missing > _LATE_SHARE * len(requests):
         raise IncompleteHistory(f"{missing} of {len(requests)} events have no feature history")
     if missing:
         _log.info("events_newer_than_history", rows=missing)
-    return requests[requests[IN_HISTORY]].drop(columns=IN_HISTORY).reset_index(drop=True)
+        requests = requests.filter(covered)
+    return requests.drop_columns(IN_HISTORY).rename_columns({"event_time": TIMESTAMP})
 
 
-def _in_order(usecase: UseCase, frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame by time. Raises IncompleteHistory when a row came back without its features."""
+def _in_order(usecase: UseCase, found: pa.Table) -> pa.Table:
+    """The table by time. Raises IncompleteHistory when a row came back without its features."""
     for view in compile_plan(usecase).views:
-        bare = int(frame[[feature.name for feature in view.features]].isna().all(axis=1).sum())
-        if bare:
-            raise IncompleteHistory(f"{bare} of {len(frame)} events came back without features by {view.entity.name}")
-    return frame.sort_values(["event_timestamp", "event_id"], kind="stable", ignore_index=True)
+        absent = [pc.is_null(found[feature.name], nan_is_null=True) for feature in view.features]
+        bare = np.logical_and.reduce([column.to_numpy() for column in absent])
+        if bare.any():
+            raise IncompleteHistory(
+                f"{int(bare.sum())} of {len(found)} events came back without features by {view.entity.name}"
+            )
+    return found.sort_by([(TIMESTAMP, "ascending"), ("event_id", "ascending")])
 
 
-def _assembled(usecase: UseCase, frame: pd.DataFrame) -> TrainingSet:
-    times_us = frame["event_timestamp"].dt.tz_convert("UTC").dt.as_unit("us").astype("int64").to_numpy()
-    columns = {feature.name: frame[feature.name].to_numpy(np.float64) for feature in usecase.windowed}
+def _assembled(usecase: UseCase, found: pa.Table) -> TrainingSet:
+    times_us = found[TIMESTAMP].cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy()
+    columns = {feature.name: _numbers(found[feature.name]) for feature in usecase.windowed}
     for name, info in usecase.request.model_fields.items():
         if info.annotation in (int, float):
-            columns[f"request.{name}"] = frame[name].to_numpy(np.float64)
+            columns[f"request.{name}"] = _numbers(found[name])
     columns["request.event_time_us"] = times_us.astype(np.float64)
-    return TrainingSet(assemble(usecase, columns), frame[LABEL].to_numpy(np.bool_), times_us)
+    labels = found[LABEL].to_numpy().astype(np.bool_)
+    return TrainingSet(assemble(usecase, columns), labels, times_us, found)
+
+
+def _numbers(column: pa.ChunkedArray) -> Column:
+    """As float64; NaN where there is none."""
+    numbers: Column = column.cast(pa.float64()).to_numpy()
+    return numbers

@@ -73,9 +73,9 @@ class SmallWorld:
         """Where one view's history is."""
         return self.data / "history" / "fraud" / compile_plan(usecase).views[0].history_name / f"snapshot={SNAPSHOT}"
 
-    def retrieve(self, requests: pd.DataFrame) -> pd.DataFrame:
+    def retrieve(self, requests: pa.Table) -> pa.Table:
         """The requests with the features they had, looked up by event."""
-        return requests.join(self.features, on="event_id")
+        return pa.Table.from_pandas(requests.to_pandas().join(self.features, on="event_id"), preserve_index=False)
 
     def _write_history(self) -> pd.DataFrame:
         """Features of every transaction by event_id, also written as a snapshot."""

@@ -8,14 +8,14 @@ from pathlib import Path
 import pandas as pd
 
 from flywheel.contracts.events import from_us
-from services.trainer.labels import matured_requests
+from services.trainer.labels import Known, matured_requests
 from tests.integration.services.trainer.conftest import ARRIVED, SmallWorld
 from usecases.fraud import usecase
 
 
 def test_only_matured_events_with_the_labels_of_their_chargebacks(small_world: SmallWorld) -> None:
     until = from_us(small_world.until_us)
-    found = matured_requests(small_world.lake, usecase, until, small_world.snapshot)
+    found = matured_requests(small_world.lake, usecase, Known(until), small_world.snapshot).to_pandas()
     transactions, chargebacks = small_world.frames["transaction"], small_world.frames["chargeback"]
     old_enough = transactions[transactions["event_time"] <= until - timedelta(days=7)]
     assert sorted(found["event_id"]) == sorted(old_enough["event_id"])
@@ -27,7 +27,7 @@ def test_only_matured_events_with_the_labels_of_their_chargebacks(small_world: S
 
 def test_a_label_that_came_later_is_not_known_yet(small_world: SmallWorld) -> None:
     until = from_us(small_world.until_us) - timedelta(days=20)
-    found = matured_requests(small_world.lake, usecase, until, small_world.snapshot)
+    found = matured_requests(small_world.lake, usecase, Known(until), small_world.snapshot).to_pandas()
     chargebacks = small_world.frames["chargeback"]
     known = set(chargebacks.loc[chargebacks["event_time"] <= until, "transaction_id"])
     assert set(found.loc[found["label"], "event_id"]) == known & set(found["event_id"])
@@ -36,11 +36,13 @@ def test_a_label_that_came_later_is_not_known_yet(small_world: SmallWorld) -> No
 
 def test_an_event_archived_twice_counts_once_as_it_came_first(small_world: SmallWorld) -> None:
     until = from_us(small_world.until_us)
-    before = matured_requests(small_world.lake, usecase, until, small_world.snapshot)
+    before = matured_requests(small_world.lake, usecase, Known(until), small_world.snapshot).to_pandas()
     again = small_world.frames["transaction"].head(500).assign(amount_cents=1)
     small_world.archive("transaction", again, batch_id=9, ingest_time=ARRIVED + timedelta(minutes=1))
     small_world.archive("chargeback", small_world.frames["chargeback"], batch_id=9, ingest_time=ARRIVED)
-    pd.testing.assert_frame_equal(matured_requests(small_world.lake, usecase, until, small_world.snapshot), before)
+    pd.testing.assert_frame_equal(
+        matured_requests(small_world.lake, usecase, Known(until), small_world.snapshot).to_pandas(), before
+    )
 
 
 def test_a_label_later_than_maturity_is_not_counted(small_world: SmallWorld, tmp_path: Path) -> None:
@@ -58,7 +60,7 @@ def test_a_label_later_than_maturity_is_not_counted(small_world: SmallWorld, tmp
     frame["event_time"] = [happened[name] + delay for name, delay in reports]
     frame["event_time"] = frame["event_time"].dt.as_unit("us")
     small_world.archive("chargeback", frame, batch_id=0, ingest_time=ARRIVED, lake=lake)
-    found = matured_requests(lake, usecase, from_us(small_world.until_us), small_world.snapshot)
+    found = matured_requests(lake, usecase, Known(from_us(small_world.until_us)), small_world.snapshot).to_pandas()
     assert set(found.loc[found["label"], "event_id"]) == {on_time, both}
 
 
@@ -66,6 +68,6 @@ def test_without_any_chargeback_nothing_is_positive(tmp_path: Path, small_world:
     lake = tmp_path
     (lake / "fraud").mkdir()
     (lake / "fraud" / "transaction").symlink_to(small_world.lake / "fraud" / "transaction")
-    found = matured_requests(lake, usecase, from_us(small_world.until_us), small_world.snapshot)
+    found = matured_requests(lake, usecase, Known(from_us(small_world.until_us)), small_world.snapshot).to_pandas()
     assert len(found) > 1000
     assert not found["label"].any()

@@ -9,20 +9,22 @@ from typing import Any
 
 import mlflow
 import numpy as np
-import pandas as pd
+import pyarrow as pa
 import pytest
 
-from flywheel.adapters.feast_repo import training_frame
+from flywheel.adapters.feast_repo import training_table
 from flywheel.adapters.file_model_store import FileModelStore
+from flywheel.adapters.history_layout import history_sources
 from flywheel.adapters.mlflow_registry import MlflowRegistry
 from flywheel.adapters.onnx_scorer import OnnxScorer
+from flywheel.adapters.point_in_time import JoinLimits, join_point_in_time
 from flywheel.contracts.models import Deployment, Role
 from flywheel.contracts.settings import PlatformSettings
 from flywheel.kernel.gates import Demands, all_passed
 from flywheel.kernel.plan import compile_plan
 from services.trainer import training
 from services.trainer.appraisal import Appraised, appraise
-from services.trainer.labels import matured_requests
+from services.trainer.labels import Known, matured_requests
 from services.trainer.learners import Fitted, Sample, fit_baseline
 from services.trainer.publication import next_deployment
 from services.trainer.training import Trainer
@@ -244,26 +246,24 @@ def test_a_champion_that_cannot_be_judged_keeps_its_place(
 def test_features_that_are_missing_stop_the_run(
     small_world: SmallWorld, registry: MlflowRegistry, tmp_path: Path
 ) -> None:
-    def with_gaps(requests: pd.DataFrame) -> pd.DataFrame:
-        frame = small_world.retrieve(requests)
+    def with_gaps(requests: pa.Table) -> pa.Table:
+        frame = small_world.retrieve(requests).to_pandas()
         frame.loc[frame.index[-1], [name for name in frame if str(name).startswith("card_trans")]] = np.nan
         frame.loc[frame.index[-1], [name for name in frame if str(name).startswith("card_charge")]] = np.nan
-        return frame
+        return pa.Table.from_pandas(frame, preserve_index=False)
 
     trainer = Trainer(usecase, small_world.lake, FileModelStore(tmp_path), registry)
     with pytest.raises(IncompleteHistory, match="without features by card"):
         trainer.train(small_world.message("gaps"), with_gaps)
     with pytest.raises(IncompleteHistory, match="came back as"):
-        trainer.train(small_world.message("lost"), lambda requests: small_world.retrieve(requests).iloc[1:])
+        trainer.train(small_world.message("lost"), lambda requests: small_world.retrieve(requests)[1:])
 
 
 def test_events_that_came_after_the_history_are_left_out_if_they_are_few(
     small_world: SmallWorld, tmp_path: Path
 ) -> None:
     late = small_world.frames["transaction"].iloc[1_000:1_100]
-    known = len(
-        matured_requests(small_world.lake, usecase, small_world.message().event_time_until, small_world.snapshot)
-    )
+    known = len(matured_requests(small_world.lake, usecase, Known.by(small_world.message()), small_world.snapshot))
     lake = tmp_path / "lake"
     shutil.copytree(small_world.lake, lake)
     few = late.assign(event_id=[f"late-{number}" for number in range(len(late))])
@@ -287,8 +287,8 @@ def test_feast_retrieves_every_row_with_the_features_it_had(small_world: SmallWo
     settings = PlatformSettings(data_dir=small_world.data)
     plan = compile_plan(usecase)
 
-    def by_feast(requests: pd.DataFrame) -> pd.DataFrame:
-        return training_frame(settings, plan, requests, SNAPSHOT)
+    def by_feast(requests: pa.Table) -> pa.Table:
+        return training_table(settings, plan, requests, SNAPSHOT)
 
     joined = read_training_set(small_world.lake, usecase, small_world.message(), small_world.retrieve)
     retrieved = read_training_set(small_world.lake, usecase, small_world.message(), by_feast)
@@ -297,3 +297,16 @@ def test_feast_retrieves_every_row_with_the_features_it_had(small_world: SmallWo
     same = (retrieved.rows == joined.rows).all(axis=1)
     # Two payments of one card or at one terminal in the same second have one place in Feast's history.
     assert same.mean() > 0.999
+
+
+def test_our_join_retrieves_every_row_with_the_very_features_it_had(small_world: SmallWorld, tmp_path: Path) -> None:
+    sources = history_sources(PlatformSettings(data_dir=small_world.data), compile_plan(usecase), SNAPSHOT)
+
+    def by_join(requests: pa.Table) -> pa.Table:
+        return join_point_in_time(requests, sources, JoinLimits(128, tmp_path / "spill"))
+
+    looked_up = read_training_set(small_world.lake, usecase, small_world.message(), small_world.retrieve)
+    joined = read_training_set(small_world.lake, usecase, small_world.message(), by_join)
+    np.testing.assert_array_equal(joined.times_us, looked_up.times_us)
+    np.testing.assert_array_equal(joined.labels, looked_up.labels)
+    np.testing.assert_array_equal(joined.rows, looked_up.rows)
