@@ -33,6 +33,8 @@ class HistoryBuilt(Message):
     event_time_until: Utc
     arrived_until: Utc | None = None
     """Everything accepted until then is in the history; None where its builder did not say."""
+    as_known: bool = False
+    """Whether each row leaves out what arrived later than its own request."""
     rows: int
     reason: str
 

@@ -42,17 +42,16 @@ def matured_requests(lake: Path, usecase: UseCase, known: Known, snapshot: Path)
     columns = _columns(usecase)
     with duckdb.connect() as database:
         database.execute("SET TimeZone = 'UTC'")
-        view_events(database, "requests", lake / usecase.name, usecase.request)
-        view_events(database, "truths", lake / usecase.name, usecase.label.event)
         history = f"SELECT event_id FROM read_parquet('{_quoted(snapshot)}/*.parquet')"
         return database.sql(
             f"""
             SELECT {", ".join(f"requests.{name}" for name in columns)}, named.subject IS NOT NULL AS {LABEL},
                 requests.event_id IN ({history}) AS {IN_HISTORY}
-            FROM requests
+            FROM {_rows_of(lake / usecase.name, usecase.request)} requests
             LEFT JOIN (
                 SELECT {usecase.label.joins} AS subject, min(epoch_us(event_time)) AS reported_us
-                FROM truths WHERE epoch_us(ingest_time) <= $arrived GROUP BY ALL
+                FROM {_rows_of(lake / usecase.name, usecase.label.event)} truths
+                WHERE epoch_us(ingest_time) <= $arrived GROUP BY ALL
             ) named ON requests.event_id = named.subject
                 AND named.reported_us <= epoch_us(requests.event_time) + $maturity
             WHERE epoch_us(requests.event_time) <= $known - $maturity
@@ -66,26 +65,31 @@ def matured_requests(lake: Path, usecase: UseCase, known: Known, snapshot: Path)
         ).to_arrow_table()
 
 
-def view_events(database: duckdb.DuckDBPyConnection, name: str, lake: Path, event: type[Event]) -> None:
-    """Makes `name` a view of the event's archive below `lake` with each id once, as it arrived first.
+def first_arrivals(lake: Path, event: type[Event], *, where: str = "true") -> str | None:
+    """SQL of the event's archive below `lake`, each id once, as it arrived first; None when nothing was archived yet.
 
-    Its columns are the event's fields and `ingest_time`; it has no rows when nothing was archived yet.
+    Its columns are the event's fields and `ingest_time`. Of ids that no archived row with `where` has, rows may be
+    left out: others need not be read.
     """
     directory = lake / event.event_name
-    fields = [*event.model_fields, "ingest_time"]
     if next(directory.glob("*/*/*.parquet"), None) is None:
-        empty = ", ".join(f"NULL::{_SQL_TYPES.get(field, 'VARCHAR')} AS {field}" for field in fields)
-        database.execute(f"CREATE VIEW {name} AS SELECT {empty} WHERE false")
-        return
-    database.execute(
-        f"""
-        CREATE VIEW {name} AS SELECT {", ".join(fields)} FROM (
+        return None
+    files = f"read_parquet('{_quoted(directory)}/*/*/*.parquet', hive_partitioning = true, union_by_name = true)"
+    wanted = "true" if where == "true" else f"event_id IN (SELECT event_id FROM {files} WHERE {where})"
+    return f"""(
+        SELECT {", ".join([*event.model_fields, "ingest_time"])} FROM (
             SELECT * REPLACE (event_time::TIMESTAMPTZ AS event_time, ingest_time::TIMESTAMPTZ AS ingest_time),
                 row_number() OVER (PARTITION BY event_id ORDER BY ingest_time, kafka_partition, kafka_offset) AS arrival
-            FROM read_parquet('{_quoted(directory)}/*/*/*.parquet', hive_partitioning = true, union_by_name = true)
+            FROM {files} WHERE {wanted}
         ) WHERE arrival = 1
-        """
-    )
+    )"""
+
+
+def _rows_of(lake: Path, event: type[Event]) -> str:
+    """`first_arrivals`, or no rows of the same columns."""
+    fields = [*event.model_fields, "ingest_time"]
+    nothing = ", ".join(f"NULL::{_SQL_TYPES.get(field, 'VARCHAR')} AS {field}" for field in fields)
+    return first_arrivals(lake, event) or f"(SELECT {nothing} WHERE false)"
 
 
 def _columns(usecase: UseCase) -> tuple[str, ...]:

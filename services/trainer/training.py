@@ -18,6 +18,7 @@ from flywheel.kernel.gates import Demands, Evidence, all_passed, judge, judge_so
 from flywheel.kernel.ports import CorruptModel, ModelStore
 from flywheel.kernel.splits import Split, TooLittleHistory, split_by_time
 from services.trainer.appraisal import Appraised, appraise
+from services.trainer.leakage import LeakageCheck, check_leakage
 from services.trainer.learners import SEED, Sample, fit_baseline, fit_trees
 from services.trainer.outcome import Outcome
 from services.trainer.publication import Run, deployment_reason, describe, next_deployment
@@ -43,13 +44,14 @@ class Trainer:
     def train(self, history: HistoryBuilt, retrieve: Retrieval) -> Outcome:
         """The whole run on one history. Asked again about a request that led to a deployment, it trains nothing.
 
-        Raises TooLittleHistory and IncompleteHistory.
+        Raises TooLittleHistory, IncompleteHistory and FutureLeaked.
         """
         earlier = self._answered(history)
         if earlier is not None:
             return Outcome(earlier, rows=0)
         examples = read_training_set(self.lake, self.usecase, history, retrieve)
         _log.info("training_set_read", rows=len(examples.labels))
+        leakage = check_leakage(self.lake, self.usecase, history, examples)
         split = split_by_time(examples.times_us, self.usecase.label.maturity_us)
         stray = int((examples.times_us < split.begins_us).sum())
         if stray:
@@ -58,11 +60,11 @@ class Trainer:
         baseline = appraise(fit_baseline(train, calibrate), validate)
         candidate = appraise(fit_trees(train, calibrate), validate)
         budget_ms = self.usecase.budget.model_ms
-        gates = judge(self._evidence(baseline, candidate, validate), self.demands, budget_ms)
-        baseline_gates = judge_soundness(baseline.soundness, self.demands, budget_ms)
+        gates = (*judge(self._evidence(baseline, candidate, validate), self.demands, budget_ms), leakage.gate)
+        baseline_gates = (*judge_soundness(baseline.soundness, self.demands, budget_ms), leakage.gate)
         with self.registry.run(self.usecase.name, f"request {history.request_id}") as run_id:
             run = Run(self.usecase, history, run_id, datetime.now(UTC), split.trained_until_us, validate.rows)
-            self._record(run, baseline, candidate, split)
+            self._record(run, baseline, candidate, split, leakage)
             finished = self._promote(run, (candidate, gates), (baseline, baseline_gates))
         _log.info("training_finished", version=finished.version, deployed=finished.deployed, rows=len(examples.labels))
         return Outcome(finished, rows=len(examples.labels))
@@ -109,10 +111,13 @@ class Trainer:
             _log.error("champion_not_judged", version=current.champion, reason=str(error))
             return float("nan")
 
-    def _record(self, run: Run, baseline: Appraised, candidate: Appraised, split: Split) -> None:
+    def _record(
+        self, run: Run, baseline: Appraised, candidate: Appraised, split: Split, leakage: LeakageCheck
+    ) -> None:
         metrics = {f"baseline_{name}": value for name, value in baseline.metrics.items()}
         metrics |= candidate.metrics | {"onnx_parity": candidate.parity, "score_ms": candidate.score_ms}
         parts = {f"{name}_rows": int(getattr(split, name).sum()) for name in ("train", "calibrate", "validate")}
+        parts |= {"leakage_rows_checked": leakage.rows, "leakage_values_checked": leakage.values}
         self.registry.log(
             run.mlflow_run_id,
             candidate.fitted.parameters() | parts,

@@ -64,6 +64,22 @@ def test_a_label_later_than_maturity_is_not_counted(small_world: SmallWorld, tmp
     assert set(found.loc[found["label"], "event_id"]) == {on_time, both}
 
 
+def test_a_label_that_had_not_arrived_is_not_counted(small_world: SmallWorld, tmp_path: Path) -> None:
+    lake = tmp_path
+    (lake / "fraud").mkdir()
+    (lake / "fraud" / "transaction").symlink_to(small_world.lake / "fraud" / "transaction")
+    reports = small_world.frames["chargeback"].head(40)
+    until, moment = from_us(small_world.until_us), timedelta(microseconds=1)
+    small_world.archive("chargeback", reports.head(20), batch_id=0, ingest_time=ARRIVED, lake=lake)
+    small_world.archive("chargeback", reports.tail(20), batch_id=1, ingest_time=ARRIVED + moment, lake=lake)
+    # It came twice; that it had arrived before is what counts.
+    small_world.archive("chargeback", reports.head(1), batch_id=2, ingest_time=ARRIVED + moment, lake=lake)
+    found = matured_requests(lake, usecase, Known(until, ARRIVED), small_world.snapshot).to_pandas()
+    assert set(found.loc[found["label"], "event_id"]) == set(reports.head(20)["transaction_id"])
+    later = matured_requests(lake, usecase, Known(until, ARRIVED + moment), small_world.snapshot).to_pandas()
+    assert later["label"].sum() == 40
+
+
 def test_without_any_chargeback_nothing_is_positive(tmp_path: Path, small_world: SmallWorld) -> None:
     lake = tmp_path
     (lake / "fraud").mkdir()

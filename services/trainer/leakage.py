@@ -1,0 +1,142 @@
+"""Refuses to train on rows that know more than was known when their requests arrived."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from flywheel.contracts.events import Event, from_us, iso_utc, to_us
+from flywheel.contracts.training import GateResult, HistoryBuilt
+from flywheel.kernel.declaration import UseCase
+from flywheel.kernel.leakage import Mismatch, Recorded, Request, mismatches
+from flywheel.kernel.plan import TileView, compile_plan
+from services.trainer.labels import first_arrivals
+from services.trainer.training_set import TIMESTAMP, TrainingSet
+
+GATE = "no_future_features"
+
+_ROWS = 300
+_SEED = 20180401
+_ALWAYS_US = 2**62
+
+
+class FutureLeaked(Exception):
+    """A training row holds a value that could not be known at its request; the message names both values."""
+
+
+@dataclass(frozen=True)
+class LeakageCheck:
+    """How many training rows were computed again, value by value, and found right."""
+
+    rows: int
+    values: int
+
+    @property
+    def gate(self) -> GateResult:
+        """The gate that the check is; it passed, for otherwise there is no model."""
+        demand = f"<= 0 of {self.values} values of {self.rows} sampled rows not as known at the request"
+        return GateResult(name=GATE, passed=True, value=0.0, demand=demand)
+
+
+def check_leakage(
+    lake: Path, usecase: UseCase, history: HistoryBuilt, examples: TrainingSet, *, rows: int = _ROWS
+) -> LeakageCheck:
+    """Computes some rows' windowed features again from the lake's events; half of the rows are positives if it can.
+
+    Raises FutureLeaked when a value differs from what had happened and arrived by the request.
+    """
+    chosen = _sampled(examples.labels, rows)
+    sample = examples.requests.take(chosen)
+    found: list[Mismatch] = []
+    values = 0
+    for view in compile_plan(usecase).views:
+        recorded = _recorded(lake / usecase.name, view, sample)
+        for key, request, trained in _rows(view, sample):
+            known = request if history.as_known else replace(request, arrived_us=_until_us(history))
+            found += mismatches(view.features, recorded.get(key, {}), known, trained)
+            values += len(view.features)
+    if found:
+        raise FutureLeaked(_told(found, values))
+    return LeakageCheck(len(sample), values)
+
+
+def _until_us(history: HistoryBuilt) -> int:
+    """When the history was made, for one whose rows hold all that had arrived by then."""
+    return _ALWAYS_US if history.arrived_until is None else to_us(history.arrived_until)
+
+
+def _sampled(labels: NDArray[np.bool_], rows: int) -> NDArray[np.intp]:
+    rng = np.random.default_rng(_SEED)
+    positives, all_rows = np.flatnonzero(labels), np.arange(len(labels))
+    half = rng.choice(positives, min(rows // 2, len(positives)), replace=False)
+    others = np.setdiff1d(all_rows, half)
+    rest = rng.choice(others, min(rows - len(half), len(others)), replace=False)
+    return np.sort(np.concatenate([half, rest]))
+
+
+def _rows(view: TileView, sample: pa.Table) -> Iterator[tuple[str, Request, dict[str, float]]]:
+    """The entity's key, the request and the trained values of each sampled row."""
+    times_us, arrived_us = (_micros(sample[name]).tolist() for name in (TIMESTAMP, "ingest_time"))
+    names = [feature.name for feature in view.features]
+    values = np.column_stack([sample[name].cast(pa.float64()).to_numpy() for name in names])
+    keys, ids = sample[view.entity.key].to_pylist(), sample["event_id"].to_pylist()
+    for row, (key, event_id) in enumerate(zip(keys, ids, strict=True)):
+        trained = dict(zip(names, values[row].tolist(), strict=True))
+        yield key, Request(event_id, times_us[row], arrived_us[row]), trained
+
+
+def _recorded(lake: Path, view: TileView, sample: pa.Table) -> dict[str, dict[str, Recorded]]:
+    """All events of the sampled entities, by key and event name."""
+    found: dict[str, dict[str, Recorded]] = {}
+    with duckdb.connect() as database:
+        database.execute("SET TimeZone = 'UTC'")
+        database.register("sampled", sample.select([view.entity.key]))
+        for event in view.events:
+            for key, recorded in _of_event(database, lake, view, event):
+                found.setdefault(key, {})[event.event_name] = recorded
+    return found
+
+
+def _of_event(
+    database: duckdb.DuckDBPyConnection, lake: Path, view: TileView, event: type[Event]
+) -> Iterator[tuple[str, Recorded]]:
+    key = view.entity.key
+    fields = sorted({feature.field for feature in view.features if feature.event is event and feature.field})
+    rows = first_arrivals(lake, event, where=f"{key} IN (SELECT {key} FROM sampled)")
+    if rows is None:
+        return
+    table = database.sql(
+        f"""
+        SELECT {", ".join([key, "event_time", "ingest_time", *fields])} FROM {rows}
+        WHERE {key} IN (SELECT {key} FROM sampled) ORDER BY {key}, event_time, event_id
+        """
+    ).to_arrow_table()
+    keys = table[key].to_numpy()
+    bounds = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1], [True]])) if len(keys) else [0]
+    columns = {name: table[name].to_numpy() for name in fields}
+    times_us, arrived_us = _micros(table["event_time"]), _micros(table["ingest_time"])
+    for first, last in pairwise(bounds):
+        part = slice(int(first), int(last))
+        yield (
+            keys[first],
+            Recorded(times_us[part], arrived_us[part], {name: values[part] for name, values in columns.items()}),
+        )
+
+
+def _told(found: list[Mismatch], values: int) -> str:
+    names = list(dict.fromkeys(mismatch.feature for mismatch in found))
+    first = found[0]
+    more = f"; the first of {len(found)} wrong values among {values}, in {', '.join(names)}" if len(found) > 1 else ""
+    return f"{first} when it happened at {iso_utc(from_us(first.at_us))} and arrived{more}"
+
+
+def _micros(column: pa.ChunkedArray) -> NDArray[np.int64]:
+    micros: NDArray[np.int64] = column.cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy()
+    return micros
