@@ -52,6 +52,10 @@ class MlflowRegistry:
         for key, value in tags.items():
             self._client.set_tag(run_id, key, value)
 
+    def attach(self, run_id: str, name: str, text: str) -> None:
+        """Keeps a text file with a run."""
+        mlflow.log_text(text, name, run_id=run_id)
+
     def register(self, manifest: ModelManifest, model: bytes) -> None:
         """Logs the model and its manifest with the running run and registers them as the use case's next version."""
         mlflow.log_text(manifest.model_dump_json(indent=2), f"{manifest.version}/manifest.json")

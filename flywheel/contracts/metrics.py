@@ -54,7 +54,7 @@ FEATURES_FOREIGN_STATES = Counter(
 )
 FEATURES_BATCH_SECONDS = Histogram(
     "flywheel_features_batch_seconds",
-    "Duration of one micro-batch, by job (tiles, archive).",
+    "Duration of one micro-batch, by job (tiles, archive, decisions).",
     ["usecase", "job"],
     buckets=(0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0),
 )
@@ -65,7 +65,7 @@ FEATURES_BACKLOG = Gauge(
     "flywheel_features_backlog_events", "Events in the broker that the job has not processed.", ["usecase", "job"]
 )
 FEATURES_ARCHIVED = Gauge(
-    "flywheel_features_archived_events", "Events written to the lake, duplicates included.", ["usecase", "event"]
+    "flywheel_features_archived_events", "Events and decisions in the lake, duplicates included.", ["usecase", "event"]
 )
 
 TRAINER_RUNS = Counter(

@@ -34,7 +34,7 @@ def decisions_topic(usecase: str) -> Topic:
         name=f"{usecase}.decisions",
         carries="flywheel.contracts.decisions.DecisionLogged",
         producers=("serving",),
-        consumers=("monitor",),
+        consumers=("monitor", "features"),
         partitions=2,
         retention_hours=30 * 24,
     )

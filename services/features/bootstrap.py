@@ -25,6 +25,7 @@ from flywheel.kernel.plan import FeaturePlan, compile_plan
 from services.features.archive import LAKE, Archiver
 from services.features.build import HistoryBuilder
 from services.features.count import TileCounter
+from services.features.decisions import DecisionArchive
 from services.features.settings import FeaturesSettings
 from services.features.stream import StreamJob
 
@@ -43,6 +44,7 @@ class FeaturesService:
     lake: Lake
     tiles: StreamJob
     archive: StreamJob
+    decisions: DecisionArchive
     builder: HistoryBuilder
     offsets: KafkaOffsets
     requests: KafkaReader
@@ -57,6 +59,7 @@ class FeaturesService:
         lake = Lake(settings.lake_dir, settings.usecase, plan.usecase.events)
         tiles_checkpoint(settings, plan).check(writer, STORE)
         archive_checkpoint(settings).check(lake, LAKE)
+        decisions = DecisionArchive.assemble(settings)
         create_topics(settings.kafka_bootstrap, topics_of(settings.usecase, names))
         session = _session(settings)
         tiles, archive = StreamJob(settings.usecase, "tiles"), StreamJob(settings.usecase, "archive")
@@ -68,6 +71,7 @@ class FeaturesService:
             lake=lake,
             tiles=tiles,
             archive=archive,
+            decisions=decisions,
             builder=HistoryBuilder(plan, session, lake, settings.history_dir, kept=settings.history_kept),
             offsets=KafkaOffsets(
                 settings.kafka_bootstrap, [event_topic(settings.usecase, name).name for name in names]
@@ -106,10 +110,11 @@ class FeaturesService:
             checkpoint=self.settings.archive_checkpoint,
             trigger_ms=self.settings.archive_trigger_ms,
         )
+        self.decisions.start(self.session)
 
     def close(self) -> None:
         """Streams end between two micro-batches; then everything is let go of."""
-        for close in (self.tiles.stop, self.archive.stop, self.session.stop):
+        for close in (self.tiles.stop, self.archive.stop, self.decisions.close, self.session.stop):
             # The JVM may have been told to stop as well and be gone already.
             with contextlib.suppress(Exception):
                 close()

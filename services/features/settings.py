@@ -26,6 +26,8 @@ class FeaturesSettings(PlatformSettings):
     """Least time between two micro-batches of the stream that fills the online store."""
     archive_trigger_ms: int = 10_000
     """The same of the stream that writes the lake."""
+    decisions_trigger_ms: int = 30_000
+    """The same of the stream that archives decisions."""
     history_kept: int = Field(default=3, ge=1)
     """Snapshots of feature history that are kept; older ones are deleted."""
 
@@ -40,3 +42,7 @@ class FeaturesSettings(PlatformSettings):
     @property
     def archive_checkpoint(self) -> Path:
         return self.checkpoint_dir.absolute() / self.usecase / "archive"
+
+    @property
+    def decisions_checkpoint(self) -> Path:
+        return self.checkpoint_dir.absolute() / self.usecase / "decisions"

@@ -40,6 +40,7 @@ def _observe(service: FeaturesService) -> None:
     at_us = time.time_ns() // 1000
     try:
         ends = service.offsets.ends()
+        service.decisions.observe(at_us)
     except Unavailable as error:
         _log.warning("broker_not_answering", reason=str(error))
         return

@@ -55,6 +55,7 @@ def train(settings: TrainerSettings, history: HistoryBuilt) -> Outcome:
         settings.lake_dir,
         FileModelStore(settings.model_dir),
         MlflowRegistry(settings.mlflow_store, settings.data_dir / "mlflow" / "artifacts"),
+        prefers_served=settings.training_prefers_served,
     )
     return trainer.train(history, _retrieval(settings, history.snapshot_id))
 

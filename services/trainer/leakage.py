@@ -119,11 +119,11 @@ def _of_event(
         """
     ).to_arrow_table()
     keys = table[key].to_numpy()
-    bounds = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1], [True]])) if len(keys) else [0]
+    bounds = [*np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])).tolist(), len(keys)] if len(keys) else []
     columns = {name: table[name].to_numpy() for name in fields}
     times_us, arrived_us = _micros(table["event_time"]), _micros(table["ingest_time"])
     for first, last in pairwise(bounds):
-        part = slice(int(first), int(last))
+        part = slice(first, last)
         yield (
             keys[first],
             Recorded(times_us[part], arrived_us[part], {name: values[part] for name, values in columns.items()}),

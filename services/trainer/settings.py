@@ -16,3 +16,5 @@ class TrainerSettings(PlatformSettings):
     """Of the point-in-time join; what does not fit is spilled to disk."""
     training_join: Literal["duckdb", "feast"] = "duckdb"
     """Who joins features to training rows: our own join, or Feast's `get_historical_features` on the same files."""
+    training_prefers_served: bool = True
+    """Whether rows that were decided with complete fresh features are trained on as they were served."""

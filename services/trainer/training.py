@@ -18,11 +18,11 @@ from flywheel.kernel.gates import Demands, Evidence, all_passed, judge, judge_so
 from flywheel.kernel.ports import CorruptModel, ModelStore
 from flywheel.kernel.splits import Split, TooLittleHistory, split_by_time
 from services.trainer.appraisal import Appraised, appraise
-from services.trainer.leakage import LeakageCheck, check_leakage
 from services.trainer.learners import SEED, Sample, fit_baseline, fit_trees
 from services.trainer.outcome import Outcome
+from services.trainer.preparation import Prepared, prepare
 from services.trainer.publication import Run, deployment_reason, describe, next_deployment
-from services.trainer.training_set import Retrieval, TrainingSet, read_training_set
+from services.trainer.training_set import Retrieval, TrainingSet
 
 _DEPLOYED_BY = "trainer"
 
@@ -40,6 +40,8 @@ class Trainer:
     store: ModelStore
     registry: MlflowRegistry
     demands: Demands = field(default_factory=Demands)
+    prefers_served: bool = True
+    """Whether rows that were decided with complete fresh features are trained on as they were served."""
 
     def train(self, history: HistoryBuilt, retrieve: Retrieval) -> Outcome:
         """The whole run on one history. Asked again about a request that led to a deployment, it trains nothing.
@@ -49,9 +51,9 @@ class Trainer:
         earlier = self._answered(history)
         if earlier is not None:
             return Outcome(earlier, rows=0)
-        examples = read_training_set(self.lake, self.usecase, history, retrieve)
+        prepared = self._prepare(history, retrieve)
+        examples, gate = prepared.examples, prepared.leakage.gate
         _log.info("training_set_read", rows=len(examples.labels))
-        leakage = check_leakage(self.lake, self.usecase, history, examples)
         split = split_by_time(examples.times_us, self.usecase.label.maturity_us)
         stray = int((examples.times_us < split.begins_us).sum())
         if stray:
@@ -60,14 +62,25 @@ class Trainer:
         baseline = appraise(fit_baseline(train, calibrate), validate)
         candidate = appraise(fit_trees(train, calibrate), validate)
         budget_ms = self.usecase.budget.model_ms
-        gates = (*judge(self._evidence(baseline, candidate, validate), self.demands, budget_ms), leakage.gate)
-        baseline_gates = (*judge_soundness(baseline.soundness, self.demands, budget_ms), leakage.gate)
+        gates = (*judge(self._evidence(baseline, candidate, validate), self.demands, budget_ms), gate)
+        baseline_gates = (*judge_soundness(baseline.soundness, self.demands, budget_ms), gate)
         with self.registry.run(self.usecase.name, f"request {history.request_id}") as run_id:
             run = Run(self.usecase, history, run_id, datetime.now(UTC), split.trained_until_us, validate.rows)
-            self._record(run, baseline, candidate, split, leakage)
+            self._record(run, baseline, candidate, split, prepared)
             finished = self._promote(run, (candidate, gates), (baseline, baseline_gates))
         _log.info("training_finished", version=finished.version, deployed=finished.deployed, rows=len(examples.labels))
         return Outcome(finished, rows=len(examples.labels))
+
+    def _prepare(self, history: HistoryBuilt, retrieve: Retrieval) -> Prepared:
+        return prepare(
+            self.lake, self.usecase, history, retrieve, reads_same=self._reads_same, prefers_served=self.prefers_served
+        )
+
+    def _reads_same(self, version: str) -> bool:
+        try:
+            return self.store.load(self.usecase.name, version)[0].feature_fingerprint == self.usecase.fingerprint
+        except (KeyError, CorruptModel):
+            return False
 
     def _answered(self, history: HistoryBuilt) -> TrainingFinished | None:
         """The answer of an earlier run that deployed. If that was ended before the roles were assigned, they are."""
@@ -111,19 +124,19 @@ class Trainer:
             _log.error("champion_not_judged", version=current.champion, reason=str(error))
             return float("nan")
 
-    def _record(
-        self, run: Run, baseline: Appraised, candidate: Appraised, split: Split, leakage: LeakageCheck
-    ) -> None:
+    def _record(self, run: Run, baseline: Appraised, candidate: Appraised, split: Split, prepared: Prepared) -> None:
         metrics = {f"baseline_{name}": value for name, value in baseline.metrics.items()}
-        metrics |= candidate.metrics | {"onnx_parity": candidate.parity, "score_ms": candidate.score_ms}
+        metrics |= (
+            prepared.metrics | candidate.metrics | {"onnx_parity": candidate.parity, "score_ms": candidate.score_ms}
+        )
         parts = {f"{name}_rows": int(getattr(split, name).sum()) for name in ("train", "calibrate", "validate")}
-        parts |= {"leakage_rows_checked": leakage.rows, "leakage_values_checked": leakage.values}
         self.registry.log(
             run.mlflow_run_id,
-            candidate.fitted.parameters() | parts,
+            candidate.fitted.parameters() | parts | prepared.parameters,
             {name: value for name, value in metrics.items() if math.isfinite(value)},
             {"snapshot_id": run.history.snapshot_id, "reason": run.history.reason},
         )
+        self.registry.attach(run.mlflow_run_id, "served_features.json", prepared.parity.to_json())
 
     def _promote(self, run: Run, candidate: _Judged, baseline: _Judged) -> TrainingFinished:
         """Registers the candidate, and deploys it if it passed; the baseline may be the challenger if it passed too."""

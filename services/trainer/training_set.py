@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +45,12 @@ class TrainingSet:
     labels: NDArray[np.bool_]
     times_us: NDArray[np.int64]
     requests: pa.Table
+
+    def replaced(self, places: NDArray[np.intp], rows: NDArray[np.float32]) -> TrainingSet:
+        """The same set with other rows at these places."""
+        changed = self.rows.copy()
+        changed[places] = rows
+        return replace(self, rows=changed)
 
 
 def read_training_set(lake: Path, usecase: UseCase, history: HistoryBuilt, retrieve: Retrieval) -> TrainingSet:

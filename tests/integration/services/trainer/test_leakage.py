@@ -20,6 +20,9 @@ from services.trainer.training_set import TrainingSet, read_training_set
 from tests.integration.services.trainer.conftest import ARRIVED, SmallWorld
 from usecases.fraud import usecase
 
+# MLflow uses deprecated parts of SQLAlchemy and of its own.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+
 
 @pytest.fixture(scope="module")
 def examples(small_world: SmallWorld) -> TrainingSet:

@@ -1,0 +1,104 @@
+"""Decisions in the lake: every one as it was answered, in Parquet, by the date of the decision and by micro-batch."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+
+import pyarrow.parquet as pq
+from pyspark.sql import DataFrame, Observation, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from flywheel.contracts.topics import decisions_topic
+
+_PATTERN = "decision_date=*/batch_id=*/*.parquet"
+_TEXTS = T.ArrayType(T.StringType())
+
+DECISION_SCHEMA = T.StructType(
+    [
+        *(T.StructField(name, T.StringType()) for name in ("decision_id", "request_id", "usecase", "event_id")),
+        *(T.StructField(name, T.TimestampType()) for name in ("event_time", "decided_at")),
+        *(T.StructField(name, T.StringType()) for name in ("unit", "arm", "model_version")),
+        T.StructField("score", T.DoubleType()),
+        T.StructField("action", T.StringType()),
+        T.StructField("reasons", _TEXTS),
+        T.StructField("fallback", T.StringType()),
+        T.StructField("feature_names", _TEXTS),
+        T.StructField("features", T.ArrayType(T.DoubleType())),
+        T.StructField("feature_status", T.MapType(T.StringType(), T.StringType())),
+        T.StructField("feature_lag_ms", T.DoubleType()),
+        T.StructField("stage_ms", T.MapType(T.StringType(), T.DoubleType())),
+        T.StructField("value", T.DoubleType()),
+    ]
+)
+"""A column for each field of `DecisionLogged`."""
+
+
+class DecisionLake:
+    """Archived decisions of one use case below `directory/<usecase>/decisions/decision_date=…/batch_id=…`."""
+
+    def __init__(self, directory: Path, usecase: str) -> None:
+        self.path = directory.absolute() / usecase / "decisions"
+        self._rows: dict[int, int] = defaultdict(int)
+        for file in self.path.glob(_PATTERN):
+            self._rows[int(file.parent.name.partition("=")[2])] += pq.read_metadata(file).num_rows
+
+    def count(self) -> int:
+        """Archived decisions, duplicates included."""
+        return sum(self._rows.values())
+
+    def write(self, records: DataFrame, batch_id: int) -> None:
+        """Archives a micro-batch of `read_decisions`; one that comes again leaves the lake as it was."""
+        counted = Observation()
+        _decisions(records, batch_id).observe(counted, F.count(F.lit(1)).alias("rows")).write.mode(
+            "overwrite"
+        ).partitionBy("decision_date", "batch_id").parquet(str(self.path))
+        self._rows[batch_id] = counted.get["rows"]
+
+    def source(self) -> str | None:
+        """The id of the stream that fills this lake; None for a new one."""
+        marker = self.path / ".source"
+        return marker.read_text() if marker.exists() else None
+
+    def claim(self, source: str) -> str:
+        """The id of the stream that fills this lake: `source` if it had none before, which it then keeps."""
+        if self.source() is None:
+            self.path.mkdir(parents=True, exist_ok=True)
+            (self.path / ".source").write_text(source)
+        return self.source() or source
+
+
+def read_decisions(session: SparkSession, bootstrap: str, usecase: str) -> DataFrame:
+    """The raw records of the decisions' topic, from the oldest that it still holds."""
+    return (
+        session.readStream.format("kafka")
+        .option("kafka.bootstrap.servers", bootstrap)
+        .option("subscribe", decisions_topic(usecase).name)
+        .option("startingOffsets", "earliest")
+        # The topic forgets by age: after a long pause what is left is archived.
+        .option("failOnDataLoss", "false")
+        .option("fetchOffset.numRetries", "30")
+        .option("fetchOffset.retryIntervalMs", "1000")
+        .load()
+    )
+
+
+def _decisions(records: DataFrame, batch_id: int) -> DataFrame:
+    parsed = records.select(
+        F.from_json(F.col("value").cast("string"), DECISION_SCHEMA, {"mode": "PERMISSIVE"}).alias("decision"),
+        F.col("partition").alias("kafka_partition"),
+        F.col("offset").alias("kafka_offset"),
+    )
+    return (
+        parsed.where(F.col("decision.decision_id").isNotNull() & F.col("decision.decided_at").isNotNull())
+        .select(
+            "decision.*",
+            "kafka_partition",
+            "kafka_offset",
+            F.to_date("decision.decided_at").alias("decision_date"),
+            F.lit(batch_id).alias("batch_id"),
+        )
+        # One file for each date: a lake of small files is slow to read.
+        .coalesce(1)
+    )

@@ -1,0 +1,93 @@
+"""Decisions on a real broker come to lie in the lake as they were logged, each batch once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow.dataset as ds
+import pytest
+from confluent_kafka import Producer
+from pyspark.sql import DataFrame, SparkSession
+
+from flywheel.adapters.kafka_topics import create_topics
+from flywheel.adapters.spark_decisions import DECISION_SCHEMA, DecisionLake, read_decisions
+from flywheel.adapters.spark_session import start_session
+from flywheel.contracts.decisions import DecisionLogged
+from flywheel.contracts.topics import decisions_topic
+from infra.local.places import JARS
+from services.trainer.served import served_rows
+from tests.decision_rows import asked, decided
+from usecases.fraud import usecase
+
+pytestmark = pytest.mark.engine
+
+FIRST = datetime(2018, 4, 1, 23, 59, 59, 999_999, tzinfo=UTC)
+SECOND = datetime(2018, 4, 2, tzinfo=UTC)
+ROW = [float(number) for number in range(len(usecase.feature_names))]
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
+    found = start_session(
+        "decisions",
+        master="local[1]",
+        heap_mib=512,
+        jars=sorted((JARS / "spark").glob("*.jar")),
+        scratch_dir=tmp_path_factory.mktemp("spark"),
+    )
+    yield found
+    found.stop()
+
+
+def send(bootstrap: str, *values: bytes) -> None:
+    producer = Producer({"bootstrap.servers": bootstrap, "acks": "all"})
+    for value in values:
+        producer.produce(decisions_topic("fraud").name, value, b"card-1")
+    assert producer.flush(10) == 0
+
+
+def archive(session: SparkSession, bootstrap: str, lake: DecisionLake, checkpoint: Path) -> list[int]:
+    """Archives all there is, each batch as if its first writing had not been noted, and returns their numbers."""
+    batches: list[int] = []
+
+    def written(batch: DataFrame, batch_id: int) -> None:
+        for _ in range(2):
+            lake.write(batch, batch_id)
+        batches.append(batch_id)
+
+    query = read_decisions(session, bootstrap, "fraud").writeStream.foreachBatch(written)
+    query.option("checkpointLocation", str(checkpoint)).trigger(availableNow=True).start().awaitTermination()
+    return batches
+
+
+def test_decisions_are_archived_as_they_were_logged(session: SparkSession, kafka: str, tmp_path: Path) -> None:
+    create_topics(kafka, [decisions_topic("fraud")])
+    odd = decided("b", SECOND, [float("nan"), float("inf"), *ROW[2:]], reasons=())
+    logged = [decided("a", FIRST, ROW), odd, decided("c", SECOND, ())]
+    send(kafka, *(decision.to_bytes() for decision in logged[:2]), b"no decision", b'{"decision_id": "x"}')
+    lake = DecisionLake(tmp_path / "lake", "fraud")
+    assert archive(session, kafka, lake, tmp_path / "checkpoint") == [0]
+    send(kafka, logged[2].to_bytes())
+    assert archive(session, kafka, lake, tmp_path / "checkpoint") == [1]
+    assert lake.count() == DecisionLake(tmp_path / "lake", "fraud").count() == 3
+    dates = {path.name for path in lake.path.glob("decision_date=*")}
+    assert dates == {"decision_date=2018-04-01", "decision_date=2018-04-02"}
+    rows = ds.dataset(lake.path, partitioning="hive").to_table().sort_by("event_id").to_pylist(maps_as_pydicts="strict")
+    for row, decision in zip(rows, logged, strict=True):
+        features = row.pop("features")
+        np.testing.assert_array_equal(features, decision.features)
+        wanted = decision.model_dump()
+        assert {name: row[name] for name in DecisionLogged.model_fields if name != "features"} == {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in wanted.items()
+            if name != "features"
+        }
+    served = served_rows(tmp_path / "lake", usecase, asked("c", "a", at=SECOND), lambda _: True)
+    assert served.places.tolist() == [1]
+
+
+def test_every_field_of_a_decision_has_a_column() -> None:
+    assert DECISION_SCHEMA.fieldNames() == list(DecisionLogged.model_fields)
