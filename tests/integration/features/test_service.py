@@ -29,7 +29,7 @@ from flywheel.adapters.kafka_topics import create_topics, publish
 from flywheel.adapters.redis_store import RedisFeatureWriter
 from flywheel.contracts.events import Envelope, Event, from_us, to_us
 from flywheel.contracts.settings import PlatformSettings
-from flywheel.contracts.topics import event_topic, history_topic, topics_of, training_requests_topic
+from flywheel.contracts.topics import decisions_topic, event_topic, history_topic, topics_of, training_requests_topic
 from flywheel.contracts.training import HistoryBuilt, TrainingRequested
 from flywheel.kernel.durations import DAY_US, HOUR_US
 from flywheel.kernel.features import Statistic, WindowedFeature
@@ -39,6 +39,7 @@ from flywheel.kernel.tiles import EntityState, OwnEvent, fold, id_hash
 from flywheel.kernel.vector import assemble, request_columns
 from infra.local import broker, online_store
 from infra.local.readiness import BrokerAnswers, RedisAnswers
+from tests.decision_rows import decided
 from tests.engines import free_port, running
 from usecases.fraud import usecase
 from usecases.fraud.events import Chargeback, Transaction
@@ -78,6 +79,7 @@ class Stack:
             "FLYWHEEL_DATA_DIR": str(self.data),
             "FLYWHEEL_FEATURES_METRICS_PORT": str(self.metrics_port),
             "FLYWHEEL_ARCHIVE_TRIGGER_MS": "1000",
+            "FLYWHEEL_DECISIONS_TRIGGER_MS": "1000",
             "FLYWHEEL_SPARK_HEAP_MIB": "768",
         }
         with (self.data / "features.log").open("ab") as log:
@@ -283,6 +285,17 @@ def ids(stack: Stack) -> list[str]:
 
 def lakes(stack: Stack) -> list[Path]:
     return [path for name in NAMES if (path := stack.data / "lake" / "fraud" / name).exists()]
+
+
+def test_decisions_are_archived_with_their_features(lived: Stack) -> None:
+    decision = decided("x-1", datetime.now(UTC), [float(number) for number in range(len(usecase.feature_names))])
+    publish(lived.bootstrap, decisions_topic("fraud").name, b"card-1", decision.to_bytes())
+    path = lived.data / "lake" / "fraud" / "decisions"
+    until(lambda: any(path.glob("*/*/*.parquet")), "decisions archived", lived)
+    (row,) = ds.dataset(path, partitioning="hive").to_table(["decision_id", "features"]).to_pylist()
+    assert (row["decision_id"], tuple(row["features"])) == (decision.decision_id, decision.features)
+    wanted = {"usecase": "fraud", "event": "decisions"}
+    until(lambda: lived.metric("flywheel_features_archived_events", **wanted) == 1, "counted as archived", lived)
 
 
 def test_idle_time_keeps_the_store_visible(lived: Stack) -> None:
