@@ -55,7 +55,6 @@ class _Started:
     told_by: dict[str, tuple[Path, int]]
     task: RunningTask | None = None
     reported_s: float = 0.0
-    reported: str = ""
 
 
 class Launch:
@@ -168,8 +167,7 @@ class Launch:
         started.reported_s = self._clock()
         line = _progress(started)
         limit = f"{took_s:.0f} s of at most {started.step.within_s:.0f} s"
-        shown = f"  {line[:100]}" if line and line != started.reported else ""
-        started.reported = line
+        shown = f"  {line[:100]}" if line else ""
         self._console.note(started.step.name, f"{limit}{shown}")
 
     def _finish(self, name: str, text: str) -> None:

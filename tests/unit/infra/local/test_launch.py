@@ -224,4 +224,5 @@ def test_a_task_is_told_by_those_that_do_its_work(settings: PlatformSettings) ->
     launch._pause = pause
     launch.run()
     told = [line.partition(" s of at most 100 s")[2].strip() for line in lines if " of at most " in line]
-    assert told == ["features: history requested, reason first model", "trainer: training set read, rows 12,345", ""]
+    read = "trainer: training set read, rows 12,345"
+    assert told == ["features: history requested, reason first model", read, read]
