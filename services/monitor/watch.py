@@ -131,10 +131,10 @@ class Watch:
             self._behind, self._read = lag, 0
         now = self._clock()
         state = self._overview.state(Reading(lag, self._catching_up), now)
-        self._exposition.show(state)
-        self._state_json = state.model_dump_json().encode()
-        self._state = state
         contents = self._catalogue.contents(state, now)
         if contents is not self._contents:
             self._contents = contents
             self._catalogue_json = contents.model_dump_json().encode()
+        self._exposition.show(state)
+        self._state_json = state.model_dump_json().encode()
+        self._state = state

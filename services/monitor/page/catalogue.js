@@ -183,7 +183,7 @@
       || (chosen.group === "shifted" && psiClass(entry.drift));
     const said = [d.name, d.meaning, group(entry), d.window?.event, d.window?.field, d.window?.key, ...d.inputs.map(({ name }) => name), ...d.reasons,
       d.personal.length ? "personal" : "", psiState(entry.drift)].join(" ").toLowerCase().replaceAll("_", " ");
-    return Boolean(inGroup) && chosen.text.toLowerCase().replaceAll("_", " ").split(/\s+/).every((word) => said.includes(word));
+    return Boolean(inGroup) && chosen.text.toLowerCase().split(/\s+/).every((word) => said.includes(word.replaceAll("_", " ")));
   }
 
   function list() {
