@@ -154,5 +154,7 @@ def _session(settings: FeaturesSettings) -> SparkSession:
 
 
 def _readiness(tiles: StreamJob, archive: StreamJob) -> tuple[bool, str]:
-    waiting = [f"{job.name} ({job.progress.backlog:,} records behind)" for job in (tiles, archive) if not job.is_ready]
-    return (False, f"not caught up yet: {', '.join(waiting)}") if waiting else (True, "both streams run")
+    waiting = [f"{job.name} {job.progress.backlog or 'not known'}" for job in (tiles, archive) if not job.is_ready]
+    if not waiting:
+        return True, "both streams run"
+    return False, f"not caught up yet, records behind: {', '.join(waiting)}"

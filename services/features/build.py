@@ -48,8 +48,9 @@ class HistoryBuilder:
         }
         try:
             until, rows = _extent(events[self._plan.usecase.request.event_name])
-            for view in self._plan.views:
+            for number, view in enumerate(self._plan.views, 1):
                 self._write(view, events, snapshot_id)
+                _log.info("history_view_written", view=view.name, progress=f"{number} of {len(self._plan.views)}")
         finally:
             for frame in events.values():
                 frame.unpersist()
@@ -67,7 +68,6 @@ class HistoryBuilder:
     def _write(self, view: TileView, events: dict[str, DataFrame], snapshot_id: str) -> None:
         history = build_history(self._plan, view, events).withColumn("created_timestamp", F.current_timestamp())
         history.write.parquet(str(self._directory / view.history_name / f"snapshot={snapshot_id}"))
-        _log.info("history_view_written", view=view.name, of=len(self._plan.views))
 
     def _forget_old(self) -> None:
         for view in self._plan.views:
