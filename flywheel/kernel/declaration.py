@@ -154,8 +154,11 @@ def _digest(features: Sequence[Feature]) -> str:
 def _identity(feature: Feature) -> str:
     if isinstance(feature, RequestFeature):
         return f"{feature.name} <- {', '.join(feature.inputs)}: {behaviour_of(feature)}"
+    conditions = " and ".join(map(str, feature.conditions))
     return (
-        f"{feature.name} = {feature.statistic} {feature.event.event_name}.{feature.field} by {feature.entity.key} "
+        f"{feature.name} = {feature.statistic} {feature.event.event_name}.{feature.field} by {feature.key_fields} "
+        f"of {feature.entity.keys} read by {feature.entity.request_keys} where {conditions} rank {feature.rank} "
+        f"half-life {feature.half_life_us} within {feature.bounds} "
         f"window {feature.window_us} step {feature.step_us} delay {feature.delay_us} default {feature.default}"
     )
 
@@ -172,7 +175,7 @@ def _check(usecase: UseCase) -> None:
         ("label.joins", usecase.label.event, usecase.label.joins),
         ("policy.amount_field", usecase.request, usecase.policy.amount_field),
         ("experiment.unit", usecase.request, usecase.experiment.unit),
-        *(("entity " + entity.name, usecase.request, entity.key) for entity in usecase.entities),
+        *((f"entity {e.name}", usecase.request, name) for e in usecase.entities for name in e.request_keys),
     ):
         if name not in event.model_fields:
             raise InvalidDeclaration(f"{usecase.name}: {where} names {name!r}, which {event.__name__} does not have")

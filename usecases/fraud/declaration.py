@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from flywheel.kernel.aggregation import at_request, count, largest, mean, ratio, total
 from flywheel.kernel.declaration import (
     CostPolicy,
     Experiment,
@@ -16,7 +17,7 @@ from flywheel.kernel.declaration import (
     UseCase,
 )
 from flywheel.kernel.durations import DAY_US, HOUR_US
-from flywheel.kernel.features import Column, Entity, at_request, count, largest, mean, ratio, total
+from flywheel.kernel.features import Column, Entity
 from usecases.fraud.events import Chargeback, Transaction
 
 card = Entity("card", key="card_id")

@@ -1,0 +1,216 @@
+"""Batch, stream and read path against a loop over the events: the same windows, whatever order events arrive in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from pydantic import Field
+
+from flywheel.contracts.events import Event
+from flywheel.kernel import aggregation as agg
+from flywheel.kernel.conditions import where
+from flywheel.kernel.durations import DAY_US, HOUR_US, MINUTE_US, SECOND_US
+from flywheel.kernel.features import Entity, Statistic, WindowedFeature
+from flywheel.kernel.fold import Reading
+from flywheel.kernel.history import Moments, history
+from flywheel.kernel.plan import SLACK_US, TileView, view_of
+from flywheel.kernel.rows import Cells, event_hash, in_time, no_rows, rows_of
+from flywheel.kernel.state import EntityState, apply, mark_of
+from tests.window_oracle import Happened, window_value
+
+
+class Order(Event):
+    event_name: ClassVar[str] = "order"
+    partition_key: ClassVar[str] = "buyer"
+
+    buyer: str
+    seller: str
+    shop: str
+    cents: int
+    weight: Annotated[float | None, Field()]
+
+
+class Refund(Event):
+    event_name: ClassVar[str] = "refund"
+    partition_key: ClassVar[str] = "buyer"
+
+    buyer: str
+    cents: int
+
+
+BUYER = Entity("buyer", key="buyer")
+FEATURES: tuple[WindowedFeature, ...] = (
+    *agg.count(Order).by(BUYER).over("10s", "10m", "1h", "7d", "90d"),
+    *agg.total(Order, "cents").by(BUYER).over("1m", "24h", "30d"),
+    *agg.mean(Order, "weight", default=-7.0).by(BUYER).over("10m", "1h", "30d"),
+    *agg.smallest(Order, "cents", default=-1.0).by(BUYER).over("10m", "24h", "7d"),
+    *agg.largest(Order, "weight", default=-1.0).by(BUYER).over("30s", "24h", "30d"),
+    *agg.variance(Order, "cents", default=-1.0).by(BUYER).over("10m", "24h", "30d"),
+    *agg.stddev(Order, "weight", default=-1.0).by(BUYER).over("1h"),
+    *agg.distinct(Order, "shop").by(BUYER).over("1m", "1h", "30d"),
+    *agg.first(Order, "cents", default=-1.0).by(BUYER).over("10m", "24h", "30d"),
+    *agg.last(Order, "cents", default=-1.0).by(BUYER).over("10m", "30d"),
+    *agg.last_n(Order, "cents", 3, default=-1.0).by(BUYER).over("5m", "24h"),
+    *agg.since_last(Order).by(BUYER).over("1h", "30d"),
+    *agg.decayed_count(Order, "1h").by(BUYER).over("10m", "24h", "7d"),
+    *agg.count(Order).only(where("shop").equals("a"), where("cents").at_least(50)).by(BUYER).over("10m", "24h"),
+    *agg.total(Order, "cents").only(where("weight").below(0.5)).by(BUYER).over("1h"),
+    *agg.count(Refund).by(BUYER).delayed("1h").over("1h"),
+    *agg.count(Refund).by(BUYER).delayed("7d").over("30d"),
+    *agg.count(Refund).by(BUYER).over("10m", "7d"),
+    *agg.count(Order).by(BUYER).delayed("1m").over("5m"),
+    *agg.largest(Order, "cents").by(BUYER).within(10, 60).over("10m", "24h"),
+    *agg.count(Order).by(BUYER, via="seller").over("10m", "24h"),
+)
+VIEW = view_of("shop_buyer_tiles", BUYER, FEATURES)
+NOW_US = 17_622 * DAY_US + 13 * HOUR_US + 7 * MINUTE_US
+
+# Distances from the edges of tiles and windows, where mistakes live.
+_near = st.sampled_from([-1, 0, 1, SECOND_US, -SECOND_US, 30 * SECOND_US])
+_far = st.sampled_from(
+    [0, SECOND_US, MINUTE_US, 5 * MINUTE_US, 10 * MINUTE_US, HOUR_US, 3 * HOUR_US, DAY_US, 7 * DAY_US, 30 * DAY_US, 90 * DAY_US]
+)
+_times = st.one_of(
+    st.builds(lambda far, near: NOW_US - far + near, _far, _near),
+    st.integers(NOW_US - 20 * MINUTE_US, NOW_US),
+    st.integers(NOW_US - 95 * DAY_US, NOW_US),
+)
+
+
+@st.composite
+def _event(draw: st.DrawFn, number: int) -> Happened:
+    if draw(st.integers(0, 4)) == 0:
+        fields: dict[str, object] = {"buyer": "b", "cents": 1}
+        return Happened("refund", str(number), draw(_times), fields)
+    fields = {
+        "buyer": draw(st.sampled_from(["b", "x"])),
+        "seller": draw(st.sampled_from(["b", "y"])),
+        "shop": draw(st.sampled_from("abc")),
+        "cents": draw(st.sampled_from([0, 1, 49, 50, 51, -3, 10**12])),
+        "weight": draw(st.sampled_from([None, 0.0, 0.25, 0.5, 1e9])),
+    }
+    return Happened("order", str(number), draw(_times), fields)
+
+
+@st.composite
+def stories(draw: st.DrawFn) -> list[Happened]:
+    """Events in the order in which they arrive; some come twice."""
+    events = [draw(_event(number)) for number in range(draw(st.integers(0, 25)))]
+    again = draw(st.lists(st.sampled_from(events), max_size=4)) if events else []
+    arriving = draw(st.permutations([*events, *again]))
+    return [replace(event, arrived_us=NOW_US + place) for place, event in enumerate(arriving)]
+
+
+_KINDS: dict[str, type[Event]] = {"order": Order, "refund": Refund}
+
+
+def rows(view: TileView, events: Sequence[tuple[int, Happened]], marks: Sequence[int] | None = None) -> Cells:
+    """Rows of numbered events about the buyer `b`, in their order."""
+    found = [no_rows(view)]
+    for place, (offset, happened) in enumerate(events):
+        mark = marks[place] if marks is not None else mark_of(0, offset)
+        kind = _KINDS[happened.name]
+        columns: dict[str, NDArray[Any]] = {
+            name: np.array([happened.fields[name]], object) for name in view.fields_of(kind)
+        }
+        tie = event_hash(happened.name, happened.event_id)
+        ids, made = rows_of(view, kind, columns, *(np.array([cell]) for cell in (happened.time_us, tie, mark)))
+        found.append(made[[entity_id == "b" for entity_id in ids]])
+    return np.concatenate(found)
+
+
+def expected(events: Sequence[Happened], at_us: int, own: Happened | None, known_us: int | None = None) -> list[float]:
+    return [window_value(f, ("b",), events, at_us, own=own, known_us=known_us) for f in VIEW.features]
+
+
+def assert_same(found: NDArray[np.float64], wanted: list[float]) -> None:
+    wrong = [
+        f"{feature.name}: {got!r}, should be {want!r}"
+        for feature, got, want in zip(VIEW.features, found.tolist(), wanted, strict=True)
+        if got != pytest.approx(want, rel=1e-9, abs=1e-9) or (feature.statistic in EXACT and got != want)
+    ]
+    assert not wrong, wrong
+
+
+EXACT = {Statistic.COUNT, Statistic.MIN, Statistic.MAX, Statistic.DISTINCT, Statistic.FIRST, Statistic.LAST}
+
+
+@settings(max_examples=150, deadline=None)
+@given(stories(), st.data())
+def test_state_and_edge_give_the_window_whatever_arrived_in_which_order(
+    arriving: list[Happened], data: st.DataObject
+) -> None:
+    numbered = list(enumerate(arriving))
+    absorbed = data.draw(st.integers(0, len(arriving)), label="absorbed by the stream")
+    state, at = EntityState.empty(VIEW), 0
+    batch_id = 0
+    while at < absorbed:
+        end = data.draw(st.integers(at + 1, absorbed), label="end of batch")
+        batch = rows(VIEW, numbered[at:end])
+        for _ in range(data.draw(st.integers(1, 2), label="times the batch comes")):
+            state, _new = apply(VIEW, state, batch, batch_id=batch_id, reached={0: mark_of(0, end)})
+        state = EntityState.unpack(VIEW, state.pack(VIEW))
+        batch_id, at = batch_id + 1, end
+    # The edge still holds some of what the stream has absorbed.
+    since = data.draw(st.integers(0, absorbed), label="edge since")
+    edge = rows(VIEW, _once(numbered, since))
+    newest_us = max((e.time_us for e in arriving if "b" in (e.fields.get("buyer"), e.fields.get("seller"))), default=NOW_US)
+    at_us = max(newest_us, NOW_US) - data.draw(st.integers(0, SLACK_US), label="behind")
+    if data.draw(st.booleans(), label="about an event"):
+        own = Happened("order", "own", at_us, {"buyer": "b", "seller": "z", "shop": "a", "cents": 77, "weight": 0.1})
+        tie = event_hash("order", "own")
+        found = Reading(VIEW).values(state, edge, at_us, own=rows(VIEW, [(0, own)]), own_tie=tie)
+    else:
+        own, found = None, Reading(VIEW).values(state, edge, at_us)
+    assert_same(found, expected(arriving, at_us, own))
+
+
+def _once(numbered: list[tuple[int, Happened]], since: int) -> list[tuple[int, Happened]]:
+    """What an edge holds: the events from that offset on, each id once."""
+    seen: dict[tuple[str, str], tuple[int, Happened]] = {}
+    for offset, event in numbered[since:]:
+        seen.setdefault((event.name, event.event_id), (offset, event))
+    return list(seen.values())
+
+
+@settings(max_examples=100, deadline=None)
+@given(stories())
+def test_history_gives_the_window_as_it_was_known(arriving: list[Happened]) -> None:
+    first = list({(e.name, e.event_id): e for e in reversed(arriving)}.values())
+    mine = [e for e in first if e.name == "order" and "b" in (e.fields["buyer"], e.fields["seller"])]
+    past = in_time(rows(VIEW, list(enumerate(first)), [e.arrived_us for e in first]))
+    moments = Moments(
+        np.array([e.time_us for e in mine], np.int64),
+        np.array([event_hash(e.name, e.event_id) for e in mine], np.int64),
+        np.array([e.arrived_us for e in mine], np.int64),
+    )
+    values = history(VIEW, past, moments)
+    for row, own in enumerate(mine):
+        known = [e for e in first if e.arrived_us <= own.arrived_us]
+        assert_same(values[row], expected(known, own.time_us, own))
+
+
+@settings(max_examples=100, deadline=None)
+@given(stories(), st.data())
+def test_the_state_depends_on_the_events_alone(arriving: list[Happened], data: st.DataObject) -> None:
+    first = list({(e.name, e.event_id): e for e in reversed(arriving)}.values())
+    whole, _ = apply(VIEW, EntityState.empty(VIEW), rows(VIEW, list(enumerate(first))), batch_id=0, reached={})
+    state = EntityState.empty(VIEW)
+    shuffled = data.draw(st.permutations(first))
+    for batch_id, event in enumerate(shuffled):
+        batch = rows(VIEW, [(batch_id, event)])
+        state, _ = apply(VIEW, state, batch, batch_id=batch_id, reached={})
+    assert state.newest_us == whole.newest_us
+    np.testing.assert_array_equal(state.raw[:, :2], whole.raw[:, :2])
+    for one, other in zip(state.lanes, whole.lanes, strict=True):
+        np.testing.assert_array_equal(one.starts_us, other.starts_us)
+        np.testing.assert_allclose(one.floats[:, 1:], other.floats[:, 1:], rtol=1e-9, atol=1e-9)
+        for mine, theirs in zip(one.sketches, other.sketches, strict=True):
+            assert [s.tolist() for s in mine] == [s.tolist() for s in theirs]
