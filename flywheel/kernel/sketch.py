@@ -33,6 +33,8 @@ def sketch_of(hashes: Hashes) -> Sketch:
 
 def union(sketches: Sequence[Sketch]) -> Sketch:
     """The sketch of all values in any of these."""
+    if len(sketches) == 1:
+        return sketches[0]
     exact = [sketch for sketch in sketches if len(sketch) <= EXACT_LIMIT]
     different = np.unique(np.concatenate(exact)) if exact else EMPTY
     if len(exact) == len(sketches) and len(different) <= EXACT_LIMIT:

@@ -7,8 +7,9 @@ which they came, so that a state rebuilt from the archive is the one that the st
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from flywheel.kernel.plan import RAW_LIMIT, Lane, TileView
 from flywheel.kernel.rows import MARK, TIE, TIME, Cells, in_time, no_rows
 from flywheel.kernel.sketch import Sketch, is_sketch
-from flywheel.kernel.tiles import Tiles, merged, no_tiles, tiles_of
+from flywheel.kernel.tiles import Tiles, joined, lifted, no_tiles, together
 
 RECENT_LIMIT = 64
 """How many of an entity's last arrivals are remembered by id, so that one that comes again is recognized."""
@@ -97,6 +98,8 @@ class EntityState:
 
     def holds(self, marks: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which of the events at these positions of the log are in this state."""
+        if not self.positions:
+            return np.zeros(len(marks), np.bool_)
         reached = [self.positions.get(partition, 0) for partition in partition_of(marks).tolist()]
         return marks < np.array(reached, np.int64)
 
@@ -132,45 +135,106 @@ def _sketches(length: int, words: _Words) -> tuple[Sketch, ...]:
     return tuple(words.take(number) for number in lengths)
 
 
+@dataclass(frozen=True)
+class Change:
+    """What a micro-batch brings to one entity: its events in the order of their arrival, and by partition the mark
+    below which they are all."""
+
+    rows: Cells
+    reached: Mapping[int, int]
+
+
 def apply(
-    view: TileView, state: EntityState, rows: Cells, *, batch_id: int, reached: Mapping[int, int]
-) -> tuple[EntityState, Cells]:
-    """The state after a micro-batch, and those of its rows that were new.
+    view: TileView, states: Sequence[EntityState], changes: Sequence[Change], batch_id: int | None = None
+) -> tuple[list[EntityState], list[Cells]]:
+    """The states after a micro-batch, and those of its rows that were new to each.
 
-    `rows` are the entity's events in the order of their arrival, `reached` the marks, by partition, below which they
-    are all. A batch that the state has seen changes nothing.
+    A batch that a state has seen leaves it as it was, the very same object. Without a `batch_id` the rows are judged
+    by their positions and ids alone.
     """
-    if batch_id <= state.batch_id:
-        return state, no_rows(view)
-    fresh = _new(state, rows)
-    newest_us = max(state.newest_us, int(fresh[:, TIME].max(initial=state.newest_us)))
-    raw, overflow = _raw(view, state.raw, fresh, newest_us)
-    kept = []
-    for index, (lane, tiles) in enumerate(zip(view.lanes, state.lanes, strict=True)):
-        added = tiles_of(view, lane, overflow if index == 0 else fresh)
-        kept.append(_trimmed(merged(lane, tiles, added), lane.oldest_us(newest_us)))
-    positions = {**state.positions, **{p: max(mark, state.positions.get(p, 0)) for p, mark in reached.items()}}
-    recent = np.concatenate([state.recent, fresh[:, TIE]])[-RECENT_LIMIT:]
-    return EntityState(raw, tuple(kept), recent, newest_us, batch_id, positions), fresh
+    news = [_new(state, change.rows, batch_id) for state, change in zip(states, changes, strict=True)]
+    newest = [_newest(state, fresh) for state, fresh in zip(states, news, strict=True)]
+    raws, surplus = [], []
+    for state, fresh, newest_us in zip(states, news, newest, strict=True):
+        kept, overflow = _raw(view, state.raw, fresh, newest_us)
+        raws.append(kept)
+        surplus.append(overflow)
+    lanes = [
+        _advanced(view, lane, [s.lanes[index] for s in states], surplus if index == 0 else news, newest)
+        for index, lane in enumerate(view.lanes)
+    ]
+    after = []
+    for place, (state, change) in enumerate(zip(states, changes, strict=True)):
+        if batch_id is not None and batch_id <= state.batch_id:
+            after.append(state)
+            continue
+        reached = {p: max(mark, state.positions.get(p, 0)) for p, mark in change.reached.items()}
+        after.append(
+            EntityState(
+                raw=raws[place],
+                lanes=tuple(lane[place] for lane in lanes),
+                recent=np.concatenate([state.recent, news[place][:, TIE]])[-RECENT_LIMIT:],
+                newest_us=newest[place],
+                batch_id=state.batch_id if batch_id is None else batch_id,
+                positions={**state.positions, **reached},
+            )
+        )
+    return after, news
 
 
-def _new(state: EntityState, rows: Cells) -> Cells:
+def _new(state: EntityState, rows: Cells, batch_id: int | None) -> Cells:
     """The rows that are not in the state yet, each id once."""
-    firsts = np.sort(np.unique(rows[:, TIE], return_index=True)[1])
-    rows = rows[firsts]
-    known = np.isin(rows[:, TIE], state.recent) | np.isin(rows[:, TIE], state.raw[:, TIE])
-    return rows[~known & ~state.holds(rows[:, MARK])]
+    if batch_id is not None and batch_id <= state.batch_id:
+        return rows[:0]
+    known = {*state.recent.tolist(), *state.raw[:, TIE].tolist()}
+    chosen = []
+    for place, (tie, held) in enumerate(zip(rows[:, TIE].tolist(), state.holds(rows[:, MARK]).tolist(), strict=True)):
+        if not held and tie not in known:
+            known.add(tie)
+            chosen.append(place)
+    return rows if len(chosen) == len(rows) else rows[chosen]
+
+
+def _newest(state: EntityState, fresh: Cells) -> int:
+    return max(state.newest_us, int(fresh[:, TIME].max())) if len(fresh) else state.newest_us
 
 
 def _raw(view: TileView, old: Cells, fresh: Cells, newest_us: int) -> tuple[Cells, Cells]:
     """The newest events as they came, and those that are too many to be kept so."""
-    oldest_us = view.lanes[0].oldest_us(newest_us)
+    if not len(fresh):
+        return old, fresh
     together = in_time(np.concatenate([old, fresh]))
-    together = together[np.searchsorted(together[:, TIME], oldest_us) :]
+    together = together[together[:, TIME].searchsorted(view.lanes[0].oldest_us(newest_us)) :]
     surplus = max(len(together) - RAW_LIMIT, 0)
     return together[surplus:], together[:surplus]
 
 
+def _advanced(
+    view: TileView, lane: Lane, olds: Sequence[Tiles], news: Sequence[Cells], newest: Sequence[int]
+) -> list[Tiles]:
+    """Each entity's tiles with its new events in them, without those that are read no more."""
+    changed = [place for place, fresh in enumerate(news) if len(fresh)]
+    after = [_trimmed(old, lane.oldest_us(newest_us)) for old, newest_us in zip(olds, newest, strict=True)]
+    if not changed:
+        return after
+    owners = np.repeat(np.array(changed), [len(news[place]) for place in changed])
+    fresh = lifted(view, lane, owners, np.concatenate([news[place] for place in changed])).merged()
+    firsts = np.searchsorted(fresh.owners, changed)
+    # Only tiles from an entity's first changed one on take part; those before stay as they are.
+    cuts = [
+        int(after[place].starts_us.searchsorted(start))
+        for place, start in zip(changed, fresh.tiles.starts_us[firsts].tolist(), strict=True)
+    ]
+    tails = [after[place].between(cut, len(after[place])) for place, cut in zip(changed, cuts, strict=True)]
+    tail_owners = np.repeat(np.array(changed), [len(tail) for tail in tails])
+    merged = together(lane, [(tail_owners, joined(lane, tails)), (fresh.owners, fresh.tiles)]).merged()
+    bounds = [*np.searchsorted(merged.owners, changed).tolist(), len(merged.owners)]
+    for place, cut, (low, high) in zip(changed, cuts, pairwise(bounds), strict=True):
+        whole = joined(lane, [after[place].between(0, cut), merged.tiles.between(low, high)])
+        after[place] = _trimmed(whole, lane.oldest_us(newest[place]))
+    return after
+
+
 def _trimmed(tiles: Tiles, oldest_us: int) -> Tiles:
-    first = int(np.searchsorted(tiles.starts_us, oldest_us))
+    first = int(tiles.starts_us.searchsorted(oldest_us))
     return tiles.between(first, len(tiles)) if first else tiles

@@ -6,7 +6,9 @@ same start is all there is to it, so that it does not matter in which order, or 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,27 +54,60 @@ def no_tiles(lane: Lane) -> Tiles:
     return Tiles(np.empty((0, lane.width), np.int64), tuple(() for _ in lane.distinct))
 
 
-def tiles_of(view: TileView, lane: Lane, rows: Cells) -> Tiles:
-    """The tiles of these events, which may be in any order."""
-    if not len(rows):
-        return no_tiles(lane)
-    lifted = np.empty((len(rows), lane.width), np.int64)
-    lifted[:, 0] = rows[:, TIME] - rows[:, TIME] % lane.step_us
+@dataclass(frozen=True)
+class Table:
+    """Tiles of many entities in one lane, so that they are lifted and merged together; `owners` by tile."""
+
+    lane: Lane
+    owners: NDArray[np.int64]
+    tiles: Tiles
+
+    def of(self, owner: int) -> Tiles:
+        """The tiles of one entity, in a table sorted by `merged`."""
+        low, high = np.searchsorted(self.owners, [owner, owner + 1]).tolist()
+        return self.tiles.between(low, high)
+
+    def merged(self) -> Table:
+        """The table with tiles of the same entity and start made one, sorted by entity and start."""
+        order = np.lexsort((self.tiles.starts_us, self.owners))
+        owners, cells = self.owners[order], self.tiles.cells[order]
+        new = np.ones(len(cells), np.bool_)
+        new[1:] = (cells[1:, 0] != cells[:-1, 0]) | (owners[1:] != owners[:-1])
+        firsts = np.flatnonzero(new)
+        sketches = tuple(tuple(column[at] for at in order) for column in self.tiles.sketches)
+        if len(firsts) == len(cells):
+            return Table(self.lane, owners, Tiles(cells, sketches))
+        return Table(self.lane, owners[firsts], _grouped(self.lane, Tiles(cells, sketches), firsts))
+
+
+def lifted(view: TileView, lane: Lane, owners: NDArray[np.int64], rows: Cells) -> Table:
+    """A tile for each event, unmerged; `owners` says by number whose event it is."""
+    cells = np.empty((len(rows), lane.width), np.int64)
+    cells[:, 0] = rows[:, TIME] - rows[:, TIME] % lane.step_us
     places = {source: FIXED_CELLS + place for place, source in enumerate(view.sources)}
     for aggregate in lane.aggregates:
         if aggregate.cells:
             first = lane.places[aggregate.source, aggregate.part, aggregate.half_life_us]
-            lifted[:, first : first + aggregate.cells] = _lift(aggregate, lane, rows, places[aggregate.source])
+            cells[:, first : first + aggregate.cells] = _lift(aggregate, lane, rows, places[aggregate.source])
     sketches = tuple(tuple(_single(cell) for cell in rows[:, places[s]].tolist()) for s in lane.distinct)
-    return _grouped(lane, lifted, sketches)
+    return Table(lane, owners, Tiles(cells, sketches))
 
 
-def merged(lane: Lane, one: Tiles, other: Tiles) -> Tiles:
-    """The tiles of all events that are in either; no event is in both."""
-    if not len(one) or not len(other):
-        return one if len(one) else other
-    sketches = tuple(a + b for a, b in zip(one.sketches, other.sketches, strict=True))
-    return _grouped(lane, np.concatenate([one.cells, other.cells]), sketches)
+def together(lane: Lane, tables: Sequence[tuple[NDArray[np.int64], Tiles]]) -> Table:
+    """One table, unmerged, of tiles with their owners; no event is in two of them."""
+    return Table(
+        lane,
+        np.concatenate([owners for owners, _ in tables]),
+        joined(lane, [tiles for _, tiles in tables]),
+    )
+
+
+def joined(lane: Lane, parts: Sequence[Tiles]) -> Tiles:
+    """These tiles one after the other."""
+    sketches = tuple(
+        tuple(sketch for part in parts for sketch in part.sketches[place]) for place in range(len(lane.distinct))
+    )
+    return Tiles(np.concatenate([part.cells for part in parts]), sketches)
 
 
 def _single(cell: int) -> Sketch:
@@ -109,28 +144,24 @@ def _lifted_entries(aggregate: Aggregate, rows: Cells, values: Floats, nothing: 
     return cells.reshape(len(rows), -1)
 
 
-def _grouped(lane: Lane, cells: Cells, sketches: tuple[tuple[Sketch, ...], ...]) -> Tiles:
-    """The tiles with those of the same start merged, in the order of time."""
-    order = np.argsort(cells[:, 0], kind="stable")
-    cells = cells[order]
-    new = np.concatenate([[True], cells[1:, 0] != cells[:-1, 0]])
-    firsts = np.flatnonzero(new)
-    if len(firsts) == len(cells):
-        return Tiles(cells, tuple(tuple(column[at] for at in order) for column in sketches))
-    groups = np.cumsum(new) - 1
-    merged_cells = np.empty((len(firsts), lane.width), np.int64)
-    merged_cells[:, 0] = cells[firsts, 0]
+def _grouped(lane: Lane, tiles: Tiles, firsts: NDArray[np.intp]) -> Tiles:
+    """One tile for each run of tiles that begins at `firsts`."""
+    cells = tiles.cells
+    groups = np.zeros(len(cells), np.intp)
+    groups[firsts[1:]] = 1
+    groups = np.cumsum(groups)
+    merged = np.empty((len(firsts), lane.width), np.int64)
+    merged[:, 0] = cells[firsts, 0]
     for aggregate in lane.aggregates:
         if aggregate.cells:
             first = lane.places[aggregate.source, aggregate.part, aggregate.half_life_us]
             part = slice(first, first + aggregate.cells)
-            merged_cells[:, part] = _merge(aggregate, lane, cells, part, firsts, groups)
+            merged[:, part] = _merge(aggregate, lane, cells, part, firsts, groups)
     bounds = [*firsts.tolist(), len(cells)]
     united = tuple(
-        tuple(union([column[at] for at in order[low:high]]) for low, high in zip(bounds, bounds[1:], strict=False))
-        for column in sketches
+        tuple(union(column[low:high]) for low, high in pairwise(bounds)) for column in tiles.sketches
     )
-    return Tiles(merged_cells, united)
+    return Tiles(merged, united)
 
 
 # A tile without a value holds NaN as its minimum and maximum: fmin and fmax pass over it.

@@ -22,7 +22,7 @@ from flywheel.kernel.fold import Reading
 from flywheel.kernel.history import Moments, history
 from flywheel.kernel.plan import SLACK_US, TileView, view_of
 from flywheel.kernel.rows import Cells, event_hash, in_time, no_rows, rows_of
-from flywheel.kernel.state import EntityState, apply, mark_of
+from flywheel.kernel.state import Change, EntityState, apply, mark_of
 from tests.window_oracle import Happened, window_value
 
 
@@ -155,7 +155,7 @@ def test_state_and_edge_give_the_window_whatever_arrived_in_which_order(
         end = data.draw(st.integers(at + 1, absorbed), label="end of batch")
         batch = rows(VIEW, numbered[at:end])
         for _ in range(data.draw(st.integers(1, 2), label="times the batch comes")):
-            state, _new = apply(VIEW, state, batch, batch_id=batch_id, reached={0: mark_of(0, end)})
+            (state,), _ = apply(VIEW, [state], [Change(batch, {0: mark_of(0, end)})], batch_id)
         state = EntityState.unpack(VIEW, state.pack(VIEW))
         batch_id, at = batch_id + 1, end
     # The edge still holds some of what the stream has absorbed.
@@ -201,12 +201,12 @@ def test_history_gives_the_window_as_it_was_known(arriving: list[Happened]) -> N
 @given(stories(), st.data())
 def test_the_state_depends_on_the_events_alone(arriving: list[Happened], data: st.DataObject) -> None:
     first = list({(e.name, e.event_id): e for e in reversed(arriving)}.values())
-    whole, _ = apply(VIEW, EntityState.empty(VIEW), rows(VIEW, list(enumerate(first))), batch_id=0, reached={})
+    (whole,), _ = apply(VIEW, [EntityState.empty(VIEW)], [Change(rows(VIEW, list(enumerate(first))), {})], 0)
     state = EntityState.empty(VIEW)
     shuffled = data.draw(st.permutations(first))
     for batch_id, event in enumerate(shuffled):
         batch = rows(VIEW, [(batch_id, event)])
-        state, _ = apply(VIEW, state, batch, batch_id=batch_id, reached={})
+        (state,), _ = apply(VIEW, [state], [Change(batch, {})], batch_id)
     assert state.newest_us == whole.newest_us
     np.testing.assert_array_equal(state.raw[:, :2], whole.raw[:, :2])
     for one, other in zip(state.lanes, whole.lanes, strict=True):
