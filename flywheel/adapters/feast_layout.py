@@ -7,6 +7,7 @@ murmur3 of `view:feature` in little endian and `_ts:view`, its values serialized
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 
 import mmh3
 
@@ -16,30 +17,33 @@ _SECONDS = 0x08
 _NANOS = 0x10
 
 
-def entity_key(project: str, join_key: str, entity_id: str) -> bytes:
-    """The Redis key of one entity.
+def entity_key(project: str, join_keys: Sequence[str], values: Sequence[str]) -> bytes:
+    """The Redis key of one entity. Feast puts the keys into the order of their names.
 
-    >>> entity_key("p", "c", "x").hex()
+    >>> entity_key("p", ["c"], ["x"]).hex()
     '0100000002000000010000006302000000010000007870'
     """
-    name, value = join_key.encode(), entity_id.encode()
-    return b"".join(
-        (
-            struct.pack("<III", 1, _STRING, len(name)),
-            name,
-            struct.pack("<II", _STRING, len(value)),
-            value,
-            project.encode(),
-        )
-    )
+    pairs = sorted(zip(join_keys, values, strict=True))
+    names = [_text(name) for name, _ in pairs]
+    return b"".join((struct.pack("<I", len(pairs)), *names, *(_text(value) for _, value in pairs), project.encode()))
+
+
+def _text(text: str) -> bytes:
+    raw = text.encode()
+    return struct.pack("<II", _STRING, len(raw)) + raw
 
 
 def state_feature(entity: str) -> str:
-    """Name of the one feature of an entity's tile view: the packed state, of type bytes.
+    """Name of the feature that holds an entity's packed state, of type bytes.
 
     Different for each entity, because Feast refuses two features of one name in one answer.
     """
     return f"{entity}_state"
+
+
+def edge_feature(entity: str) -> str:
+    """Name of the feature that holds an entity's packed edge, of type bytes."""
+    return f"{entity}_edge"
 
 
 def value_field(view: str, feature: str) -> bytes:

@@ -5,15 +5,24 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from flywheel.kernel.ports import StoreProgress, ViewKey
+import numpy as np
+
+from flywheel.kernel.edge import HEADER, edge_header
+from flywheel.kernel.plan import FeaturePlan, TileView
+from flywheel.kernel.ports import Lane, StateWrite, Stored, StoreProgress, ViewKey
+from flywheel.kernel.rows import MARK, TIE, Cells
+from flywheel.kernel.state import partition_of
 
 
 class MemoryFeatureStore:
     """A writer; `reader()` gives the decision's side of the same store."""
 
-    def __init__(self) -> None:
+    def __init__(self, plan: FeaturePlan) -> None:
         self.states: dict[ViewKey, bytes] = {}
-        self.progress: StoreProgress | None = None
+        self.edges: dict[ViewKey, bytes] = {}
+        self.progress: dict[Lane, StoreProgress] = {}
+        self._views = {view.name: view for view in plan.views}
+        self._absorbed: dict[int, int] = {}
         self._counted: Counter[str] = Counter()
         self._source: str | None = None
 
@@ -21,22 +30,50 @@ class MemoryFeatureStore:
         """The same store as a decision sees it."""
         return MemoryFeatureReader(self)
 
-    def read(self, keys: Sequence[ViewKey]) -> list[bytes | None]:
-        """Packed states in the order of `keys`."""
-        return [self.states.get(key) for key in keys]
+    def read(self, keys: Sequence[ViewKey]) -> list[Stored]:
+        """What is stored under `keys`, in their order."""
+        return [Stored(self.states.get(key), self.edges.get(key)) for key in keys]
 
-    def write(self, states: Mapping[ViewKey, tuple[bytes, int]], counted: Mapping[str, int]) -> None:
-        """Replaces the states and adds to the counters."""
-        self.states.update({key: state for key, (state, _) in states.items()})
-        self._counted.update(counted)
+    def write(self, states: Mapping[ViewKey, StateWrite], counted: Mapping[str, int]) -> list[ViewKey]:
+        """Replaces the states and adds to the counters, or gives the keys of states that are others by now."""
+        conflicts = [
+            key for key, state in states.items() if StateWrite.ending_of(self.states.get(key)) != state.replaces
+        ]
+        if not conflicts:
+            self.states.update({key: state.state for key, state in states.items()})
+            self._counted.update(counted)
+        return conflicts
+
+    def append(self, rows: Mapping[ViewKey, bytes], absorbed: Mapping[int, int]) -> dict[ViewKey, int]:
+        """Adds packed rows to the edges; for each, how many rows it holds now."""
+        return {key: self._append(key, packed, absorbed) for key, packed in rows.items()}
+
+    def trim(self, keys: Sequence[ViewKey], absorbed: Mapping[int, int]) -> None:
+        """Takes rows that the tiles have absorbed off the edges."""
+        for key in keys:
+            view, held = self._views[key.view], self.edges.get(key)
+            if held is not None and held.startswith(edge_header(view)):
+                rows = _trimmed(self._rows(view, held), absorbed)
+                if len(rows):
+                    self.edges[key] = edge_header(view) + rows.tobytes()
+                else:
+                    del self.edges[key]
+
+    def absorbed(self) -> dict[int, int]:
+        """By partition, the mark below which the tiles of all entities hold every event."""
+        return dict(self._absorbed)
+
+    def absorb(self, marks: Mapping[int, int]) -> None:
+        """Publishes these marks."""
+        self._absorbed.update(marks)
 
     def counters(self) -> dict[str, int]:
         """Events counted so far, by `<view>.<event>`."""
         return dict(self._counted)
 
-    def report(self, progress: StoreProgress) -> None:
-        """Publishes how far the store is."""
-        self.progress = progress
+    def report(self, lane: Lane, progress: StoreProgress) -> None:
+        """Publishes how far a lane is."""
+        self.progress[lane] = progress
 
     def claim(self, source: str) -> str:
         """The id of the stream that fills this store: `source` if it had none before, which it then keeps."""
@@ -47,6 +84,28 @@ class MemoryFeatureStore:
     def source(self) -> str | None:
         """The id of the stream that fills this store; None for an empty one."""
         return self._source
+
+    def _append(self, key: ViewKey, packed: bytes, absorbed: Mapping[int, int]) -> int:
+        view, state = self._views[key.view], self.states.get(key, b"")
+        words = np.frombuffer(state, "<i8", len(state) // 8)
+        rows = _trimmed(self._rows(view, self.edges.get(key, b"")), absorbed)
+        for row in np.frombuffer(packed, "<i8").reshape(-1, view.row_cells):
+            if row[TIE] not in rows[:, TIE] and row[TIE] not in words:
+                rows = np.concatenate([rows, row[None]])
+        self.edges[key] = edge_header(view) + rows.tobytes()
+        return len(rows)
+
+    def _rows(self, view: TileView, held: bytes) -> Cells:
+        usable = held[HEADER.size :] if held.startswith(edge_header(view)) else b""
+        return np.frombuffer(usable, "<i8").reshape(-1, view.row_cells)
+
+
+def _trimmed(rows: Cells, absorbed: Mapping[int, int]) -> Cells:
+    """The rows from the first one on that is not absorbed."""
+    marks = rows[:, MARK]
+    reached = np.array([absorbed.get(partition, 0) for partition in partition_of(marks).tolist()], np.int64)
+    waiting = np.flatnonzero(marks >= reached)
+    return rows[waiting[0] :] if len(waiting) else rows[:0]
 
 
 class MemoryFeatureReader:
@@ -59,9 +118,10 @@ class MemoryFeatureReader:
         self,
         keys: Sequence[ViewKey],
         timeout_s: float,  # noqa: ARG002  the port's; memory answers at once
-    ) -> tuple[list[bytes | None], StoreProgress | None]:
-        """Packed states in the order of `keys` and the store's progress."""
-        return self._store.read(keys), self._store.progress
+    ) -> tuple[list[Stored], StoreProgress | None]:
+        """What is stored under `keys`, in their order, and the progress of the lane that is further."""
+        progress = max(self._store.progress.values(), key=lambda lane: lane.visible_until_us, default=None)
+        return self._store.read(keys), progress
 
     async def close(self) -> None:
         """Nothing to let go of."""

@@ -11,12 +11,17 @@ import redis.asyncio
 from redis.exceptions import RedisError
 
 from flywheel.adapters import feast_layout
+from flywheel.adapters.redis_scripts import APPEND_EDGE, TRIM_EDGE, WRITE_STATES
+from flywheel.kernel.edge import edge_header
+from flywheel.kernel.features import split_id
 from flywheel.kernel.plan import FeaturePlan
-from flywheel.kernel.ports import StoreProgress, Unavailable, ViewKey
+from flywheel.kernel.ports import Lane, StateWrite, Stored, StoreProgress, Unavailable, ViewKey
+from flywheel.kernel.state import offset_of
 
-_PROGRESS_FIELDS = ("visible_until_us", "updated_us")
 _WRITE_TIMEOUT_S = 10.0
 _MAX_US = 2**63
+_UNTIL, _UPDATED = "visible_until_us", "updated_us"
+_PROGRESS_FIELDS = tuple(f"{lane}_{name}" for lane in Lane for name in (_UNTIL, _UPDATED))
 
 
 class _Layout:
@@ -24,28 +29,31 @@ class _Layout:
 
     def __init__(self, plan: FeaturePlan) -> None:
         self._project = plan.usecase.name
-        self._join_keys = {view.name: view.entity.key for view in plan.views}
-        self._state_fields = {
-            view.name: feast_layout.value_field(view.name, feast_layout.state_feature(view.entity.name))
-            for view in plan.views
+        self._views = {view.name: view for view in plan.views}
+        entities = {view.name: view.entity.name for view in plan.views}
+        self.states = {
+            view: feast_layout.value_field(view, feast_layout.state_feature(name)) for view, name in entities.items()
         }
+        self.edges = {
+            view: feast_layout.value_field(view, feast_layout.edge_feature(name)) for view, name in entities.items()
+        }
+        self.times = {view: feast_layout.time_field(view) for view in entities}
+        self.headers = {view.name: edge_header(view) for view in plan.views}
+        self.row_bytes = {view.name: 8 * view.row_cells for view in plan.views}
         self.progress_key = f"{self._project}:progress"
         self.counted_key = f"{self._project}:counted"
+        self.absorbed_key = f"{self._project}:absorbed"
         self.source_key = f"{self._project}:source"
 
-    def place(self, key: ViewKey) -> tuple[bytes, bytes]:
-        """Redis key and hash field of a state."""
-        entity_key = feast_layout.entity_key(self._project, self._join_keys[key.view], key.entity_id)
-        return entity_key, self._state_fields[key.view]
-
-    def fields(self, key: ViewKey, state: bytes, newest_us: int) -> tuple[bytes, bytes, bytes, bytes]:
-        """Hash fields and their values, in turn."""
-        return (
-            self._state_fields[key.view],
-            feast_layout.encode_value(state),
-            feast_layout.time_field(key.view),
-            feast_layout.encode_time(newest_us),
+    def entity(self, key: ViewKey) -> bytes:
+        """The Redis key of an entity."""
+        return feast_layout.entity_key(
+            self._project, self._views[key.view].entity.keys, split_id(key.entity_id)
         )
+
+    def place(self, key: ViewKey) -> tuple[bytes, bytes, bytes]:
+        """Redis key and hash fields of a state and an edge."""
+        return self.entity(key), self.states[key.view], self.edges[key.view]
 
 
 class RedisFeatureReader:
@@ -62,22 +70,22 @@ class RedisFeatureReader:
         )
         self._client = redis.asyncio.Redis.from_pool(pool)
 
-    async def read(self, keys: Sequence[ViewKey], timeout_s: float) -> tuple[list[bytes | None], StoreProgress | None]:
-        """Packed states in the order of `keys` and the store's progress, None when it is missing or unreadable.
+    async def read(self, keys: Sequence[ViewKey], timeout_s: float) -> tuple[list[Stored], StoreProgress | None]:
+        """What is stored under `keys`, in their order, and the store's progress, None when it is missing or unreadable.
 
         Raises Unavailable when Redis fails or is late.
         """
         try:
             async with asyncio.timeout(timeout_s), self._client.pipeline(transaction=False) as pipe:
                 for key in keys:
-                    pipe.execute_command("HGET", *self._layout.place(key))
+                    pipe.execute_command("HMGET", *self._layout.place(key))
                 pipe.execute_command("HMGET", self._layout.progress_key, *_PROGRESS_FIELDS)
-                *states, progress = await pipe.execute()
+                *found, progress = await pipe.execute()
         except TimeoutError as error:
             raise Unavailable(f"the feature store did not answer within {timeout_s} s") from error
         except (RedisError, OSError) as error:
             raise Unavailable(f"the feature store failed: {error}") from error
-        return [_decoded(state) for state in states], _progress(progress)
+        return [_stored(values) for values in found], _progress(progress)
 
     async def close(self) -> None:
         """Closes the pool."""
@@ -92,47 +100,92 @@ class RedisFeatureWriter:
         self._client = redis.Redis.from_url(
             url, socket_timeout=_WRITE_TIMEOUT_S, socket_connect_timeout=_WRITE_TIMEOUT_S
         )
+        self._scripts: dict[str, Any] = {}
 
-    def read(self, keys: Sequence[ViewKey]) -> list[bytes | None]:
-        """Packed states in the order of `keys`, in one round trip."""
-        pipe = self._pipeline(transaction=False)
+    def read(self, keys: Sequence[ViewKey]) -> list[Stored]:
+        """What is stored under `keys`, in their order, in one round trip."""
+        pipe = self._pipeline()
         for key in keys:
-            pipe.execute_command("HGET", *self._layout.place(key))
-        return [_decoded(state) for state in _execute(pipe)]
+            pipe.execute_command("HMGET", *self._layout.place(key))
+        return [_stored(values) for values in _execute(pipe)]
 
-    def write(self, states: Mapping[ViewKey, tuple[bytes, int]], counted: Mapping[str, int]) -> None:
-        """Replaces the states and adds to the counters in one transaction."""
-        pipe = self._pipeline(transaction=True)
-        for key, (state, newest_us) in states.items():
-            pipe.execute_command("HSET", self._layout.place(key)[0], *self._layout.fields(key, state, newest_us))
+    def write(self, states: Mapping[ViewKey, StateWrite], counted: Mapping[str, int]) -> list[ViewKey]:
+        """Replaces the states and adds to the counters in one step, unless another writer was faster.
+
+        Then nothing is written, and the keys of the states that are others by now come back.
+        """
+        layout, arguments = self._layout, [b"%d" % len(states)]
+        for key, state in states.items():
+            arguments += (
+                layout.states[key.view],
+                feast_layout.encode_value(state.state),
+                layout.times[key.view],
+                feast_layout.encode_time(state.newest_us),
+                state.replaces,
+            )
         for name, number in counted.items():
-            pipe.hincrby(self._layout.counted_key, name, number)
+            arguments += (name.encode(), b"%d" % number)
+        keys = [layout.counted_key, *(layout.entity(key) for key in states)]
+        pipe = self._pipeline()
+        self._call(pipe, WRITE_STATES, keys, arguments)
+        (conflicts,) = _execute(pipe)
+        written = list(states)
+        return [written[place] for place in conflicts]
+
+    def append(self, rows: Mapping[ViewKey, bytes], absorbed: Mapping[int, int]) -> dict[ViewKey, int]:
+        """Adds packed rows to the edges; for each, how many rows it holds now. In one round trip."""
+        layout, marks, pipe = self._layout, _offsets(absorbed), self._pipeline()
+        for key, packed in rows.items():
+            view = key.view
+            fixed = (layout.edges[view], layout.states[view], layout.headers[view], layout.row_bytes[view], packed)
+            self._call(pipe, APPEND_EDGE, [layout.entity(key)], [*fixed, *marks])
+        return dict(zip(rows, _execute(pipe), strict=True))
+
+    def trim(self, keys: Sequence[ViewKey], absorbed: Mapping[int, int]) -> None:
+        """Takes rows that the tiles have absorbed off the edges, in one round trip."""
+        layout, marks, pipe = self._layout, _offsets(absorbed), self._pipeline()
+        for key in keys:
+            fixed = (layout.edges[key.view], layout.headers[key.view], layout.row_bytes[key.view])
+            self._call(pipe, TRIM_EDGE, [layout.entity(key)], [*fixed, *marks])
+        _execute(pipe)
+
+    def absorbed(self) -> dict[int, int]:
+        """By partition, the mark below which the tiles of all entities hold every event."""
+        pipe = self._pipeline()
+        pipe.hgetall(self._layout.absorbed_key)
+        (found,) = _execute(pipe)
+        return {int(partition): int(mark) for partition, mark in found.items()}
+
+    def absorb(self, marks: Mapping[int, int]) -> None:
+        """Publishes the marks up to which the tiles are."""
+        pipe = self._pipeline()
+        pipe.hset(self._layout.absorbed_key, mapping=dict(marks))
         _execute(pipe)
 
     def counters(self) -> dict[str, int]:
         """Events counted so far, by `<view>.<event>`."""
-        pipe = self._pipeline(transaction=False)
+        pipe = self._pipeline()
         pipe.hgetall(self._layout.counted_key)
         (found,) = _execute(pipe)
         return {name.decode(): int(number) for name, number in found.items()}
 
-    def report(self, progress: StoreProgress) -> None:
-        """Publishes how far the store is."""
-        pipe = self._pipeline(transaction=False)
-        values = (progress.visible_until_us, progress.updated_us)
-        pipe.hset(self._layout.progress_key, mapping=dict(zip(_PROGRESS_FIELDS, values, strict=True)))
+    def report(self, lane: Lane, progress: StoreProgress) -> None:
+        """Publishes how far a lane is."""
+        pipe = self._pipeline()
+        values = {f"{lane}_{_UNTIL}": progress.visible_until_us, f"{lane}_{_UPDATED}": progress.updated_us}
+        pipe.hset(self._layout.progress_key, mapping=values)
         _execute(pipe)
 
     def claim(self, source: str) -> str:
         """The id of the stream that fills this store: `source` if it had none before, which it then keeps."""
-        pipe = self._pipeline(transaction=True)
+        pipe = self._pipeline()
         pipe.set(self._layout.source_key, source, nx=True)
         pipe.get(self._layout.source_key)
         return str(_execute(pipe)[1].decode())
 
     def source(self) -> str | None:
         """The id of the stream that fills this store; None for an empty one."""
-        pipe = self._pipeline(transaction=False)
+        pipe = self._pipeline()
         pipe.get(self._layout.source_key)
         (found,) = _execute(pipe)
         return None if found is None else found.decode()
@@ -141,9 +194,15 @@ class RedisFeatureWriter:
         """Closes the connection."""
         self._client.close()
 
-    def _pipeline(self, *, transaction: bool) -> Any:
+    def _pipeline(self) -> Any:
         # Any, because the client's own annotations forbid keys of bytes.
-        return self._client.pipeline(transaction=transaction)
+        return self._client.pipeline(transaction=False)
+
+    def _call(self, pipe: Any, script: str, keys: Sequence[str | bytes], arguments: Sequence[Any]) -> None:
+        if script not in self._scripts:
+            # Scripts are forgotten when Redis starts again; a pipeline loads those it needs before it runs them.
+            self._scripts[script] = self._client.register_script(script)
+        self._scripts[script](keys=keys, args=arguments, client=pipe)
 
 
 def _execute(pipe: Any) -> list[Any]:
@@ -153,15 +212,21 @@ def _execute(pipe: Any) -> list[Any]:
         raise Unavailable(f"the feature store failed: {error}") from error
 
 
-def _decoded(value: bytes | None) -> bytes | None:
-    return None if value is None else feast_layout.decode_value(value)
+def _stored(values: Sequence[bytes | None]) -> Stored:
+    state, edge = (None if value is None else feast_layout.decode_value(value) for value in values)
+    return Stored(state, edge)
+
+
+def _offsets(marks: Mapping[int, int]) -> list[int]:
+    """Partitions and offsets, in turn."""
+    return [number for partition, mark in marks.items() for number in (partition, offset_of(mark))]
 
 
 def _progress(values: Sequence[bytes | None]) -> StoreProgress | None:
-    visible_until_us, updated_us = map(_microseconds, values)
-    if visible_until_us is None or updated_us is None:
-        return None
-    return StoreProgress(visible_until_us, updated_us)
+    """Of the lane that is further."""
+    numbers = [_microseconds(value) for value in values]
+    lanes = [pair for pair in zip(numbers[::2], numbers[1::2], strict=True) if None not in pair]
+    return max((StoreProgress(*pair) for pair in lanes), key=lambda p: p.visible_until_us, default=None)  # type: ignore[arg-type]
 
 
 def _microseconds(value: bytes | None) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
 import numpy as np
@@ -65,10 +66,18 @@ class ViewKey:
 
 
 @dataclass(frozen=True)
-class StoreProgress:
-    """How far the stream that fills the store has come.
+class Stored:
+    """What the online store has of one entity in one view, both as of one moment; None for what is absent."""
 
-    Everything the broker acknowledged before `visible_until_us` (wall clock) is readable;
+    state: bytes | None = None
+    edge: bytes | None = None
+
+
+@dataclass(frozen=True)
+class StoreProgress:
+    """How far the lanes that fill the store have come.
+
+    Everything the broker acknowledged before `visible_until_us` (wall clock) is readable, by one lane or the other;
     `updated_us` is when that was last true to say.
     """
 
@@ -79,8 +88,8 @@ class StoreProgress:
 class FeatureReader(Protocol):
     """The online store as a decision sees it."""
 
-    async def read(self, keys: Sequence[ViewKey], timeout_s: float) -> tuple[list[bytes | None], StoreProgress | None]:
-        """Packed states in the order of `keys` (None where absent) and the store's progress, in one round trip.
+    async def read(self, keys: Sequence[ViewKey], timeout_s: float) -> tuple[list[Stored], StoreProgress | None]:
+        """What is stored under each of `keys`, in their order, and the store's progress, in one round trip.
 
         Raises Unavailable.
         """
@@ -88,23 +97,63 @@ class FeatureReader(Protocol):
     async def close(self) -> None: ...
 
 
+@dataclass(frozen=True)
+class StateWrite:
+    """A new state of an entity: the packed bytes, its newest event's time, and what it replaces.
+
+    `replaces` is how the state that was read ended, `ending_of` it, by which another writer's is told apart.
+    """
+
+    state: bytes
+    newest_us: int
+    replaces: bytes = b""
+
+    @staticmethod
+    def ending_of(state: bytes | None) -> bytes:
+        """The last bytes of a state, where its version is; nothing for none."""
+        return (state or b"")[-8:]
+
+
+class Lane(StrEnum):
+    """What fills the store: the stream's tiles, and the edge ahead of them."""
+
+    TILES = "tiles"
+    EDGE = "edge"
+
+
 class FeatureWriter(Protocol):
-    """The online store as the stream sees it."""
+    """The online store as the lanes see it. Every call raises Unavailable when the store does not answer."""
 
-    def read(self, keys: Sequence[ViewKey]) -> list[bytes | None]:
-        """Packed states in the order of `keys`."""
+    def read(self, keys: Sequence[ViewKey]) -> list[Stored]:
+        """What is stored under each of `keys`, in their order."""
 
-    def write(self, states: Mapping[ViewKey, tuple[bytes, int]], counted: Mapping[str, int]) -> None:
+    def write(self, states: Mapping[ViewKey, StateWrite], counted: Mapping[str, int]) -> list[ViewKey]:
         """Replaces the states and adds to the counters, all in one atomic step.
 
-        A state comes with the event time in microseconds of its newest event.
+        Where some state is no longer the one to be replaced nothing is written, and its key comes back.
         """
+
+    def append(self, rows: Mapping[ViewKey, bytes], absorbed: Mapping[int, int]) -> dict[ViewKey, int]:
+        """Adds packed rows to the entities' edges, in their order; for each edge, how many rows it holds now.
+
+        A row whose id hash the edge or the state remembers is passed over. Rows below the `absorbed` mark of their
+        partition leave the edge.
+        """
+
+    def trim(self, keys: Sequence[ViewKey], absorbed: Mapping[int, int]) -> None:
+        """Rows below the `absorbed` mark of their partition leave the entities' edges."""
+
+    def absorbed(self) -> dict[int, int]:
+        """By partition, the mark below which the tiles of all entities hold every event."""
+
+    def absorb(self, marks: Mapping[int, int]) -> None:
+        """Publishes these marks."""
 
     def counters(self) -> dict[str, int]:
         """Events counted so far, by `<view>.<event>`."""
 
-    def report(self, progress: StoreProgress) -> None:
-        """Publishes how far the store is."""
+    def report(self, lane: Lane, progress: StoreProgress) -> None:
+        """Publishes how far a lane is."""
 
     def claim(self, source: str) -> str:
         """The id of the stream that fills this store: `source` if it had none before, which it then keeps."""

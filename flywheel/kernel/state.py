@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
@@ -24,6 +24,8 @@ RECENT_LIMIT = 64
 
 _OFFSET_BITS = 48
 _HEADER = struct.Struct("<4sIQqqII")
+VERSION = struct.Struct("<q")
+"""The last bytes of a packed state are its version."""
 _MAGIC = b"FWT2"
 
 
@@ -34,6 +36,11 @@ class ForeignState(ValueError):
 def mark_of(partition: int, offset: int) -> int:
     """An event's position in the log as one number; partitions of all topics are numbered through."""
     return partition << _OFFSET_BITS | offset
+
+
+def offset_of(mark: int) -> int:
+    """The offset of a position."""
+    return mark & (1 << _OFFSET_BITS) - 1
 
 
 def partition_of(marks: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -55,6 +62,8 @@ class EntityState:
     newest_us: int
     batch_id: int
     positions: Mapping[int, int] = field(default_factory=dict)
+    version: int = 0
+    """Grows with every writing, by which two writers notice each other."""
 
     @classmethod
     def empty(cls, view: TileView) -> EntityState:
@@ -72,7 +81,7 @@ class EntityState:
             parts.append(tiles.cells)
             for sketches in tiles.sketches:
                 parts += [np.array([len(sketch) for sketch in sketches], np.int64), *sketches]
-        return header + b"".join(part.tobytes() for part in parts)
+        return header + b"".join(part.tobytes() for part in parts) + VERSION.pack(self.version)
 
     @classmethod
     def unpack(cls, view: TileView, packed: bytes) -> EntityState:
@@ -93,8 +102,7 @@ class EntityState:
             batch_id=batch_id,
             positions=dict(zip(partition_of(marks).tolist(), marks.tolist(), strict=True)),
         )
-        words.finish()
-        return found
+        return replace(found, version=words.finish())
 
     def holds(self, marks: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which of the events at these positions of the log are in this state."""
@@ -118,9 +126,12 @@ class _Words:
         self._at += number
         return self._words[self._at - number : self._at]
 
-    def finish(self) -> None:
+    def finish(self) -> int:
+        """The last word."""
+        (last,) = self.take(1).tolist()
         if self._at != len(self._words):
             raise ForeignState(f"{self._view.name}: {len(self._words) - self._at} words more than announced")
+        return int(last)
 
 
 def _tiles(lane: Lane, length: int, words: _Words) -> Tiles:
@@ -177,6 +188,7 @@ def apply(
                 newest_us=newest[place],
                 batch_id=state.batch_id if batch_id is None else batch_id,
                 positions={**state.positions, **reached},
+                version=state.version + 1,
             )
         )
     return after, news

@@ -62,11 +62,6 @@ class Table:
     owners: NDArray[np.int64]
     tiles: Tiles
 
-    def of(self, owner: int) -> Tiles:
-        """The tiles of one entity, in a table sorted by `merged`."""
-        low, high = np.searchsorted(self.owners, [owner, owner + 1]).tolist()
-        return self.tiles.between(low, high)
-
     def merged(self) -> Table:
         """The table with tiles of the same entity and start made one, sorted by entity and start."""
         order = np.lexsort((self.tiles.starts_us, self.owners))

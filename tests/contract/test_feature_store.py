@@ -3,21 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import redis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from flywheel.adapters.memory_store import MemoryFeatureStore
 from flywheel.adapters.redis_store import RedisFeatureReader, RedisFeatureWriter
-from flywheel.kernel.plan import compile_plan
-from flywheel.kernel.ports import FeatureReader, FeatureWriter, StoreProgress, Unavailable, ViewKey
+from flywheel.kernel.edge import unpack_edge
+from flywheel.kernel.plan import FIXED_CELLS, compile_plan
+from flywheel.kernel.ports import (
+    FeatureReader,
+    FeatureWriter,
+    Lane,
+    StateWrite,
+    Stored,
+    StoreProgress,
+    Unavailable,
+    ViewKey,
+)
+from flywheel.kernel.rows import MARK, TIE, Cells
+from flywheel.kernel.state import mark_of
 from usecases.fraud import usecase
 
 PLAN = compile_plan(usecase)
+VIEW = PLAN.views[0]
 CARD = ViewKey("fraud_card_tiles", "c1")
 TERMINAL = ViewKey("fraud_terminal_tiles", "c1")
+NOTHING = Stored()
 
 
 class Store(NamedTuple):
@@ -28,7 +45,7 @@ class Store(NamedTuple):
 @pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.engine)])
 def store(request: pytest.FixtureRequest) -> Iterator[Store]:
     if request.param == "memory":
-        memory = MemoryFeatureStore()
+        memory = MemoryFeatureStore(PLAN)
         yield Store(memory, memory.reader())
         return
     url = request.getfixturevalue("redis_server")
@@ -49,37 +66,131 @@ def read(store: Store, *keys: ViewKey) -> Any:
     return asyncio.run(once())
 
 
+def rows(*arrivals: tuple[int, int, int]) -> bytes:
+    """Packed rows of (id hash, partition, offset)."""
+    found = np.zeros((len(arrivals), VIEW.row_cells), np.int64)
+    for place, (tie, partition, offset) in enumerate(arrivals):
+        found[place, TIE], found[place, MARK] = tie, mark_of(partition, offset)
+        found[place, FIXED_CELLS:] = tie
+    return found.tobytes()
+
+
+def edge(store: Store, key: ViewKey = CARD) -> list[int]:
+    """Id hashes in an edge."""
+    (stored,) = store.writer.read([key])
+    return [] if stored.edge is None else _ties(unpack_edge(VIEW, stored.edge))
+
+
+def _ties(found: Cells) -> list[int]:
+    return [int(tie) for tie in found[:, TIE]]
+
+
 def test_an_empty_store_holds_nothing(store: Store) -> None:
-    assert read(store, CARD, TERMINAL) == ([None, None], None)
-    assert store.writer.read([CARD]) == [None]
+    assert read(store, CARD, TERMINAL) == ([NOTHING, NOTHING], None)
+    assert store.writer.read([CARD]) == [NOTHING]
     assert store.writer.counters() == {}
+    assert store.writer.absorbed() == {}
     assert store.writer.source() is None
 
 
 @pytest.mark.parametrize("size", [0, 1, 127, 128, 300, 20_000])
 def test_a_written_state_comes_back_on_both_sides(store: Store, size: int) -> None:
     state = bytes(number % 256 for number in range(size))
-    store.writer.write({CARD: (state, 1_522_540_800_000_001)}, {})
-    assert store.writer.read([TERMINAL, CARD]) == [None, state]
-    assert read(store, CARD, TERMINAL)[0] == [state, None]
+    assert store.writer.write({CARD: StateWrite(state, 1_522_540_800_000_001)}, {}) == []
+    assert store.writer.read([TERMINAL, CARD]) == [NOTHING, Stored(state)]
+    assert read(store, CARD, TERMINAL)[0] == [Stored(state), NOTHING]
 
 
 def test_a_newer_state_replaces_the_older(store: Store) -> None:
-    store.writer.write({CARD: (b"old", 1)}, {})
-    store.writer.write({CARD: (b"new", 2), TERMINAL: (b"other", 2)}, {})
-    assert read(store, TERMINAL, CARD, CARD)[0] == [b"other", b"new", b"new"]
+    store.writer.write({CARD: StateWrite(b"old", 1)}, {})
+    store.writer.write({CARD: StateWrite(b"new", 2, replaces=b"old"), TERMINAL: StateWrite(b"other", 2)}, {})
+    assert read(store, TERMINAL, CARD, CARD)[0] == [Stored(b"other"), Stored(b"new"), Stored(b"new")]
+
+
+def test_a_state_that_is_another_by_now_is_not_replaced_and_nothing_is_counted(store: Store) -> None:
+    store.writer.write({CARD: StateWrite(b"first version", 1)}, {})
+    late = {TERMINAL: StateWrite(b"other", 1), CARD: StateWrite(b"second", 2, replaces=b"some other")}
+    assert store.writer.write(late, {"counter": 1}) == [CARD]
+    assert store.writer.read([CARD, TERMINAL]) == [Stored(b"first version"), NOTHING]
+    assert store.writer.write({CARD: StateWrite(b"second", 2)}, {}) == [CARD]
+    assert store.writer.counters() == {}
 
 
 def test_counters_add_up(store: Store) -> None:
-    store.writer.write({CARD: (b"", 1)}, {"fraud_card_tiles.transaction": 2})
+    store.writer.write({CARD: StateWrite(b"", 1)}, {"fraud_card_tiles.transaction": 2})
     store.writer.write({}, {"fraud_card_tiles.transaction": 3, "fraud_card_tiles.chargeback": 1})
     assert store.writer.counters() == {"fraud_card_tiles.transaction": 5, "fraud_card_tiles.chargeback": 1}
 
 
-def test_progress_is_what_was_reported_last(store: Store) -> None:
-    store.writer.report(StoreProgress(1, 2))
-    store.writer.report(StoreProgress(3, 4))
-    assert read(store, CARD) == ([None], StoreProgress(3, 4))
+def test_an_edge_keeps_rows_in_the_order_of_their_arrival(store: Store) -> None:
+    assert store.writer.append({CARD: rows((3, 0, 7)), TERMINAL: b""}, {})[CARD] == 1
+    assert store.writer.append({CARD: rows((1, 1, 0), (2, 0, 9))}, {}) == {CARD: 3}
+    assert edge(store) == [3, 1, 2]
+
+
+def test_an_event_that_comes_again_is_passed_over(store: Store) -> None:
+    store.writer.append({CARD: rows((5, 0, 7), (5, 0, 8))}, {})
+    assert store.writer.append({CARD: rows((5, 0, 7), (6, 0, 9))}, {}) == {CARD: 2}
+    remembered = (77).to_bytes(8, "little")
+    store.writer.write({CARD: StateWrite(b"header 1" + remembered + b"version.", 1)}, {})
+    assert store.writer.append({CARD: rows((77, 0, 10))}, {}) == {CARD: 2}
+    assert edge(store) == [5, 6]
+
+
+def test_absorbed_rows_leave_the_edge(store: Store) -> None:
+    store.writer.append({CARD: rows((1, 0, 5), (2, 1, 5), (3, 0, 6))}, {})
+    store.writer.trim([CARD, TERMINAL], {0: mark_of(0, 6)})
+    assert edge(store) == [2, 3]
+    store.writer.append({CARD: rows((4, 1, 6))}, {0: mark_of(0, 7), 1: mark_of(1, 6)})
+    assert edge(store) == [4]
+    store.writer.trim([CARD], {1: mark_of(1, 7)})
+    assert store.writer.read([CARD]) == [NOTHING]
+
+
+def test_partitions_and_offsets_may_be_large(store: Store) -> None:
+    far = 2**40 + 3
+    store.writer.append({CARD: rows((1, 31 * 1024, far), (2, 31 * 1024, far + 1))}, {})
+    store.writer.trim([CARD], {31 * 1024: mark_of(31 * 1024, far + 1)})
+    assert edge(store) == [2]
+
+
+@pytest.mark.engine
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_edges_of_twin_and_redis_stay_the_same(redis_server: str, data: st.DataObject) -> None:
+    with redis.Redis.from_url(redis_server) as client:
+        client.flushdb()
+    stores: Sequence[FeatureWriter] = (MemoryFeatureStore(PLAN), RedisFeatureWriter(redis_server, PLAN))
+    offset = 0
+    marks: dict[int, int] = {}
+    for _ in range(data.draw(st.integers(1, 8))):
+        arrivals = []
+        for _ in range(data.draw(st.integers(0, 5))):
+            arrivals.append((data.draw(st.integers(1, 9)), data.draw(st.integers(0, 2)), offset))
+            offset += 1
+        if data.draw(st.booleans()):
+            partition = data.draw(st.integers(0, 2))
+            marks[partition] = mark_of(partition, data.draw(st.integers(0, offset)))
+        lengths = [s.append({CARD: rows(*arrivals)}, marks) for s in stores]
+        assert lengths[0] == lengths[1]
+        if data.draw(st.booleans()):
+            for s in stores:
+                s.trim([CARD], marks)
+        assert stores[0].read([CARD]) == stores[1].read([CARD])
+
+
+def test_marks_are_what_was_published_last(store: Store) -> None:
+    store.writer.absorb({0: 5, 1: mark_of(1, 2**33)})
+    store.writer.absorb({0: 7})
+    assert store.writer.absorbed() == {0: 7, 1: mark_of(1, 2**33)}
+
+
+def test_progress_is_that_of_the_lane_that_is_further(store: Store) -> None:
+    store.writer.report(Lane.TILES, StoreProgress(1, 2))
+    store.writer.report(Lane.TILES, StoreProgress(3, 4))
+    assert read(store, CARD) == ([NOTHING], StoreProgress(3, 4))
+    store.writer.report(Lane.EDGE, StoreProgress(9, 9))
+    assert read(store, CARD) == ([NOTHING], StoreProgress(9, 9))
 
 
 def test_the_first_source_keeps_the_store(store: Store) -> None:
@@ -94,7 +205,9 @@ async def test_a_store_that_is_away_is_unavailable(unused_tcp_port: int) -> None
     with pytest.raises(Unavailable):
         await reader.read([CARD], 0.2)
     with pytest.raises(Unavailable):
-        writer.write({CARD: (b"", 1)}, {})
+        writer.write({CARD: StateWrite(b"", 1)}, {})
+    with pytest.raises(Unavailable):
+        writer.append({CARD: rows((1, 0, 1))}, {})
     await reader.close()
     writer.close()
 
@@ -119,9 +232,10 @@ async def test_a_store_that_hangs_is_unavailable_in_time() -> None:
 @pytest.mark.engine
 async def test_more_reads_at_once_than_connections_are_all_answered(redis_server: str) -> None:
     writer, reader = RedisFeatureWriter(redis_server, PLAN), RedisFeatureReader(redis_server, PLAN, max_connections=16)
-    writer.write({CARD: (b"state", 1)}, {})
-    answers = await asyncio.gather(*(reader.read([CARD], 5.0) for _ in range(128)))
-    assert [states for states, _ in answers] == [[b"state"]] * 128
+    key = ViewKey("fraud_card_tiles", "many")
+    writer.write({key: StateWrite(b"state", 1)}, {})
+    answers = await asyncio.gather(*(reader.read([key], 5.0) for _ in range(128)))
+    assert [stored for stored, _ in answers] == [[Stored(b"state")]] * 128
     await reader.close()
     writer.close()
 
@@ -139,10 +253,10 @@ async def test_reads_that_gave_up_waiting_leave_every_connection_usable(redis_se
 @pytest.mark.parametrize("stored", ["", "soon", "1.5", "9" * 400])
 async def test_a_progress_that_cannot_be_read_is_unknown(redis_server: str, stored: str) -> None:
     writer, reader = RedisFeatureWriter(redis_server, PLAN), RedisFeatureReader(redis_server, PLAN)
-    writer.write({CARD: (b"state", 1)}, {})
-    writer.report(StoreProgress(1, 2))
     with redis.Redis.from_url(redis_server) as client:
-        client.hset(f"{usecase.name}:progress", "visible_until_us", stored)
-    assert await reader.read([CARD], 2.0) == ([b"state"], None)
+        client.flushdb()
+        writer.report(Lane.TILES, StoreProgress(1, 2))
+        client.hset(f"{usecase.name}:progress", "tiles_visible_until_us", stored)
+    assert await reader.read([CARD], 2.0) == ([NOTHING], None)
     await reader.close()
     writer.close()

@@ -1,0 +1,113 @@
+"""What Redis does by itself in one step: scripts over values in Feast's layout."""
+
+from __future__ import annotations
+
+# A value is a ValueProto with bytes inside: tag 0x0a, the length as a varint, the bytes.
+_VALUES = """
+local function inside(value)
+  if not value or string.byte(value, 1) ~= 10 then return '' end
+  local at = 2
+  while string.byte(value, at) and string.byte(value, at) >= 128 do at = at + 1 end
+  return string.sub(value, at + 1)
+end
+local function wrapped(raw)
+  local length, prefix = #raw, ''
+  repeat
+    local low = length % 128
+    length = (length - low) / 128
+    prefix = prefix .. string.char(length > 0 and low + 128 or low)
+  until length == 0
+  return '\\10' .. prefix .. raw
+end
+"""
+
+# Rows of an edge begin with event time, id hash and mark, eight bytes each; of a mark the lowest six bytes are the
+# offset and the two above the partition. Rows of one partition stand in the order of their offsets, so that those the
+# tiles have absorbed are found at the front, or left for the next time.
+_EDGES = """
+local function absorbed_of(from)
+  local marks = {}
+  for at = from, #ARGV, 2 do marks[tonumber(ARGV[at])] = tonumber(ARGV[at + 1]) end
+  return marks
+end
+local function holds(words, tie, first, step)
+  local at = string.find(words, tie, first, true)
+  while at do
+    if (at - first) % step == 0 then return true end
+    at = string.find(words, tie, at + 1, true)
+  end
+  return false
+end
+local function trimmed(rows, width, marks)
+  local at = 1
+  while at <= #rows do
+    local low, high, partition = struct.unpack('<I4I2I2', rows, at + 16)
+    local until_offset = marks[partition]
+    if not until_offset or low + high * 4294967296 >= until_offset then break end
+    at = at + width
+  end
+  return at == 1 and rows or string.sub(rows, at)
+end
+"""
+
+WRITE_STATES = (
+    _VALUES
+    + """
+local count = tonumber(ARGV[1])
+local conflicts = {}
+for place = 1, count do
+  local at = 2 + (place - 1) * 5
+  local held = redis.call('HGET', KEYS[place + 1], ARGV[at])
+  if string.sub(inside(held), -8) ~= ARGV[at + 4] then conflicts[#conflicts + 1] = place - 1 end
+end
+if #conflicts > 0 then return conflicts end
+for place = 1, count do
+  local at = 2 + (place - 1) * 5
+  redis.call('HSET', KEYS[place + 1], ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3])
+end
+for at = 2 + count * 5, #ARGV, 2 do redis.call('HINCRBY', KEYS[1], ARGV[at], ARGV[at + 1]) end
+return conflicts
+"""
+)
+"""KEYS: counters, entities. ARGV: number of entities; for each state field, state, time field, time, what is replaced;
+then counters and what is added to them. Gives the places of conflicting entities, none when all is written."""
+
+APPEND_EDGE = (
+    _VALUES
+    + _EDGES
+    + """
+local header, width, fresh = ARGV[3], tonumber(ARGV[4]), ARGV[5]
+local held = inside(redis.call('HGET', KEYS[1], ARGV[1]))
+local rows = string.sub(held, 1, #header) == header and string.sub(held, #header + 1) or ''
+local state = inside(redis.call('HGET', KEYS[1], ARGV[2]))
+rows = trimmed(rows, width, absorbed_of(6))
+for at = 1, #fresh, width do
+  local row = string.sub(fresh, at, at + width - 1)
+  local tie = string.sub(row, 9, 16)
+  if not holds(rows, tie, 9, width) and not holds(state, tie, 1, 8) then rows = rows .. row end
+end
+redis.call('HSET', KEYS[1], ARGV[1], wrapped(header .. rows))
+return #rows / width
+"""
+)
+"""KEYS: an entity. ARGV: edge field, state field, header, bytes of a row, rows, then partitions and absorbed offsets.
+Gives how many rows the edge holds."""
+
+TRIM_EDGE = (
+    _VALUES
+    + _EDGES
+    + """
+local held = inside(redis.call('HGET', KEYS[1], ARGV[1]))
+local header, width = ARGV[2], tonumber(ARGV[3])
+if string.sub(held, 1, #header) ~= header then return 0 end
+local rows = string.sub(held, #header + 1)
+local left = trimmed(rows, width, absorbed_of(4))
+if #left == 0 then
+  redis.call('HDEL', KEYS[1], ARGV[1])
+elseif #left < #rows then
+  redis.call('HSET', KEYS[1], ARGV[1], wrapped(header .. left))
+end
+return #left / width
+"""
+)
+"""KEYS: an entity. ARGV: edge field, header, bytes of a row, then partitions and absorbed offsets."""
