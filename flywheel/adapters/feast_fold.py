@@ -11,25 +11,34 @@ from typing import Any
 
 import numpy as np
 
-from flywheel.adapters.feast_layout import state_feature
+from flywheel.adapters.feast_layout import edge_feature, state_feature
 from flywheel.kernel import catalog
-from flywheel.kernel.declaration import UseCase
-from flywheel.kernel.plan import FeaturePlan, TileView, compile_plan
-from flywheel.kernel.tiles import EntityState, ForeignState, OwnEvent, fold, id_hash
+from flywheel.kernel.features import join_id
+from flywheel.kernel.fields import kind_of, numeric_fields
+from flywheel.kernel.fold import Reading
+from flywheel.kernel.hydration import opened
+from flywheel.kernel.plan import FeaturePlan, compile_plan
+from flywheel.kernel.ports import Stored
+from flywheel.kernel.rows import event_hash, rows_of
+from flywheel.kernel.state import ForeignState
 from flywheel.kernel.vector import complete
 
 EVENT_ID, EVENT_TIME = "request_event_id", "request_event_time_us"
 
 
 def request_field(name: str) -> str:
-    """Name of a numeric field of the request in Feast, where a feature may have the field's own name."""
+    """Name of a field of the request in Feast, where a feature may have the field's own name."""
     return f"request_{name}"
 
 
-def numeric_fields(usecase: UseCase) -> dict[str, Any]:
-    """Types, int or float, of the request's numeric fields by name."""
-    fields = usecase.request.model_fields.items()
-    return {name: info.annotation for name, info in fields if info.annotation in (int, float)}
+def request_fields(plan: FeaturePlan) -> dict[str, type]:
+    """Types of the request's fields that features are computed from, by name; those of the views' keys are among them.
+
+    The request's own event belongs to its windows, so every field that a window looks at is asked for.
+    """
+    request = plan.usecase.request
+    needed = {*plan.fields_of(request), *numeric_fields(request)}
+    return {name: kind_of(request, name) or str for name in request.model_fields if name in needed}
 
 
 def features_of(usecase: str, inputs: Mapping[str, Sequence[Any]]) -> dict[str, list[float]]:
@@ -37,35 +46,36 @@ def features_of(usecase: str, inputs: Mapping[str, Sequence[Any]]) -> dict[str, 
 
     A state that is none of ours, as Feast makes them up to see what comes out, gives NaN; an absent one the defaults.
     """
-    plan = _plan(usecase)
+    plan, readings = _compiled(usecase)
     rows = range(len(inputs[EVENT_ID]))
-    names = numeric_fields(plan.usecase)
+    names = numeric_fields(plan.usecase.request)
     columns = {f"request.{name}": np.array([float(inputs[request_field(name)][row]) for row in rows]) for name in names}
     columns["request.event_time_us"] = np.array([float(inputs[EVENT_TIME][row]) for row in rows])
-    for view in plan.views:
-        states = inputs[state_feature(view.entity.name)]
-        values = np.array(
-            [_values(view, states[row], _own(plan, inputs, row), int(inputs[EVENT_TIME][row])) for row in rows]
-        )
-        columns |= {feature.name: values[:, index] for index, feature in enumerate(view.features)}
+    for reading in readings:
+        values = np.array([_values(plan, reading, inputs, row) for row in rows])
+        columns |= {feature.name: values[:, index] for index, feature in enumerate(reading.view.features)}
     with np.errstate(all="ignore"):
         known = complete(plan.usecase, columns)
     return {name: known[name].tolist() for name in plan.usecase.feature_names}
 
 
-def _values(view: TileView, raw: bytes | None, own: OwnEvent, at_us: int) -> list[float]:
+def _values(plan: FeaturePlan, reading: Reading, inputs: Mapping[str, Sequence[Any]], row: int) -> list[float]:
+    view, request = reading.view, plan.usecase.request
+    name = view.entity.name
+    at_us, tie = int(inputs[EVENT_TIME][row]), event_hash(request.event_name, str(inputs[EVENT_ID][row]))
+    columns = {field: np.array([inputs[request_field(field)][row]], object) for field in view.fields_of(request)}
+    fixed = (np.array([cell], np.int64) for cell in (at_us, tie, 0))
+    entity_id = join_id([str(inputs[request_field(key)][row]) for key in view.entity.request_keys])
+    ids, own = rows_of(view, request, columns, *fixed)
     try:
-        state = None if raw is None else EntityState.unpack(view, raw)
+        state, arrived = opened(view, Stored(inputs[state_feature(name)][row], inputs[edge_feature(name)][row]))
     except ForeignState:
         return [float("nan")] * len(view.features)
-    return list(fold(view, state, at_us, own))
-
-
-def _own(plan: FeaturePlan, inputs: Mapping[str, Sequence[Any]], row: int) -> OwnEvent:
-    fields = {name: float(inputs[request_field(name)][row]) for name in numeric_fields(plan.usecase)}
-    return OwnEvent(plan.usecase.request.event_name, id_hash(str(inputs[EVENT_ID][row])), fields)
+    mine = own[[place for place, found in enumerate(ids) if found == entity_id]]
+    return [float(value) for value in reading.values(state, arrived, at_us, own=mine, own_tie=tie)]
 
 
 @cache
-def _plan(usecase: str) -> FeaturePlan:
-    return compile_plan(catalog.load(usecase))
+def _compiled(usecase: str) -> tuple[FeaturePlan, tuple[Reading, ...]]:
+    plan = compile_plan(catalog.load(usecase))
+    return plan, tuple(Reading(view) for view in plan.views)

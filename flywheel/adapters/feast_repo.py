@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 
 from flywheel.adapters import feast_fold
-from flywheel.adapters.feast_layout import state_feature
+from flywheel.adapters.feast_layout import edge_feature, state_feature
 from flywheel.adapters.history_layout import NEVER_EXPIRES, snapshot_directory
 from flywheel.contracts.settings import PlatformSettings
 from flywheel.kernel.plan import FeaturePlan, TileView
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from feast import FeatureStore
 
-_LAYOUT = "1"
+_LAYOUT = "2"
 """Changes when other objects come of the same declaration."""
 
 
@@ -121,12 +121,13 @@ def _snapshot(settings: PlatformSettings, plan: FeaturePlan, view: TileView, sna
 def _objects(settings: PlatformSettings, plan: FeaturePlan) -> list[Any]:
     from feast import Entity, FeatureService, ValueType
 
-    entities = {
-        view.name: Entity(name=view.entity.name, join_keys=[view.entity.key], value_type=ValueType.STRING)
-        for view in plan.views
-    }
-    tiles = [_tile_view(settings, plan, view, entities[view.name]) for view in plan.views]
-    histories = [_history_view(settings, plan, view, entities[view.name]) for view in plan.views]
+    # Feast's entities have one key each; what is about several has a view of several.
+    names = {view.entity.keys[0]: view.entity.name for view in plan.views if len(view.entity.keys) == 1}
+    keys = dict.fromkeys(key for view in plan.views for key in view.entity.keys)
+    entities = {key: Entity(name=names.get(key, key), join_keys=[key], value_type=ValueType.STRING) for key in keys}
+    by_view = {view.name: [entities[key] for key in view.entity.keys] for view in plan.views}
+    tiles = [_tile_view(settings, plan, view, by_view[view.name]) for view in plan.views]
+    histories = [_history_view(settings, plan, view, by_view[view.name]) for view in plan.views]
     combined = _combined_view(plan, tiles)
     services = [
         FeatureService(name=online_service(plan.usecase.name), features=[combined]),
@@ -135,29 +136,32 @@ def _objects(settings: PlatformSettings, plan: FeaturePlan) -> list[Any]:
     return [*entities.values(), *tiles, *histories, combined, *services]
 
 
-def _tile_view(settings: PlatformSettings, plan: FeaturePlan, view: TileView, entity: Any) -> Any:
+def _tile_view(settings: PlatformSettings, plan: FeaturePlan, view: TileView, entities: list[Any]) -> Any:
     from feast import FeatureView, Field
     from feast.types import Bytes
 
     return FeatureView(
         name=view.name,
-        entities=[entity],
-        schema=[Field(name=state_feature(view.entity.name), dtype=Bytes)],
+        entities=entities,
+        schema=[
+            Field(name=state_feature(view.entity.name), dtype=Bytes),
+            Field(name=edge_feature(view.entity.name), dtype=Bytes),
+        ],
         # States come straight from the stream; Feast wants to know of a batch source all the same.
         source=_file_source(f"{view.name}_source", _snapshot(settings, plan, view, "*")),
         ttl=timedelta(0),
         online=True,
-        description=f"Packed tiles of each {view.entity.name}, folded when they are read.",
+        description=f"Packed tiles and edge of each {view.entity.name}, folded when they are read.",
     )
 
 
-def _history_view(settings: PlatformSettings, plan: FeaturePlan, view: TileView, entity: Any) -> Any:
+def _history_view(settings: PlatformSettings, plan: FeaturePlan, view: TileView, entities: list[Any]) -> Any:
     from feast import FeatureView, Field
     from feast.types import Float64
 
     return FeatureView(
         name=view.history_name,
-        entities=[entity],
+        entities=entities,
         schema=[Field(name=feature.name, dtype=Float64) for feature in view.features],
         source=_file_source(f"{view.history_name}_source", _snapshot(settings, plan, view, "*")),
         ttl=NEVER_EXPIRES,
@@ -176,15 +180,16 @@ def _file_source(name: str, path: Path) -> Any:
 
 def _combined_view(plan: FeaturePlan, tiles: list[Any]) -> Any:
     from feast import Field, OnDemandFeatureView, RequestSource
-    from feast.types import Float64, Int64, String
+    from feast.types import Bool, Float64, Int64, String
 
-    numbers = feast_fold.numeric_fields(plan.usecase).items()
+    types = {int: Int64, float: Float64, str: String, bool: Bool}
+    fields = feast_fold.request_fields(plan).items()
     request = RequestSource(
         name=f"{plan.usecase.name}_request",
         schema=[
             Field(name=feast_fold.EVENT_ID, dtype=String),
             Field(name=feast_fold.EVENT_TIME, dtype=Int64),
-            *(Field(name=feast_fold.request_field(n), dtype=Int64 if kind is int else Float64) for n, kind in numbers),
+            *(Field(name=feast_fold.request_field(name), dtype=types[kind]) for name, kind in fields),
         ],
     )
     return OnDemandFeatureView(

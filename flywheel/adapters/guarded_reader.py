@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from flywheel.kernel.breaker import CircuitBreaker
-from flywheel.kernel.ports import FeatureReader, StoreProgress, Unavailable, ViewKey
+from flywheel.kernel.ports import FeatureReader, Stored, StoreProgress, Unavailable, ViewKey
 
 _FAILURES_TO_OPEN = 3
 _FAILING_OVER_S = 0.1
@@ -37,7 +37,7 @@ class GuardedReader:
     def is_open(self) -> bool:
         return self._breaker.is_open
 
-    async def read(self, keys: Sequence[ViewKey], timeout_s: float) -> tuple[list[bytes | None], StoreProgress | None]:
+    async def read(self, keys: Sequence[ViewKey], timeout_s: float) -> tuple[list[Stored], StoreProgress | None]:
         """As the reader behind it; Unavailable at once while the breaker is open."""
         if not self._breaker.admits(self._steady_s()):
             raise Unavailable("the feature store has stopped answering")

@@ -47,9 +47,7 @@ class _Layout:
 
     def entity(self, key: ViewKey) -> bytes:
         """The Redis key of an entity."""
-        return feast_layout.entity_key(
-            self._project, self._views[key.view].entity.keys, split_id(key.entity_id)
-        )
+        return feast_layout.entity_key(self._project, self._views[key.view].entity.keys, split_id(key.entity_id))
 
     def place(self, key: ViewKey) -> tuple[bytes, bytes, bytes]:
         """Redis key and hash fields of a state and an edge."""
@@ -114,7 +112,8 @@ class RedisFeatureWriter:
 
         Then nothing is written, and the keys of the states that are others by now come back.
         """
-        layout, arguments = self._layout, [b"%d" % len(states)]
+        layout = self._layout
+        arguments: list[Any] = [len(states)]
         for key, state in states.items():
             arguments += (
                 layout.states[key.view],
@@ -124,7 +123,7 @@ class RedisFeatureWriter:
                 state.replaces,
             )
         for name, number in counted.items():
-            arguments += (name.encode(), b"%d" % number)
+            arguments += (name, number)
         keys = [layout.counted_key, *(layout.entity(key) for key in states)]
         pipe = self._pipeline()
         self._call(pipe, WRITE_STATES, keys, arguments)
@@ -198,7 +197,7 @@ class RedisFeatureWriter:
         # Any, because the client's own annotations forbid keys of bytes.
         return self._client.pipeline(transaction=False)
 
-    def _call(self, pipe: Any, script: str, keys: Sequence[str | bytes], arguments: Sequence[Any]) -> None:
+    def _call(self, pipe: Any, script: str, keys: Sequence[Any], arguments: Sequence[Any]) -> None:
         if script not in self._scripts:
             # Scripts are forgotten when Redis starts again; a pipeline loads those it needs before it runs them.
             self._scripts[script] = self._client.register_script(script)
@@ -225,8 +224,12 @@ def _offsets(marks: Mapping[int, int]) -> list[int]:
 def _progress(values: Sequence[bytes | None]) -> StoreProgress | None:
     """Of the lane that is further."""
     numbers = [_microseconds(value) for value in values]
-    lanes = [pair for pair in zip(numbers[::2], numbers[1::2], strict=True) if None not in pair]
-    return max((StoreProgress(*pair) for pair in lanes), key=lambda p: p.visible_until_us, default=None)  # type: ignore[arg-type]
+    lanes = [
+        StoreProgress(until_us, updated_us)
+        for until_us, updated_us in zip(numbers[::2], numbers[1::2], strict=True)
+        if until_us is not None and updated_us is not None
+    ]
+    return max(lanes, key=lambda lane: lane.visible_until_us, default=None)
 
 
 def _microseconds(value: bytes | None) -> int | None:

@@ -65,9 +65,10 @@ def envelope_of(event: type[Event]) -> Column:
 
 
 def read_archive(session: SparkSession, path: str, event: type[Event]) -> DataFrame:
-    """Archived events, each id once: as it arrived first."""
-    fields = list(event.model_fields)
-    arrival = F.struct("ingest_time", "kafka_partition", "kafka_offset", *fields)
+    """Archived events, each id once: as it arrived first. Beside their own fields they have `ingest_time`,
+    `kafka_partition` and `kafka_offset`."""
+    fields = ["ingest_time", "kafka_partition", "kafka_offset", *event.model_fields]
+    arrival = F.struct(*fields)
     first = session.read.parquet(path).groupBy("event_id").agg(F.min(arrival).alias("first"))
     return first.select(*(F.col(f"first.{name}").alias(name) for name in fields))
 

@@ -1,9 +1,11 @@
-"""Feature history as a Spark batch: for every request event, the windowed features as of its own time."""
+"""Feature history as a Spark batch: for every request event, the windowed features as they were known at its time."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import reduce
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,18 +14,21 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from flywheel.adapters.spark_arrivals import EVENT, TIE, TIME, column_of
 from flywheel.contracts.events import Event
-from flywheel.kernel.history import PastEvents, Values, history
+from flywheel.kernel.features import join_id, split_id
+from flywheel.kernel.history import Moments, history
 from flywheel.kernel.plan import FeaturePlan, TileView
+from flywheel.kernel.rows import MARK, Cells, in_time, rows_of
 
-_FIXED = _KEY, _TIME, _EVENT, _ID = ("key", "time_us", "event_name", "event_id")
+_KEY, _ID, _ARRIVED, _ASKED = ("key", "event_id", "arrived_us", "asked")
 
 
 def history_schema(view: TileView) -> T.StructType:
-    """Columns of a view's history: the entity's key, event_timestamp, event_id, then the features."""
+    """Columns of a view's history: the entity's keys, event_timestamp, event_id, then the features."""
     return T.StructType(
         [
-            T.StructField(view.entity.key, T.StringType()),
+            *(T.StructField(key, T.StringType()) for key in view.entity.keys),
             T.StructField("event_timestamp", T.TimestampType()),
             T.StructField("event_id", T.StringType()),
             *(T.StructField(feature.name, T.DoubleType()) for feature in view.features),
@@ -34,68 +39,106 @@ def history_schema(view: TileView) -> T.StructType:
 def build_history(plan: FeaturePlan, view: TileView, events: Mapping[str, DataFrame]) -> DataFrame:
     """One row for each request event: `history_schema(view)`.
 
-    `events` holds, by event name, a frame with the event's own columns, each id once; an absent event never happened.
-    Rows of one entity are computed together in one Python worker, which holds them in memory.
+    `events` holds, by event name, a frame with the event's own columns and `ingest_time`, each id once; an absent event
+    never happened. Rows of one entity are computed together in one Python worker, which holds them in memory.
     """
-    frames = [_contributions(view, event, events[event.event_name]) for event in _events(plan, view, events)]
-    together = frames[0]
-    for frame in frames[1:]:
-        together = together.unionByName(frame, allowMissingColumns=True)
+    present = [event for event in view.events if event.event_name in events]
+    frames = [_contributions(view, event, events[event.event_name]) for event in present]
+    frames += [_questions(plan, view, events[plan.usecase.request.event_name])]
+    together = reduce(lambda one, other: one.unionByName(other, allowMissingColumns=True), frames)
     return (
         together.repartition(F.col(_KEY))
-        .sortWithinPartitions(_KEY, _TIME)
-        .mapInArrow(_Computation(view, plan.usecase.request.event_name), history_schema(view))
+        .sortWithinPartitions(_KEY, TIME, TIE)
+        .mapInArrow(_Computation(view, present), history_schema(view))
     )
-
-
-def _events(plan: FeaturePlan, view: TileView, events: Mapping[str, DataFrame]) -> list[type[Event]]:
-    needed = dict.fromkeys((plan.usecase.request, *view.events))
-    return [event for event in needed if event.event_name in events]
 
 
 def _contributions(view: TileView, event: type[Event], frame: DataFrame) -> DataFrame:
-    fields = [m.field for m in view.measures if m.event is event and m.field is not None]
-    return frame.where(F.col(view.entity.key).isNotNull()).select(
-        F.col(view.entity.key).alias(_KEY),
-        F.unix_micros("event_time").alias(_TIME),
-        F.lit(event.event_name).alias(_EVENT),
+    """A row for each entity that an event comes to, with the fields that the view looks at."""
+    ways = dict.fromkeys(intake.key_fields for intake in view.intakes if intake.event is event)
+    fields = [F.col(name).alias(column_of(event, name)) for name in view.fields_of(event)]
+    rows = frame.select(*_fixed(event, F.array(*(_joined(way) for way in ways))), F.lit(False).alias(_ASKED), *fields)
+    # An event that comes to one entity in two ways comes once; the worker finds both contributions.
+    return rows.withColumn(_KEY, F.explode(F.array_distinct(F.array_compact(_KEY))))
+
+
+def _questions(plan: FeaturePlan, view: TileView, frame: DataFrame) -> DataFrame:
+    """A row for each request event, under the entity that it is about."""
+    request = plan.usecase.request
+    key = _joined(view.entity.request_keys)
+    return frame.select(*_fixed(request, key), F.lit(True).alias(_ASKED)).where(F.col(_KEY).isNotNull())
+
+
+def _fixed(event: type[Event], key: Any) -> list[Any]:
+    return [
+        key.alias(_KEY),
+        F.lit(event.event_name).alias(EVENT),
+        F.unix_micros("event_time").alias(TIME),
+        F.xxhash64(F.concat_ws("/", F.lit(event.event_name), "event_id")).alias(TIE),
+        F.unix_micros("ingest_time").alias(_ARRIVED),
         F.col("event_id").alias(_ID),
-        *(F.col(name).alias(f"{event.event_name}__{name}") for name in fields),
-    )
+    ]
+
+
+def _joined(fields: tuple[str, ...]) -> Any:
+    """The entity's id as `features.join_id` makes it; null where a part is absent."""
+    separator = join_id(["", ""])
+    parts = [part for name in fields for part in (F.lit(separator), F.col(name).cast("string"))]
+    return F.concat(*parts[1:])
 
 
 class _Computation:
     """Turns a partition, sorted by key and time, into its history; can be sent to workers."""
 
-    def __init__(self, view: TileView, request: str) -> None:
+    def __init__(self, view: TileView, events: list[type[Event]]) -> None:
         self._view = view
-        self._request = request
+        self._events = events
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for rows in _whole_entities(batches):
-            requests = rows[_EVENT].to_numpy() == self._request
-            values = self._values(rows)[requests]
-            yield from self._table(rows.filter(pa.array(requests)), values).to_batches()
+            asked = rows[_ASKED].to_numpy()
+            values = self._values(rows, asked)
+            yield from self._table(rows.filter(pa.array(asked)), values).to_batches()
 
-    def _values(self, rows: pa.Table) -> NDArray[np.float64]:
-        """Of each row that is a request; the others' stay undefined."""
-        names, times = rows[_EVENT].to_numpy(), rows[_TIME].to_numpy()
-        fields = {name: rows[name].to_numpy() for name in rows.column_names if name not in _FIXED}
-        values = np.empty((rows.num_rows, len(self._view.features)))
-        bounds = [*_firsts(rows[_KEY].to_numpy()), rows.num_rows]
-        for first, last in pairwise(bounds):
-            past = {}
-            for event in self._view.events:
-                mine = np.flatnonzero(names[first:last] == event.event_name) + first
-                past[event.event_name] = PastEvents(times[mine], _fields(event, fields, mine))
-            asked = np.flatnonzero(names[first:last] == self._request) + first
-            values[asked] = history(self._view, past, times[asked])
-        return values
+    def _values(self, rows: pa.Table, asked: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Of each row that is asked for, in their order."""
+        keys, times, ties, arrived = (rows[name].to_numpy() for name in (_KEY, TIME, TIE, _ARRIVED))
+        owners, past = self._rows(rows, keys, times, ties, arrived)
+        found = []
+        for first, last in pairwise([*_firsts(keys), len(keys)]):
+            mine = np.flatnonzero(asked[first:last]) + first
+            if len(mine):
+                low, high = np.searchsorted(owners, [first, last])
+                moments = Moments(times[mine], ties[mine], arrived[mine])
+                found.append(history(self._view, in_time(past[low:high]), moments))
+        return np.concatenate(found) if found else np.empty((0, len(self._view.features)))
+
+    def _rows(self, table: pa.Table, keys: Any, times: Any, ties: Any, arrived: Any) -> tuple[Any, Cells]:
+        """The events' rows of cells, and where in the table each came from, in that order."""
+        names, asked = table[EVENT].to_numpy(), table[_ASKED].to_numpy()
+        places, cells = [np.empty(0, np.intp)], [np.empty((0, self._view.row_cells), np.int64)]
+        for event in self._events:
+            mine = np.flatnonzero((names == event.event_name) & ~asked)
+            columns = {name: table[column_of(event, name)].to_numpy()[mine] for name in self._view.fields_of(event)}
+            # The mark carries the place through: the same event stands under every entity that it comes to.
+            ids, rows = rows_of(self._view, event, columns, times[mine], ties[mine], mine)
+            right = np.array(
+                [keys[place] == entity for place, entity in zip(rows[:, MARK], ids, strict=True)], np.bool_
+            )
+            places.append(rows[right, MARK])
+            cells.append(rows[right])
+        where, rows = np.concatenate(places), np.concatenate(cells)
+        order = np.argsort(where, kind="stable")
+        where, rows = where[order], rows[order]
+        rows[:, MARK] = arrived[where]
+        return where, rows
 
     def _table(self, rows: pa.Table, values: NDArray[np.float64]) -> pa.Table:
-        columns = [rows[_KEY], rows[_TIME].cast(pa.timestamp("us", "UTC")), rows[_ID]]
+        parts = [split_id(key) for key in rows[_KEY].to_pylist()]
+        keys = [pa.array([part[place] for part in parts], pa.string()) for place in range(len(self._view.entity.keys))]
+        columns = [*keys, rows[TIME].cast(pa.timestamp("us", "UTC")), rows[_ID]]
         columns += [pa.array(values[:, index]) for index in range(values.shape[1])]
-        names = [self._view.entity.key, "event_timestamp", "event_id", *(f.name for f in self._view.features)]
+        names = [*self._view.entity.keys, "event_timestamp", "event_id", *(f.name for f in self._view.features)]
         return pa.table(columns, names=names)
 
 
@@ -120,15 +163,3 @@ def _whole_entities(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
 def _firsts(keys: NDArray[np.object_]) -> NDArray[np.intp]:
     """Where each run of equal keys begins."""
     return np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
-
-
-def _fields(event: type[Event], fields: Mapping[str, Values], mine: NDArray[np.intp]) -> dict[str, Values]:
-    found: dict[str, Values] = {}
-    for name, values in fields.items():
-        owner, _, field = name.partition("__")
-        if owner == event.event_name:
-            own = values[mine]
-            # Rows of other events are null here, which made floats of whole numbers.
-            whole = event.model_fields[field].annotation is int and not np.isnan(own).any()
-            found[field] = own.astype(np.int64) if whole else own.astype(np.float64)
-    return found

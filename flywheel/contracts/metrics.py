@@ -52,6 +52,23 @@ FEATURES_FOREIGN_STATES = Counter(
     "States found corrupt in the online store; each starts again from nothing.",
     ["usecase", "view"],
 )
+EDGE_EVENTS = Counter(
+    "flywheel_edge_events_total", "Events put on the edges of their entities, ahead of the stream.", ["usecase"]
+)
+EDGE_UNPARSABLE = Counter(
+    "flywheel_edge_unparsable_records_total", "Records of event topics that are no event.", ["usecase"]
+)
+EDGE_LAG_SECONDS = Gauge(
+    "flywheel_edge_lag_seconds", "How far the edges are behind the accepted events, wall clock.", ["usecase"]
+)
+EDGE_LARGEST = Gauge(
+    "flywheel_edge_largest_events", "Events on the longest edge among those of the last write.", ["usecase", "view"]
+)
+EDGE_ABSORBED = Counter(
+    "flywheel_edge_absorbed_events_total",
+    "Events of edges grown too long, taken into their state without waiting for the stream.",
+    ["usecase", "view"],
+)
 FEATURES_BATCH_SECONDS = Histogram(
     "flywheel_features_batch_seconds",
     "Duration of one micro-batch, by job (tiles, archive, decisions).",

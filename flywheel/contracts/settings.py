@@ -45,6 +45,8 @@ class PlatformSettings(BaseSettings):
 
     features_metrics_port: int = 9101
     """`/metrics`, `/healthz` and `/readyz` of the features service."""
+    edge_metrics_port: int = 9105
+    """The same of the edge lane."""
     serving_metrics_port: int = 9102
     """The same of serving."""
     trainer_metrics_port: int = 9103

@@ -1,9 +1,9 @@
 """The words in which features are declared.
 
-    count(Transaction).by(card).over("1m", "1h", "24h")
-    mean(Transaction, "amount_cents").only(where("amount_cents").at_least(1_000)).by(card).over("30d")
-    last_n(Transaction, "amount_cents", 3).by(card).over("7d")
-    at_request("amount_vs_mean", inputs=("request.amount_cents", "card_transaction_amount_cents_mean_30d"), compute=...)
+count(Transaction).by(card).over("1m", "1h", "24h")
+mean(Transaction, "amount_cents").only(where("amount_cents").at_least(1_000)).by(card).over("30d")
+last_n(Transaction, "amount_cents", 3).by(card).over("7d")
+at_request("amount_vs_mean", inputs=("request.amount_cents", "card_transaction_amount_cents_mean_30d"), compute=...)
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ def _words(condition: Condition) -> str:
 
 
 def _check(feature: WindowedFeature) -> None:
-    if not _SHORTEST_US <= feature.window_us or feature.window_us + feature.delay_us > LONGEST_US:
+    if not feature.window_us >= _SHORTEST_US or feature.window_us + feature.delay_us > LONGEST_US:
         raise InvalidDeclaration(f"{feature.name}: a window is 10 s or longer, and reaches back no further than 90 d")
     if feature.step_us == EXACT_US:
         return
@@ -160,8 +160,7 @@ def _check(feature: WindowedFeature) -> None:
         raise InvalidDeclaration(f"{feature.name}: a step is '1m', '1h' or '1d'")
     if feature.window_us % feature.step_us or feature.delay_us % feature.step_us:
         raise InvalidDeclaration(
-            f"{feature.name}: window and delay must be whole multiples of the step of "
-            f"{feature.step_us // SECOND_US} s"
+            f"{feature.name}: window and delay must be whole multiples of the step of {feature.step_us // SECOND_US} s"
         )
     if feature.half_life_us and feature.half_life_us * _LIVES_PER_TILE < feature.step_us:
         raise InvalidDeclaration(

@@ -1,7 +1,7 @@
 """Which events a feature counts: conditions on their own fields, declared as data so that they can be shown.
 
-    declined = where("outcome").equals("declined")
-    count(Payment).only(declined, where("amount_cents").at_least(10_000))
+declined = where("outcome").equals("declined")
+count(Payment).only(declined, where("amount_cents").at_least(10_000))
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Condition:
 
 
 @dataclass(frozen=True)
-class where:  # noqa: N801 - a word of the declaration, read as one
+class where:
     """Begins a condition on the named field."""
 
     field: str

@@ -40,7 +40,7 @@ class Reading:
 
     def __init__(self, view: TileView) -> None:
         features = view.features
-        self._view = view
+        self.view = view
         self._steps = np.array([f.step_us for f in features], np.int64)
         self._reach = np.array([f.window_us + f.delay_us for f in features], np.int64)
         self._delays = np.array([f.delay_us for f in features], np.int64)
@@ -85,7 +85,7 @@ class Reading:
         values[nothing] = self._undefined[nothing]
         for place in self._others:
             pieces = self._pieces(state, rows, place, int(low[place]), int(high[place]), raw_low, raw, stretches)
-            values[place] = _value(self._view.features[place], pieces, at_us, own_tie)
+            values[place] = _value(self.view.features[place], pieces, at_us, own_tie)
         for place, (least, most) in self._bounded:
             values[place] = min(max(values[place], least), most)
         return values
@@ -108,7 +108,7 @@ class Reading:
 
     def _head(self, at_us: int) -> Moments:
         """Where the finest tiles end of a window whose head is cut."""
-        finest_us = self._view.lanes[1].step_us if len(self._view.lanes) > 1 else EXACT_US
+        finest_us = self.view.lanes[1].step_us if len(self.view.lanes) > 1 else EXACT_US
         return np.full(len(self._steps), at_us - at_us % finest_us)
 
     def _whole(self, low: Moments, high: Moments) -> list[_Stretch]:
@@ -123,7 +123,7 @@ class Reading:
         for lane, own in enumerate(self._own):
             if len(own):
                 found.append(_Stretch(lane, own, low[own], high[own] if lane == 0 else ends[own]))
-        lanes = self._view.lanes
+        lanes = self.view.lanes
         for lane in range(len(lanes) - 1):
             heads = self._coarser[lane]
             heads = heads[~self._delayed[heads] & (self._steps[heads] != EXACT_US)]
@@ -159,7 +159,7 @@ class Reading:
         stretches: list[_Stretch],
     ) -> _Pieces:
         """Everything in one feature's window."""
-        source = source_of(self._view.features[place])
+        source = source_of(self.view.features[place])
         events = [_between(rows, low, high)]
         if place in raw:
             events.append(_between(state.raw, int(raw_low[place]), high))
@@ -170,7 +170,7 @@ class Reading:
                 bounds = np.searchsorted(lane.starts_us, [stretch.low[at], stretch.high[at]]).tolist()
                 if bounds[0] < bounds[1]:
                     tiles.append((stretch.lane, lane.between(*bounds)))
-        return _Pieces(self._view, source, int(self._sources[place]), np.concatenate(events), tiles)
+        return _Pieces(self.view, source, int(self._sources[place]), np.concatenate(events), tiles)
 
 
 def _cells(lane: Lane, feature: WindowedFeature) -> tuple[int, int]:
@@ -305,4 +305,3 @@ def _entry(feature: WindowedFeature, pieces: _Pieces, at_us: int, own_tie: int |
         return float(at_us - entries[-1, 0]) / 1e6
     chosen = entries[0] if feature.statistic is Statistic.FIRST else entries[-feature.rank]
     return float(chosen[2:].view(np.float64)[0])
-

@@ -87,13 +87,39 @@ class _Past:
         return _Past(self.rows[chosen], self.cell)
 
 
+@dataclass(frozen=True)
+class _Windows:
+    """One feature's windows: at each moment, the events `past.rows[first:last]`."""
+
+    feature: WindowedFeature
+    past: _Past
+    first: Places
+    last: Places
+    moments: Moments
+
+    @property
+    def present(self) -> NDArray[np.bool_]:
+        """Which windows hold an event."""
+        return self.last > self.first
+
+    def undefined(self) -> Values:
+        """The value over nothing, for each window."""
+        return np.full(len(self.first), self.feature.undefined)
+
+    def per_event(self, totals: Values) -> Values:
+        """Totals over windows divided by how many events are inside."""
+        found = self.undefined()
+        np.divide(totals, self.last - self.first, out=found, where=self.present)
+        return found
+
+
 def _column(feature: WindowedFeature, past: _Past, moments: Moments) -> Values:
     if not len(past.rows):
         return _bounded(feature, np.full(len(moments.at_us), feature.undefined))
-    first, last = _span(feature, past.times_us, moments.at_us)
-    found = _METHODS[feature.statistic](feature, past, first, last, moments)
-    for row in np.flatnonzero(_doubtful(past, first, last, moments)).tolist():
-        found[row] = _as_known(feature, past, first[row], last[row], moments, row)
+    windows = _Windows(feature, past, *_span(feature, past.times_us, moments.at_us), moments)
+    found = _METHODS[feature.statistic](windows)
+    for row in np.flatnonzero(_doubtful(windows)).tolist():
+        found[row] = _as_known(windows, row)
     return _bounded(feature, found)
 
 
@@ -110,96 +136,90 @@ def _span(feature: WindowedFeature, times_us: Times, at_us: Times) -> tuple[Plac
     return first, np.searchsorted(times_us, at_us, side="right")
 
 
-def _doubtful(past: _Past, first: Places, last: Places, moments: Moments) -> NDArray[np.bool_]:
+def _doubtful(windows: _Windows) -> NDArray[np.bool_]:
     """Windows that hold an event, or end with one, that may have arrived after the moment's own."""
-    late = past.latecomers
-    arrivals = past.rows[:, MARK]
+    past, first, last, known_us = windows.past, windows.first, windows.last, windows.moments.known_us
+    late, arrivals = past.latecomers, past.rows[:, MARK]
     newest = np.maximum.accumulate(np.where(late, arrivals, np.iinfo(np.int64).min))
     running = np.concatenate([[0], np.cumsum(late)])
-    holds = (running[last] > running[first]) & (newest[last - 1] > moments.known_us)
-    ends = (last > first) & (arrivals[last - 1] > moments.known_us)
-    return holds | ends
+    holds = (running[last] > running[first]) & (newest[last - 1] > known_us)
+    return holds | windows.present & (arrivals[last - 1] > known_us)
 
 
-def _as_known(feature: WindowedFeature, past: _Past, first: int, last: int, moments: Moments, row: int) -> float:
+def _as_known(windows: _Windows, row: int) -> float:
     """The value of one window from what had arrived by then."""
+    past, first, last = windows.past, windows.first[row], windows.last[row]
     chosen = np.zeros(len(past.rows), np.bool_)
-    chosen[first:last] = past.rows[first:last, MARK] <= moments.known_us[row]
+    chosen[first:last] = past.rows[first:last, MARK] <= windows.moments.known_us[row]
     known = past.part(chosen)
     if not len(known.rows):
-        return feature.undefined
-    mine = moments.part(np.arange(len(moments.at_us)) == row)
-    bounds = np.array([0]), np.array([len(known.rows)])
-    return float(_METHODS[feature.statistic](feature, known, *bounds, mine)[0])
+        return windows.feature.undefined
+    moment = windows.moments.part(np.arange(len(windows.first)) == row)
+    one = _Windows(windows.feature, known, np.array([0]), np.array([len(known.rows)]), moment)
+    return float(_METHODS[windows.feature.statistic](one)[0])
 
 
-_Method = Callable[[WindowedFeature, _Past, Places, Places, Moments], Values]
+def _count(windows: _Windows) -> Values:
+    return (windows.last - windows.first).astype(np.float64)
 
 
-def _count(feature: WindowedFeature, past: _Past, first: Places, last: Places, moments: Moments) -> Values:
-    return (last - first).astype(np.float64)
+def _sum(windows: _Windows) -> Values:
+    return windows.past.moments(windows.first, windows.last).total
 
 
-def _sum(feature: WindowedFeature, past: _Past, first: Places, last: Places, moments: Moments) -> Values:
-    return past.moments(first, last).total
+def _mean(windows: _Windows) -> Values:
+    return windows.per_event(_sum(windows))
 
 
-def _mean(feature: WindowedFeature, past: _Past, first: Places, last: Places, moments: Moments) -> Values:
-    found = np.full(len(first), feature.undefined)
-    np.divide(past.moments(first, last).total, last - first, out=found, where=last > first)
+def _variance(windows: _Windows) -> Values:
+    return windows.per_event(windows.past.moments(windows.first, windows.last).m2)
+
+
+def _stddev(windows: _Windows) -> Values:
+    return np.where(windows.present, np.sqrt(np.abs(_variance(windows))), windows.feature.undefined)
+
+
+def _extreme(windows: _Windows) -> Values:
+    found, present = windows.undefined(), windows.present
+    ufunc = np.fmin if windows.feature.statistic is Statistic.MIN else np.fmax
+    found[present] = _extremes(windows.past.numbers, windows.first[present], windows.last[present], ufunc)
     return found
 
 
-def _variance(feature: WindowedFeature, past: _Past, first: Places, last: Places, moments: Moments) -> Values:
-    found = np.full(len(first), feature.undefined)
-    np.divide(past.moments(first, last).m2, last - first, out=found, where=last > first)
-    return found
+def _distinct(windows: _Windows) -> Values:
+    hashes = windows.past.rows[:, windows.past.cell]
+    bounds = zip(windows.first.tolist(), windows.last.tolist(), strict=True)
+    return np.array([cardinality(sketch_of(hashes[low:high])) for low, high in bounds])
 
 
-def _stddev(feature: WindowedFeature, past: _Past, first: Places, last: Places, moments: Moments) -> Values:
-    found = np.sqrt(np.maximum(_variance(feature, past, first, last, moments), 0.0))
-    found[last <= first] = feature.undefined
-    return found
+def _decayed(windows: _Windows) -> Values:
+    times_us, half_life_us = windows.past.times_us, windows.feature.half_life_us
+    bounds = zip(windows.moments.at_us.tolist(), windows.first.tolist(), windows.last.tolist(), strict=True)
+    return np.array([float(np.exp2((times_us[low:high] - at) / half_life_us).sum()) for at, low, high in bounds])
 
 
-def _extreme(feature: WindowedFeature, past: _Past, first: Places, last: Places, moments: Moments) -> Values:
-    found = np.full(len(first), feature.undefined)
-    present = last > first
-    ufunc = np.fmin if feature.statistic is Statistic.MIN else np.fmax
-    found[present] = _extremes(past.numbers, first[present], last[present], ufunc)
-    return found
-
-
-def _distinct(feature: WindowedFeature, past: _Past, first: Places, last: Places, moments: Moments) -> Values:
-    hashes = past.rows[:, past.cell]
-    return np.array([cardinality(sketch_of(hashes[a:b])) for a, b in zip(first.tolist(), last.tolist(), strict=True)])
-
-
-def _decayed(feature: WindowedFeature, past: _Past, first: Places, last: Places, moments: Moments) -> Values:
-    ages = ((at, past.times_us[a:b]) for at, a, b in zip(moments.at_us, first, last, strict=True))
-    return np.array([float(np.exp2((times - at) / feature.half_life_us).sum()) for at, times in ages])
-
-
-def _entry(feature: WindowedFeature, past: _Past, first: Places, last: Places, moments: Moments) -> Values:
+def _entry(windows: _Windows) -> Values:
     """FIRST, LAST and SINCE_LAST, the moment's own event left out."""
+    feature, past, moments = windows.feature, windows.past, windows.moments
     assert feature.statistic in BEFORE_REQUEST
-    found = np.full(len(first), feature.undefined)
+    found = windows.undefined()
     where = {tie: place for place, tie in enumerate(past.rows[:, TIE].tolist())}
-    for row, (a, b, tie) in enumerate(zip(first.tolist(), last.tolist(), moments.own_ties.tolist(), strict=True)):
+    bounds = zip(windows.first.tolist(), windows.last.tolist(), moments.own_ties.tolist(), strict=True)
+    for row, (low, high, tie) in enumerate(bounds):
         own = where.get(tie, -1)
-        inside = a <= own < b
-        if b - a - inside < feature.rank:
+        inside = low <= own < high
+        if high - low - inside < feature.rank:
             continue
         if feature.statistic is Statistic.FIRST:
-            place = a + (own == a)
+            place = low + (own == low)
         else:
-            place = b - feature.rank
+            place = high - feature.rank
             place -= inside and own >= place
         found[row] = past.numbers[place] if feature.field else (moments.at_us[row] - past.times_us[place]) / 1e6
     return found
 
 
-_METHODS: dict[Statistic, _Method] = {
+_METHODS: dict[Statistic, Callable[[_Windows], Values]] = {
     Statistic.COUNT: _count,
     Statistic.SUM: _sum,
     Statistic.MEAN: _mean,

@@ -12,10 +12,13 @@ from flywheel.contracts.decisions import FeatureStatus
 from flywheel.contracts.events import Event
 from flywheel.kernel.declaration import UseCase
 from flywheel.kernel.durations import parse_duration
+from flywheel.kernel.edge import unpack_edge
 from flywheel.kernel.features import Column
+from flywheel.kernel.fold import Reading
 from flywheel.kernel.plan import TileView, compile_plan
-from flywheel.kernel.ports import StoreProgress, ViewKey
-from flywheel.kernel.tiles import EntityState, ForeignState, OwnEvent, fold, id_hash
+from flywheel.kernel.ports import Stored, StoreProgress, ViewKey
+from flywheel.kernel.rows import Cells, event_hash, no_rows, rows_about
+from flywheel.kernel.state import EntityState, ForeignState
 from flywheel.kernel.vector import assemble, request_columns
 
 Row = NDArray[np.float32]
@@ -23,6 +26,7 @@ Row = NDArray[np.float32]
 UNKNOWN_LAG_MS = -1.0
 
 _REQUEST = "request."
+_NOTHING = Stored()
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,10 @@ class Subject:
     numbers: dict[str, float]
     """Its numeric fields by name, and `event_time_us`."""
     keys: tuple[ViewKey, ...]
-    own: OwnEvent
+    own: tuple[Cells, ...]
+    """What the event adds to each entity, in the order of the keys."""
+    tie: int
+    """The event's id hash."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,7 @@ class Hydrator:
     def __init__(self, usecase: UseCase) -> None:
         self._usecase = usecase
         self._views = compile_plan(usecase).views
+        self._readings = tuple(Reading(view) for view in self._views)
         self._freshness_us = parse_duration(usecase.freshness)
         self._nothing = Hydrated(
             {}, {view.entity.name: FeatureStatus.UNAVAILABLE for view in self._views}, UNKNOWN_LAG_MS
@@ -66,21 +74,19 @@ class Hydrator:
     def subject(self, event: Event) -> Subject:
         """The subject with the rows to read for it, in the order of the plan's views."""
         numbers = {name.removeprefix(_REQUEST): value for name, value in request_columns(event).items()}
-        return Subject(
-            event=event,
-            numbers=numbers,
-            keys=tuple(ViewKey(view.name, str(getattr(event, view.entity.key))) for view in self._views),
-            own=OwnEvent(event.event_name, id_hash(event.event_id), numbers),
-        )
+        keys = tuple(ViewKey(view.name, view.entity.id_in(event)) for view in self._views)
+        tie = event_hash(event.event_name, event.event_id)
+        own = tuple(rows_about(view, event, key.entity_id, tie) for view, key in zip(self._views, keys, strict=True))
+        return Subject(event, numbers, keys, own, tie)
 
     def unavailable(self) -> Hydrated:
         """What is known when the store did not answer: nothing."""
         return self._nothing
 
     def hydrate(
-        self, subject: Subject, states: Sequence[bytes | None], progress: StoreProgress | None, now_us: int
+        self, subject: Subject, stored: Sequence[Stored], progress: StoreProgress | None, now_us: int
     ) -> Hydrated:
-        """Features of the subject at its own time from packed states in the order of its keys."""
+        """Features of the subject at its own time from what is stored, in the order of its keys."""
         lag_us = None if progress is None else max(now_us - progress.visible_until_us, 0)
         present = FeatureStatus.FRESH
         if lag_us is None or lag_us > self._freshness_us:
@@ -88,17 +94,24 @@ class Hydrator:
         values: dict[str, float] = {}
         status: dict[str, FeatureStatus] = {}
         foreign: list[str] = []
-        for view, raw in zip(self._views, states, strict=True):
+        for place, (view, found) in enumerate(zip(self._views, stored, strict=True)):
             name = view.entity.name
             try:
-                folded = _fold(view, raw, subject)
+                folded = self._folded(place, found, subject)
             except ForeignState as error:
                 status[name] = FeatureStatus.UNAVAILABLE
                 foreign.append(str(error))
                 continue
-            status[name] = FeatureStatus.MISSING if raw is None else present
+            status[name] = FeatureStatus.MISSING if found == _NOTHING else present
             values.update(zip((feature.name for feature in view.features), folded, strict=True))
         return Hydrated(values, status, UNKNOWN_LAG_MS if lag_us is None else lag_us / 1000, tuple(foreign))
+
+    def _folded(self, place: int, stored: Stored, subject: Subject) -> list[float]:
+        state, arrived = opened(self._views[place], stored)
+        found = self._readings[place].values(
+            state, arrived, subject.event.event_time_us, own=subject.own[place], own_tie=subject.tie
+        )
+        return [float(value) for value in found]
 
     def columns(self, subject: Subject, hydrated: Hydrated) -> dict[str, Column]:
         """Inputs of `assemble`, each of shape (1,)."""
@@ -119,6 +132,7 @@ class Hydrator:
         return {name: float(np.float32(found[name][0])) for name in self._usecase.feature_names if name in found}
 
 
-def _fold(view: TileView, raw: bytes | None, subject: Subject) -> list[float]:
-    state = None if raw is None else EntityState.unpack(view, raw)
-    return fold(view, state, subject.event.event_time_us, subject.own)
+def opened(view: TileView, stored: Stored) -> tuple[EntityState, Cells]:
+    """The state and the events of the edge. Raises ForeignState."""
+    state = EntityState.empty(view) if stored.state is None else EntityState.unpack(view, stored.state)
+    return state, no_rows(view) if stored.edge is None else unpack_edge(view, stored.edge)

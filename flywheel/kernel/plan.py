@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 
+import numpy as np
+from numpy.typing import NDArray
+
 from flywheel.contracts.events import Event
 from flywheel.kernel.conditions import Condition
 from flywheel.kernel.declaration import UseCase
@@ -22,6 +25,9 @@ SLACK_US = 10 * MINUTE_US
 """A reading is exact for moments up to this much behind the entity's newest event."""
 RAW_LIMIT = 512
 """How many of an entity's newest events are kept as they came; older ones of the same minutes go into seconds."""
+
+_PARTITIONS = 1024
+"""Partitions a topic can have; a position has room for 32 topics of these."""
 
 FIXED_CELLS = 3
 """Cells of a row before those of its sources: event time, id hash and mark of arrival."""
@@ -213,6 +219,24 @@ class FeaturePlan:
         """Events that contribute to any view, in the order of the declaration."""
         used = {event for view in self.views for event in view.events}
         return tuple(event for event in self.usecase.events if event in used)
+
+    def partition(self, event_name: str, number: int) -> int:
+        """One number for a partition of an event's topic, by which positions of all topics are told apart."""
+        names = [event.event_name for event in self.events]
+        return names.index(event_name) * _PARTITIONS + number
+
+    def topic_partition(self, partition: int) -> tuple[str, int]:
+        """The event by name, and the partition of its topic, that have this number."""
+        return self.events[partition // _PARTITIONS].event_name, partition % _PARTITIONS
+
+    def counted(self, view: TileView, partitions: NDArray[np.int64]) -> dict[str, int]:
+        """How many events came from these partitions, by `<view>.<event>`; one partition for each event."""
+        numbers = np.bincount(partitions // _PARTITIONS, minlength=len(self.events)).tolist()
+        return {
+            f"{view.name}.{event.event_name}": number
+            for event, number in zip(self.events, numbers, strict=True)
+            if number
+        }
 
     def fields_of(self, event: type[Event]) -> tuple[str, ...]:
         """Fields of the event that any view looks at."""

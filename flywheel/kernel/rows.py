@@ -93,8 +93,8 @@ def _rows(
 
 
 def _united(view: TileView, ids: list[str], rows: Cells) -> tuple[list[str], Cells]:
-    firsts: dict[tuple[str, int], int] = {}
-    for place, key in enumerate(zip(ids, rows[:, TIE].tolist(), strict=True)):
+    firsts: dict[tuple[str, int, int], int] = {}
+    for place, key in enumerate(zip(ids, rows[:, TIE].tolist(), rows[:, MARK].tolist(), strict=True)):
         first = firsts.setdefault(key, place)
         if first != place:
             for cell, source in enumerate(view.sources, FIXED_CELLS):

@@ -70,5 +70,7 @@ def _registers(hashes: Hashes) -> NDArray[np.uint8]:
     # The exponent of half of it, because 54 bits do not fit into a double.
     length = np.frexp((rest >> np.uint64(1)).astype(np.float64))[1] + 1
     length[rest <= 1] = rest[rest <= 1]
-    np.maximum.at(registers, (bits >> np.uint64(_REST_BITS)).astype(np.intp), (_REST_BITS - length + 1).astype(np.uint8))
+    np.maximum.at(
+        registers, (bits >> np.uint64(_REST_BITS)).astype(np.intp), (_REST_BITS - length + 1).astype(np.uint8)
+    )
     return registers

@@ -38,6 +38,11 @@ def mark_of(partition: int, offset: int) -> int:
     return partition << _OFFSET_BITS | offset
 
 
+def marks_of(partitions: NDArray[np.int64], offsets: NDArray[np.int64]) -> NDArray[np.int64]:
+    """`mark_of` of each pair."""
+    return partitions.astype(np.int64) << _OFFSET_BITS | offsets
+
+
 def offset_of(mark: int) -> int:
     """The offset of a position."""
     return mark & (1 << _OFFSET_BITS) - 1

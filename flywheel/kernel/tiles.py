@@ -153,9 +153,7 @@ def _grouped(lane: Lane, tiles: Tiles, firsts: NDArray[np.intp]) -> Tiles:
             part = slice(first, first + aggregate.cells)
             merged[:, part] = _merge(aggregate, lane, cells, part, firsts, groups)
     bounds = [*firsts.tolist(), len(cells)]
-    united = tuple(
-        tuple(union(column[low:high]) for low, high in pairwise(bounds)) for column in tiles.sketches
-    )
+    united = tuple(tuple(union(column[low:high]) for low, high in pairwise(bounds)) for column in tiles.sketches)
     return Tiles(merged, united)
 
 

@@ -146,6 +146,15 @@ def _services(settings: PlatformSettings) -> tuple[Step, ...]:
             stop_within_s=40,
             fails_within_s=60,
         ),
+        Process(
+            name="edge",
+            command=_module("services.features.edge"),
+            after=("topics", "redis"),
+            ready=HttpReady(f"http://127.0.0.1:{settings.edge_metrics_port}/readyz"),
+            within_s=120,
+            address=f"http://127.0.0.1:{settings.edge_metrics_port}/metrics",
+            ports={"FLYWHEEL_EDGE_METRICS_PORT": settings.edge_metrics_port},
+        ),
         Task(name="feast", command=_module("services.features", "apply"), after=("redis",), within_s=180),
         Process(
             name="trainer",
@@ -197,7 +206,7 @@ def _world(settings: PlatformSettings) -> tuple[Step, ...]:
         Task(
             name="training",
             command=_module("flywheel", "train", usecase, "--wait", "--reason", "first model"),
-            after=("history", "features", "feast", "trainer"),
+            after=("history", "features", "edge", "feast", "trainer"),
             within_s=900,
             needed=lambda: models.current(usecase) is None,
             told_by=("features", "trainer"),

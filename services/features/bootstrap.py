@@ -15,10 +15,10 @@ from flywheel.adapters.kafka_topics import create_topics
 from flywheel.adapters.metrics_server import MetricsServer
 from flywheel.adapters.redis_store import RedisFeatureWriter
 from flywheel.adapters.spark_archive import Lake
+from flywheel.adapters.spark_arrivals import arrivals
 from flywheel.adapters.spark_checkpoint import Checkpoint
 from flywheel.adapters.spark_events import read_stream
 from flywheel.adapters.spark_session import start_session
-from flywheel.adapters.spark_tiles import changed_tiles
 from flywheel.contracts.topics import event_topic, topics_of, training_requests_topic
 from flywheel.kernel import catalog
 from flywheel.kernel.plan import FeaturePlan, compile_plan
@@ -93,13 +93,12 @@ class FeaturesService:
             self.writer,
             claim=lambda: checkpoint.claim(self.writer, STORE),
             backlog=lambda: self.tiles.progress.backlog if self.tiles.is_ready else None,
-            settled_us=lambda: self.tiles.watermark_us,
         )
         records = read_stream(self.session, self.settings.kafka_bootstrap, usecase.name, self.plan.events)
         self.tiles.start(
-            changed_tiles(records, self.plan),
+            arrivals(records, self.plan),
             counter,
-            output="update",
+            output="append",
             checkpoint=self.settings.tiles_checkpoint,
             trigger_ms=self.settings.tiles_trigger_ms,
         )
@@ -129,6 +128,8 @@ def tiles_checkpoint(settings: FeaturesSettings, plan: FeaturePlan) -> Checkpoin
     parts = (
         plan.usecase.windowed_fingerprint,
         plan.usecase.lateness,
+        # Positions in the log are numbered by these.
+        ",".join(event.event_name for event in plan.events),
         *(f"{view.fingerprint:x}" for view in plan.views),
     )
     return Checkpoint(settings.tiles_checkpoint, "-".join(parts))

@@ -1,52 +1,41 @@
-"""Counts micro-batches into the online store: changed tiles in, absolute entity states out."""
+"""Counts micro-batches into the online store: arrived events in, new states of their entities out."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import islice
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from flywheel.adapters.logs import logger
+from flywheel.adapters.spark_arrivals import EVENT, OFFSET, PARTITION
 from flywheel.contracts.metrics import FEATURES_FOREIGN_STATES
 from flywheel.kernel.plan import FeaturePlan, TileView
-from flywheel.kernel.ports import FeatureWriter, Unavailable, ViewKey
-from flywheel.kernel.tiles import RECENT_DTYPE, EntityState, ForeignState, apply
+from flywheel.kernel.ports import FeatureWriter, StateWrite, Unavailable, ViewKey
+from flywheel.kernel.rows import MARK
+from flywheel.kernel.state import Change, EntityState, ForeignState, apply, partition_of
+from services.features.arrivals import changes
 
-_ROWS_AT_ONCE = 100_000
-_STATES_AT_ONCE = 500
+_EVENTS_AT_ONCE = 50_000
+_STATES_AT_ONCE = 250
 _AGAIN_AFTER_S = 0.5
+_PARTS_BITS = 20
 
 _log = logger(__name__)
 
 
-@dataclass(frozen=True)
-class Change:
-    """What a micro-batch changed about one entity."""
-
-    view: TileView
-    key: ViewKey
-    tiles: NDArray[np.void]
-    recent: NDArray[np.void]
-    newest_us: int
-
-
 class TileCounter:
-    """Sink of the tile query. A batch that comes again, after a crash at whatever point, changes nothing twice.
+    """Sink of the arrivals' query. A batch that comes again, after a crash at whatever point, changes nothing twice.
 
     `claim` is called before each batch and raises unless the store belongs to this stream. `backlog` says about how
     many events a batch may hold, None when that is not known yet: a big one is taken in parts, a small one at once
     because each part costs a job.
-    `settled_us` is a moment before which the query will not let any event pass again.
     """
 
     def __init__(
@@ -56,34 +45,36 @@ class TileCounter:
         *,
         claim: Callable[[], None],
         backlog: Callable[[], int | None],
-        settled_us: Callable[[], int],
         patience_s: float = 30.0,
     ) -> None:
         self._plan = plan
         self._writer = writer
         self._claim = claim
         self._backlog = backlog
-        self._settled_us = settled_us
         self._patience_s = patience_s
 
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
         self._patiently(self._claim)
         backlog = self._backlog()
-        if backlog is not None and _parts(backlog * len(self._plan.views)) <= 1:
-            self.count(batch.toArrow(), batch_id)
+        if backlog is not None and backlog <= _EVENTS_AT_ONCE:
+            self.count(batch.toArrow(), batch_id << _PARTS_BITS)
             return
         batch.persist()
         try:
-            for part in _split(batch, _parts(batch.count())):
-                self.count(part.toArrow(), batch_id)
+            for number, part in enumerate(_parts(batch)):
+                self.count(part.toArrow(), (batch_id << _PARTS_BITS) + number)
         finally:
             batch.unpersist()
 
-    def count(self, table: pa.Table, batch_id: int) -> None:
-        """Applies rows of `spark_tiles.changed_tiles`, some hundred entities an atomic step."""
-        pending = changes(self._plan, table)
-        while chunk := list(islice(pending, _STATES_AT_ONCE)):
-            self._patiently(partial(self._apply, chunk, batch_id))
+    def count(self, table: pa.Table, number: int) -> None:
+        """Applies rows of `spark_arrivals.arrivals`, some hundred entities an atomic step.
+
+        `number` grows from one table to the next; one that comes again has the number it had before.
+        """
+        for view, found in changes(self._plan, table):
+            pending = iter(found.items())
+            while chunk := dict(islice(pending, _STATES_AT_ONCE)):
+                self._patiently(partial(self._apply, view, chunk, number))
 
     def _patiently(self, step: Callable[[], None]) -> None:
         """Does a step again while the store is away: what it had written already, it finds applied.
@@ -100,28 +91,23 @@ class TileCounter:
                 _log.warning("store_not_answering", reason=str(error))
                 time.sleep(_AGAIN_AFTER_S)
 
-    def _apply(self, chunk: list[Change], batch_id: int) -> None:
-        packed = self._writer.read([change.key for change in chunk])
-        states: dict[ViewKey, tuple[bytes, int]] = {}
-        counted: Counter[str] = Counter()
-        settled_us = self._settled_us()
-        for change, raw in zip(chunk, packed, strict=True):
-            view = change.view
-            old = self._unpacked(view, raw)
-            new, numbers = apply(
-                view,
-                old,
-                tiles=change.tiles,
-                recent=change.recent,
-                newest_us=change.newest_us,
-                batch_id=batch_id,
-                settled_us=settled_us,
-            )
-            if new is not old:
-                states[change.key] = (new.pack(view), new.newest_us)
-                counted.update({f"{view.name}.{event}": number for event, number in numbers.items() if number})
-        if states:
-            self._writer.write(states, counted)
+    def _apply(self, view: TileView, chunk: Mapping[ViewKey, Change], number: int) -> None:
+        # The edge may take events into a state meanwhile: then that state is read again.
+        while self._conflicts(view, chunk, number):
+            pass
+
+    def _conflicts(self, view: TileView, chunk: Mapping[ViewKey, Change], number: int) -> list[ViewKey]:
+        packed = [stored.state for stored in self._writer.read(list(chunk))]
+        old = [self._unpacked(view, raw) for raw in packed]
+        new, counted = apply(view, old, list(chunk.values()), number)
+        states = {
+            key: StateWrite(after.pack(view), after.newest_us, StateWrite.ending_of(raw))
+            for key, raw, before, after in zip(chunk, packed, old, new, strict=True)
+            if after is not before
+        }
+        marks = np.concatenate([rows[:, MARK] for rows in counted])
+        numbers = self._plan.counted(view, partition_of(marks))
+        return self._writer.write(states, numbers) if states else []
 
     def _unpacked(self, view: TileView, raw: bytes | None) -> EntityState:
         if raw is None:
@@ -135,51 +121,24 @@ class TileCounter:
             return EntityState.empty(view)
 
 
-def _parts(rows: int) -> int:
-    return max(1, math.ceil(rows / _ROWS_AT_ONCE))
-
-
-def _split(batch: DataFrame, parts: int) -> Iterator[DataFrame]:
-    """The batch in parts, each entity whole in one of them."""
-    bucket = F.pmod(F.xxhash64("view", "key"), F.lit(parts))
-    return (batch.where(bucket == index) for index in range(parts))
-
-
-def changes(plan: FeaturePlan, table: pa.Table) -> Iterator[Change]:
-    """The table's rows by entity."""
-    for view in plan.views:
-        rows = table.filter(pa.compute.equal(table["view"], view.name))
-        rows = rows.sort_by([("key", "ascending"), ("start_us", "ascending")]).combine_chunks()
-        if rows.num_rows:
-            yield from _view_changes(view, rows)
-
-
-def _view_changes(view: TileView, rows: pa.Table) -> Iterator[Change]:
-    tiles = _tiles(view, rows)
-    newest_us = rows["newest_us"].to_numpy()
-    ids = rows["id_hashes"].combine_chunks()
-    lengths = pa.compute.list_value_length(ids).to_numpy()
-    recent = np.empty(int(lengths.sum()), RECENT_DTYPE)
-    recent["id_hash"] = ids.flatten().to_numpy()
-    recent["start_us"] = np.repeat(tiles["start_us"], lengths)
-    ends = np.concatenate([[0], np.cumsum(lengths)])
-    keys = rows["key"].to_pylist()
-    firsts = [row for row, key in enumerate(keys) if row == 0 or key != keys[row - 1]]
-    for first, last in zip(firsts, [*firsts[1:], len(keys)], strict=True):
-        yield Change(
-            view,
-            ViewKey(view.name, keys[first]),
-            tiles[first:last],
-            recent[ends[first] : ends[last]],
-            int(newest_us[first:last].max()),
+def _parts(batch: DataFrame) -> Iterator[DataFrame]:
+    """The batch in parts of some ten thousand events, those of each partition in the order of their offsets."""
+    bounds = (
+        batch.groupBy(EVENT, PARTITION)
+        .agg(F.min(OFFSET).alias("low"), F.max(OFFSET).alias("high"), F.count(F.lit(1)).alias("events"))
+        .collect()
+    )
+    number = math.ceil(sum(row["events"] for row in bounds) / _EVENTS_AT_ONCE)
+    if number <= 1:
+        yield batch
+        return
+    part = F.coalesce(
+        *(
+            F.when(
+                (F.col(EVENT) == row[EVENT]) & (F.col(PARTITION) == row[PARTITION]),
+                F.floor((F.col(OFFSET) - row["low"]) * number / (row["high"] - row["low"] + 1)),
+            )
+            for row in bounds
         )
-
-
-def _tiles(view: TileView, rows: pa.Table) -> NDArray[np.void]:
-    tiles = np.empty(rows.num_rows, view.tile_dtype)
-    tiles["start_us"] = rows["start_us"].to_numpy()
-    for column in view.columns:
-        values = rows[column].to_numpy()
-        # No event of the field in the tile: nothing in the sum, and a minimum that any other one passes over.
-        tiles[column] = np.nan_to_num(values, nan=0.0) if column.endswith("_sum") else values
-    return tiles
+    )
+    yield from (batch.where(part == index) for index in range(number))

@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from pyspark.sql import DataFrame
 from pyspark.sql.streaming import StreamingQuery
 
-from flywheel.contracts.events import to_us
 from flywheel.contracts.metrics import (
     FEATURES_BACKLOG,
     FEATURES_BATCH_SECONDS,
@@ -38,8 +36,8 @@ class StreamJob:
         self._usecase = usecase
         self._query: StreamingQuery | None = None
         self._last_batch = -1
-        self.watermark_us = 0
-        """A moment before which no event will pass any more: the watermark of a batch that is finished."""
+        self.finished: Offsets = {}
+        """Next offset, by topic and partition, of what the last finished batch held."""
 
     def start(self, rows: DataFrame, sink: Sink, *, output: str, checkpoint: Path, trigger_ms: int) -> None:
         """Runs the sink on each micro-batch from now on."""
@@ -85,12 +83,9 @@ class StreamJob:
             self._query.stop()
 
     def _note(self, report: Any) -> None:
-        watermark = (report["eventTime"] or {}).get("watermark")
-        if watermark is not None:
-            # Late events are judged by the watermark of the batch before, so that of a finished batch holds for all.
-            self.watermark_us = max(self.watermark_us, to_us(datetime.fromisoformat(watermark)))
         offsets = end_offsets(report["sources"][0]["endOffset"])
         if offsets is not None:
+            self.finished = offsets
             self.progress.processed(offsets)
         if report["batchId"] > self._last_batch + 1 and self._query is not None:
             # Batches ended since the last look: each is counted.

@@ -12,7 +12,8 @@ from flywheel.adapters.logs import logger
 from flywheel.contracts.metrics import FEATURES_EVENTS
 from flywheel.contracts.topics import history_topic, training_results_topic
 from flywheel.contracts.training import HistoryBuilt, TrainingFinished
-from flywheel.kernel.ports import StoreProgress, Unavailable
+from flywheel.kernel.ports import Lane, StoreProgress, Unavailable
+from flywheel.kernel.state import mark_of
 from services.features.bootstrap import FeaturesService
 from services.features.build import serve_requests
 from services.features.stream import JobDied
@@ -57,12 +58,23 @@ def _observe(service: FeaturesService) -> None:
 def _publish(service: FeaturesService) -> None:
     visible_until_us = service.tiles.progress.visible_until_us
     if visible_until_us is not None:
-        service.writer.report(StoreProgress(visible_until_us, time.time_ns() // 1000))
+        service.writer.absorb(_marks(service))
+        service.writer.report(Lane.TILES, StoreProgress(visible_until_us, time.time_ns() // 1000))
     by_view: Counter[str] = Counter()
     for name, number in service.writer.counters().items():
         by_view[name.partition(".")[0]] += number
     for view, number in by_view.items():
         FEATURES_EVENTS.labels(service.plan.usecase.name, view).set(number)
+
+
+def _marks(service: FeaturesService) -> dict[int, int]:
+    """By partition, the position below which the tiles hold every event."""
+    plan = service.plan
+    partitions = {
+        plan.partition(topic.rpartition(".")[2], number): offset
+        for (topic, number), offset in service.tiles.finished.items()
+    }
+    return {partition: mark_of(partition, offset) for partition, offset in partitions.items()}
 
 
 def _build(service: FeaturesService, stopping: threading.Event) -> None:

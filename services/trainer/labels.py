@@ -94,7 +94,7 @@ def _rows_of(lake: Path, event: type[Event]) -> str:
 
 def _columns(usecase: UseCase) -> tuple[str, ...]:
     numeric = [name for name, info in usecase.request.model_fields.items() if info.annotation in (int, float)]
-    keys = (entity.key for entity in usecase.entities)
+    keys = (key for entity in usecase.entities for key in entity.request_keys)
     return tuple(dict.fromkeys(("event_id", "event_time", "ingest_time", *keys, *numeric)))
 
 

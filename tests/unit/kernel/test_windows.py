@@ -75,7 +75,19 @@ NOW_US = 17_622 * DAY_US + 13 * HOUR_US + 7 * MINUTE_US
 # Distances from the edges of tiles and windows, where mistakes live.
 _near = st.sampled_from([-1, 0, 1, SECOND_US, -SECOND_US, 30 * SECOND_US])
 _far = st.sampled_from(
-    [0, SECOND_US, MINUTE_US, 5 * MINUTE_US, 10 * MINUTE_US, HOUR_US, 3 * HOUR_US, DAY_US, 7 * DAY_US, 30 * DAY_US, 90 * DAY_US]
+    [
+        0,
+        SECOND_US,
+        MINUTE_US,
+        5 * MINUTE_US,
+        10 * MINUTE_US,
+        HOUR_US,
+        3 * HOUR_US,
+        DAY_US,
+        7 * DAY_US,
+        30 * DAY_US,
+        90 * DAY_US,
+    ]
 )
 _times = st.one_of(
     st.builds(lambda far, near: NOW_US - far + near, _far, _near),
@@ -161,7 +173,9 @@ def test_state_and_edge_give_the_window_whatever_arrived_in_which_order(
     # The edge still holds some of what the stream has absorbed.
     since = data.draw(st.integers(0, absorbed), label="edge since")
     edge = rows(VIEW, _once(numbered, since))
-    newest_us = max((e.time_us for e in arriving if "b" in (e.fields.get("buyer"), e.fields.get("seller"))), default=NOW_US)
+    newest_us = max(
+        (e.time_us for e in arriving if "b" in (e.fields.get("buyer"), e.fields.get("seller"))), default=NOW_US
+    )
     at_us = max(newest_us, NOW_US) - data.draw(st.integers(0, SLACK_US), label="behind")
     if data.draw(st.booleans(), label="about an event"):
         own = Happened("order", "own", at_us, {"buyer": "b", "seller": "z", "shop": "a", "cents": 77, "weight": 0.1})

@@ -1,0 +1,64 @@
+"""Newly arrived events as a Spark streaming query: records in, each event once out, with what the views look at."""
+
+from __future__ import annotations
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from flywheel.adapters.spark_events import envelope_of
+from flywheel.contracts.events import Event
+from flywheel.contracts.topics import event_topic
+from flywheel.kernel.durations import SECOND_US, parse_duration
+from flywheel.kernel.plan import FeaturePlan
+
+PARSED = "parsed"
+"""Name of the observation that counts records (`records`) and those that are no event (`unparsable`)."""
+
+EVENT, TIME, TIE, PARTITION, OFFSET = ("event_name", "time_us", "tie", "partition", "offset")
+
+
+def column_of(event: type[Event], field: str) -> str:
+    """Name of the column that holds a field of an event; null in the rows of other events."""
+    return f"{event.event_name}__{field}"
+
+
+def arrivals(records: DataFrame, plan: FeaturePlan) -> DataFrame:
+    """One row for each event: event_name, time_us, tie (id hash), partition, offset and the fields of the plan.
+
+    `records` are those of `spark_events.read_stream`. Events later than the declared lateness, and ids that were seen
+    within it, are dropped.
+    """
+    fields = [
+        F.col(f"{event.event_name}.{name}").alias(column_of(event, name))
+        for event in plan.events
+        for name in plan.fields_of(event)
+    ]
+    return (
+        _parsed(records, plan)
+        .withWatermark("event_time", f"{parse_duration(plan.usecase.lateness) // SECOND_US} seconds")
+        .dropDuplicatesWithinWatermark([EVENT, "event_id"])
+        .select(EVENT, F.unix_micros("event_time").alias(TIME), tie().alias(TIE), PARTITION, OFFSET, *fields)
+    )
+
+
+def tie() -> Column:
+    """`rows.event_hash` of a row with event_name and event_id."""
+    return F.xxhash64(F.concat_ws("/", EVENT, "event_id"))
+
+
+def _parsed(records: DataFrame, plan: FeaturePlan) -> DataFrame:
+    """Columns event_name, event_id, event_time, partition, offset and, under the event's name, its fields."""
+    topics = {event: event_topic(plan.usecase.name, event.event_name).name for event in plan.events}
+    fields = {
+        event: F.when(F.col("topic") == topic, envelope_of(event)["event"]).alias(event.event_name)
+        for event, topic in topics.items()
+    }
+    names = [F.when(F.col("topic") == topic, event.event_name) for event, topic in topics.items()]
+    is_event = F.col("event_id").isNotNull() & F.col("event_time").isNotNull()
+    return (
+        records.select(F.coalesce(*names).alias(EVENT), PARTITION, OFFSET, *fields.values())
+        .withColumn("event_id", F.coalesce(*(F.col(f"{event.event_name}.event_id") for event in fields)))
+        .withColumn("event_time", F.coalesce(*(F.col(f"{event.event_name}.event_time") for event in fields)))
+        .observe(PARSED, F.count(F.lit(1)).alias("records"), F.count_if(~is_event).alias("unparsable"))
+        .where(is_event)
+    )

@@ -1,0 +1,1 @@
+"""The edge lane: newly acknowledged events become visible to decisions at once, ahead of the stream."""

@@ -1,0 +1,47 @@
+"""Puts the edge lane together. It needs no Spark, so that it goes on when Spark does not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+from flywheel.adapters.kafka_follower import KafkaFollower
+from flywheel.adapters.kafka_offsets import KafkaOffsets
+from flywheel.adapters.metrics_server import MetricsServer
+from flywheel.adapters.redis_store import RedisFeatureWriter
+from flywheel.contracts.settings import PlatformSettings
+from flywheel.contracts.topics import event_topic
+from flywheel.kernel import catalog
+from flywheel.kernel.plan import compile_plan
+from services.features.edge.lane import EdgeLane
+from services.features.edge.pursuit import Pursuit
+
+
+@dataclass(frozen=True)
+class EdgeService:
+    """All parts of the running lane."""
+
+    pursuit: Pursuit
+    writer: RedisFeatureWriter
+    follower: KafkaFollower
+    offsets: KafkaOffsets
+    metrics: MetricsServer
+
+    @classmethod
+    def assemble(cls, settings: PlatformSettings) -> Self:
+        """The service, reading nothing yet."""
+        plan = compile_plan(catalog.load(settings.usecase))
+        topics = [event_topic(settings.usecase, event.event_name).name for event in plan.events]
+        writer = RedisFeatureWriter(settings.redis_url, plan)
+        follower = KafkaFollower(settings.kafka_bootstrap, topics)
+        offsets = KafkaOffsets(settings.kafka_bootstrap, topics)
+        pursuit = Pursuit(plan, EdgeLane(plan, writer), writer, follower, offsets)
+        metrics = MetricsServer(settings.edge_metrics_port, pursuit.readiness)
+        return cls(pursuit, writer, follower, offsets, metrics)
+
+    def close(self) -> None:
+        """Lets go of everything."""
+        self.follower.close()
+        self.offsets.close()
+        self.writer.close()
+        self.metrics.close()

@@ -1,0 +1,145 @@
+"""The lane: records in, rows on the edges of their entities out, and off again once the tiles hold them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from flywheel.adapters.logs import logger
+from flywheel.contracts.events import Event, to_us
+from flywheel.contracts.metrics import EDGE_ABSORBED, EDGE_EVENTS, EDGE_LARGEST, EDGE_UNPARSABLE
+from flywheel.contracts.topics import event_topic
+from flywheel.kernel.edge import EDGE_LIMIT, unpack_edge
+from flywheel.kernel.plan import FeaturePlan, TileView
+from flywheel.kernel.ports import FeatureWriter, Record, StateWrite, ViewKey
+from flywheel.kernel.rows import MARK, event_hash, rows_of
+from flywheel.kernel.state import Change, EntityState, ForeignState, apply, mark_of, partition_of
+
+_TRIMS_AT_ONCE = 500
+
+_log = logger(__name__)
+
+
+@dataclass(frozen=True)
+class _Arrived:
+    """One event of a record."""
+
+    fields: Mapping[str, Any]
+    time_us: int
+    tie: int
+    mark: int
+
+
+class EdgeLane:
+    """Puts events on the edges. Records that come again, after a crash at whatever point, change nothing."""
+
+    def __init__(self, plan: FeaturePlan, writer: FeatureWriter) -> None:
+        self._plan = plan
+        self._writer = writer
+        self._views = {view.name: view for view in plan.views}
+        self._events = {event_topic(plan.usecase.name, event.event_name).name: event for event in plan.events}
+        self._absorbed: dict[int, int] = {}
+        self._waiting: dict[ViewKey, dict[int, int]] = {}
+        """By edge, the last mark of each partition on it."""
+        self._usecase = plan.usecase.name
+
+    def take(self, records: Sequence[Record]) -> None:
+        """Makes the records' events visible. Raises Unavailable; taken again, they are visible once."""
+        arrived = self._parsed(records)
+        for view in self._plan.views:
+            rows = self._rows(view, arrived)
+            if rows:
+                packed = {key: b"".join(part.tobytes() for part in parts) for key, parts in rows.items()}
+                held = self._writer.append(packed, self._absorbed)
+                for key, parts in rows.items():
+                    self._note(key, parts)
+                self._relieve(key for key, number in held.items() if number > EDGE_LIMIT)
+                EDGE_LARGEST.labels(self._usecase, view.name).set(max(held.values()))
+        EDGE_EVENTS.labels(self._usecase).inc(sum(len(found) for found in arrived.values()))
+
+    def tidy(self) -> None:
+        """Takes off the edges what the tiles hold by now. Raises Unavailable."""
+        marks = self._writer.absorbed()
+        if marks == self._absorbed:
+            return
+        self._absorbed = marks
+        done = [key for key, last in self._waiting.items() if all(m < marks.get(p, 0) for p, m in last.items())]
+        for at in range(0, len(done), _TRIMS_AT_ONCE):
+            self._writer.trim(done[at : at + _TRIMS_AT_ONCE], marks)
+        for key in done:
+            del self._waiting[key]
+
+    def _parsed(self, records: Sequence[Record]) -> dict[type[Event], list[_Arrived]]:
+        found: dict[type[Event], list[_Arrived]] = defaultdict(list)
+        for record in records:
+            event = self._events[record.topic]
+            try:
+                fields = orjson.loads(record.value)["event"]
+                time_us = to_us(datetime.fromisoformat(fields["event_time"]))
+                tie = event_hash(event.event_name, fields["event_id"])
+            except (ValueError, KeyError, TypeError):
+                # The stream counts it too, and keeps it.
+                EDGE_UNPARSABLE.labels(self._usecase).inc()
+                continue
+            partition = self._plan.partition(event.event_name, record.partition)
+            found[event].append(_Arrived(fields, time_us, tie, mark_of(partition, record.offset)))
+        return found
+
+    def _rows(
+        self, view: TileView, arrived: Mapping[type[Event], list[_Arrived]]
+    ) -> dict[ViewKey, list[NDArray[np.int64]]]:
+        """Rows by entity, those of one partition in the order of their offsets."""
+        found: dict[ViewKey, list[NDArray[np.int64]]] = defaultdict(list)
+        for event in view.events:
+            events = arrived.get(event)
+            if not events:
+                continue
+            columns: dict[str, NDArray[Any]] = {}
+            for name in view.fields_of(event):
+                columns[name] = np.empty(len(events), object)
+                columns[name][:] = [one.fields.get(name) for one in events]
+            fixed = np.array([(one.time_us, one.tie, one.mark) for one in events], np.int64)
+            ids, rows = rows_of(view, event, columns, *fixed.T)
+            for entity_id, row in zip(ids, rows, strict=True):
+                found[ViewKey(view.name, entity_id)].append(row)
+        return found
+
+    def _note(self, key: ViewKey, rows: Sequence[NDArray[np.int64]]) -> None:
+        last = self._waiting.setdefault(key, {})
+        for row in rows:
+            mark = int(row[MARK])
+            partition = int(partition_of(row[MARK : MARK + 1])[0])
+            last[partition] = max(last.get(partition, 0), mark)
+
+    def _relieve(self, keys: Any) -> None:
+        """Edges that have grown too long are taken into the states without waiting for the stream."""
+        for key in keys:
+            while not self._absorb(key):
+                pass
+
+    def _absorb(self, key: ViewKey) -> bool:
+        view = self._views[key.view]
+        (stored,) = self._writer.read([key])
+        try:
+            rows = unpack_edge(view, stored.edge or b"")
+            state = EntityState.empty(view) if stored.state is None else EntityState.unpack(view, stored.state)
+        except ForeignState as error:
+            _log.error("edge_not_absorbed", view=view.name, reason=str(error))
+            return True
+        older = rows[: len(rows) // 2]
+        partitions = partition_of(older[:, MARK])
+        reached = {int(p): int(older[partitions == p, MARK].max()) + 1 for p in np.unique(partitions)}
+        (after,), (fresh,) = apply(view, [state], [Change(older, reached)])
+        write = StateWrite(after.pack(view), after.newest_us, StateWrite.ending_of(stored.state))
+        if self._writer.write({key: write}, self._plan.counted(view, partition_of(fresh[:, MARK]))):
+            return False
+        self._writer.trim([key], reached)
+        EDGE_ABSORBED.labels(self._usecase, view.name).inc(len(older))
+        return True

@@ -1,0 +1,122 @@
+"""Keeps the lane between the tiles and the end of the log: never behind the one, as close to the other as it can."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from flywheel.contracts.metrics import EDGE_LAG_SECONDS
+from flywheel.contracts.topics import event_topic
+from flywheel.kernel.plan import FeaturePlan
+from flywheel.kernel.ports import FeatureWriter, Lane, Record, StoreProgress
+from flywheel.kernel.state import offset_of
+from services.features.edge.lane import EdgeLane
+from services.features.progress import ProgressTracker
+
+Positions = Mapping[tuple[str, int], int]
+
+NEAR_EVENTS = 5_000
+"""Further behind than this, the tiles are the quicker way to catch up, as long as they move."""
+_STALLED_S = 10.0
+_POLL_S = 0.05
+_RECORDS_AT_ONCE = 500
+
+
+class Follower(Protocol):
+    """Records of the log from given positions on."""
+
+    def start(self, positions: Positions) -> None: ...
+
+    def poll(self, timeout_s: float, limit: int) -> list[Record]: ...
+
+
+class Ends(Protocol):
+    """Where the log ends."""
+
+    def ends(self) -> Positions: ...
+
+
+class Pursuit:
+    """Moves the lane on. Every call may raise Unavailable; after that `restart` finds the way again."""
+
+    def __init__(
+        self,
+        plan: FeaturePlan,
+        lane: EdgeLane,
+        writer: FeatureWriter,
+        follower: Follower,
+        offsets: Ends,
+        *,
+        steady_s: Callable[[], float] = time.monotonic,
+        wall_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+    ) -> None:
+        self._plan = plan
+        self._lane = lane
+        self._writer = writer
+        self._follower = follower
+        self._offsets = offsets
+        self._steady_s = steady_s
+        self._wall_us = wall_us
+        self._progress = ProgressTracker()
+        self._positions: dict[tuple[str, int], int] = {}
+        self._tiles: Positions = {}
+        self._moved_s = steady_s()
+        self._following = False
+
+    def readiness(self) -> tuple[bool, str]:
+        """Whether the lane follows, and a sentence that says so."""
+        return self._following, "events are visible" if self._following else "waiting for the tiles to come near"
+
+    def restart(self) -> None:
+        """What was polled may not have been written: the log is read again from where the tiles are."""
+        self._following = False
+
+    def step(self) -> bool:
+        """Waits for records, a moment at most, and makes them visible; False while the tiles are quicker."""
+        if not self._following:
+            return False
+        records = self._follower.poll(_POLL_S, _RECORDS_AT_ONCE)
+        if records:
+            self._lane.take(records)
+            for record in records:
+                self._positions[record.topic, record.partition] = record.offset + 1
+            self._progress.processed(dict(self._positions))
+        return True
+
+    def observe(self) -> None:
+        """Tells decisions how far the edges are, clears off them what the tiles hold, and chooses what to do next."""
+        at_us = self._wall_us()
+        ends = self._offsets.ends()
+        self._follow_tiles()
+        self._lane.tidy()
+        if self._following:
+            self._progress.sampled(at_us, ends)
+            self._report()
+        elif self._is_time(ends):
+            self._positions = dict(self._tiles)
+            self._follower.start(self._positions)
+            self._progress = ProgressTracker()
+            self._progress.processed(dict(self._positions))
+            self._following = True
+
+    def _follow_tiles(self) -> None:
+        tiles = {}
+        for partition, mark in self._writer.absorbed().items():
+            event_name, number = self._plan.topic_partition(partition)
+            tiles[event_topic(self._plan.usecase.name, event_name).name, number] = offset_of(mark)
+        if tiles != self._tiles:
+            self._tiles, self._moved_s = tiles, self._steady_s()
+        if any(offset > self._positions.get(partition, 0) for partition, offset in tiles.items()):
+            self._following = False
+
+    def _is_time(self, ends: Positions) -> bool:
+        behind = sum(max(end - self._tiles.get(partition, 0), 0) for partition, end in ends.items())
+        return behind <= NEAR_EVENTS or self._steady_s() - self._moved_s > _STALLED_S
+
+    def _report(self) -> None:
+        until_us = self._progress.visible_until_us
+        if until_us is not None:
+            now_us = self._wall_us()
+            self._writer.report(Lane.EDGE, StoreProgress(until_us, now_us))
+            EDGE_LAG_SECONDS.labels(self._plan.usecase.name).set((now_us - until_us) / 1e6)
