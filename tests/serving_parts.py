@@ -16,11 +16,12 @@ from flywheel.adapters.onnx_scorer import OnnxScorer
 from flywheel.contracts.events import iso_utc, to_us
 from flywheel.contracts.models import Deployment, Histogram, ModelManifest
 from flywheel.kernel import catalog
-from flywheel.kernel.durations import MINUTE_US
 from flywheel.kernel.model_integrity import digest_of
 from flywheel.kernel.plan import TileView, compile_plan
 from flywheel.kernel.ports import ModelStore
-from flywheel.kernel.tiles import RECENT_DTYPE, EntityState, apply, id_hash
+from flywheel.kernel.rows import Cells, event_hash, rows_of
+from flywheel.kernel.state import Change, EntityState, apply, mark_of
+from usecases.fraud.events import Transaction
 
 USECASE = catalog.load("fraud")
 PLAN = compile_plan(USECASE)
@@ -50,25 +51,29 @@ class Past:
     amount_cents: int
 
     @property
-    def tile_us(self) -> int:
-        time_us = AT_US - self.seconds_ago * 1_000_000
-        return time_us - time_us % MINUTE_US
+    def time_us(self) -> int:
+        return AT_US - self.seconds_ago * 1_000_000
+
+    @property
+    def tie(self) -> int:
+        return event_hash("transaction", self.event_id)
+
+
+def rows(view: TileView, payments: Sequence[Past], card: str = "c1", terminal: str = "t1") -> Cells:
+    """These payments as they come to one entity."""
+    columns: dict[str, Any] = {
+        "card_id": np.array([card] * len(payments), object),
+        "terminal_id": np.array([terminal] * len(payments), object),
+        "amount_cents": np.array([past.amount_cents for past in payments]),
+    }
+    times, ties = (np.array(cells, np.int64) for cells in ([p.time_us for p in payments], [p.tie for p in payments]))
+    return rows_of(view, Transaction, columns, times, ties, np.arange(len(payments)))[1]
 
 
 def packed(view: TileView, payments: Sequence[Past]) -> bytes:
     """The stored state of an entity after these payments."""
-    starts = sorted({past.tile_us for past in payments})
-    tiles = np.zeros(len(starts), view.tile_dtype)
-    for row, start in zip(tiles, starts, strict=True):
-        amounts = [past.amount_cents for past in payments if past.tile_us == start]
-        row["start_us"], row["transaction_n"] = start, len(amounts)
-        for part, fold in (("sum", sum), ("min", min), ("max", max)):
-            row[f"transaction_amount_cents_{part}"] = fold(amounts)
-    recent = np.array([(past.tile_us, id_hash(past.event_id)) for past in payments], RECENT_DTYPE)
-    newest_us = max((past.tile_us for past in payments), default=0)
-    state, _ = apply(
-        view, EntityState.empty(view), tiles=tiles, recent=np.sort(recent), newest_us=newest_us, batch_id=0
-    )
+    change = Change(rows(view, payments), {0: mark_of(0, len(payments))})
+    (state,), _ = apply(view, [EntityState.empty(view)], [change], 0)
     return state.pack(view)
 
 

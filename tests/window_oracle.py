@@ -82,22 +82,24 @@ def _statistic(feature: WindowedFeature, events: list[Happened], at_us: int, own
             return float(len({id_hash(str(e.fields[str(feature.field)])) for e in events}))
         case Statistic.SINCE_LAST:
             return (at_us - events[-1].time_us) / 1e6 if events else feature.default
-    numbers = [Fraction(float(str(e.fields[str(feature.field)]))) for e in events]
+    return _of_numbers(feature, [Fraction(float(str(e.fields[str(feature.field)]))) for e in events])
+
+
+def _of_numbers(feature: WindowedFeature, numbers: list[Fraction]) -> float:
     if feature.statistic is Statistic.SUM:
         return float(sum(numbers))
     if len(numbers) < feature.rank:
         return feature.default
     middle = sum(numbers) / len(numbers)
-    match feature.statistic:
-        case Statistic.MEAN:
-            return float(middle)
-        case Statistic.MIN:
-            return float(min(numbers))
-        case Statistic.MAX:
-            return float(max(numbers))
-        case Statistic.FIRST:
-            return float(numbers[0])
-        case Statistic.LAST:
-            return float(numbers[-feature.rank])
-    variance = float(sum((number - middle) ** 2 for number in numbers) / len(numbers))
-    return variance if feature.statistic is Statistic.VARIANCE else math.sqrt(variance)
+    variance = sum((number - middle) ** 2 for number in numbers) / len(numbers)
+    return float(
+        {
+            Statistic.MEAN: middle,
+            Statistic.MIN: min(numbers),
+            Statistic.MAX: max(numbers),
+            Statistic.FIRST: numbers[0],
+            Statistic.LAST: numbers[-feature.rank],
+            Statistic.VARIANCE: variance,
+            Statistic.STDDEV: math.sqrt(variance),
+        }[feature.statistic]
+    )

@@ -14,8 +14,8 @@ _CANDIDATES = range(20_000, 32_000)
 def environment(data_dir: Path) -> dict[str, str]:
     """`FLYWHEEL_*` for a stack beside others, on ports that were free a moment ago."""
     kafka = _free_pair()
-    redis, ingest, serving, monitor, *metrics = (str(port) for port in free_ports(8, apart_from={kafka, kafka + 1}))
-    services = ("FEATURES", "SERVING", "TRAINER", "WORLD")
+    redis, ingest, serving, monitor, *metrics = (str(port) for port in free_ports(9, apart_from={kafka, kafka + 1}))
+    services = ("FEATURES", "EDGE", "SERVING", "TRAINER", "WORLD")
     return {
         "FLYWHEEL_DATA_DIR": str(data_dir),
         "FLYWHEEL_KAFKA_BOOTSTRAP": f"127.0.0.1:{kafka}",

@@ -193,6 +193,7 @@ def test_every_service_exports_its_metrics(stack: Sandbox) -> None:
         "flywheel_ingest_events_total": settings.ingest_url,
         "flywheel_monitor_psi": settings.monitor_url,
         "flywheel_features_counted_events": f"http://127.0.0.1:{settings.features_metrics_port}",
+        "flywheel_edge_events_total": f"http://127.0.0.1:{settings.edge_metrics_port}",
         "flywheel_serving_decisions_total": f"http://127.0.0.1:{settings.serving_metrics_port}",
         "flywheel_trainer_runs_total": f"http://127.0.0.1:{settings.trainer_metrics_port}",
         "flywheel_world_events_total": f"http://127.0.0.1:{settings.world_metrics_port}",

@@ -303,7 +303,7 @@ def test_idle_time_keeps_the_store_visible(lived: Stack) -> None:
     asked_us = time.time_ns() // 1000
 
     def visible_us() -> int:
-        return int(client.hget("fraud:progress", "visible_until_us") or 0)
+        return int(client.hget("fraud:progress", "tiles_visible_until_us") or 0)
 
     until(lambda: visible_us() > asked_us, "progress without events", lived, 10)
     client.close()

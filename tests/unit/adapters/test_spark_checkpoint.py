@@ -9,6 +9,7 @@ import pytest
 
 from flywheel.adapters.memory_store import MemoryFeatureStore
 from flywheel.adapters.spark_checkpoint import Checkpoint, LostTrack
+from tests.serving_parts import PLAN
 
 
 def started(directory: Path, query_id: str = "q1") -> Checkpoint:
@@ -23,14 +24,14 @@ def commit(directory: Path) -> None:
 
 
 def test_a_new_stream_fills_an_empty_store(tmp_path: Path) -> None:
-    store = MemoryFeatureStore()
+    store = MemoryFeatureStore(PLAN)
     Checkpoint(tmp_path / "c", "f1").check(store, "the store")
     started(tmp_path / "c").claim(store, "the store")
     assert store.source() == "q1/f1"
 
 
 def test_it_goes_on_with_its_own_store(tmp_path: Path) -> None:
-    store = MemoryFeatureStore()
+    store = MemoryFeatureStore(PLAN)
     checkpoint = started(tmp_path)
     checkpoint.claim(store, "the store")
     commit(tmp_path)
@@ -38,7 +39,7 @@ def test_it_goes_on_with_its_own_store(tmp_path: Path) -> None:
 
 
 def test_a_batch_that_claimed_and_was_not_committed_may_come_again(tmp_path: Path) -> None:
-    store = MemoryFeatureStore()
+    store = MemoryFeatureStore(PLAN)
     checkpoint = started(tmp_path)
     checkpoint.claim(store, "the store")
     checkpoint.check(store, "the store")
@@ -56,7 +57,7 @@ def test_a_batch_that_claimed_and_was_not_committed_may_come_again(tmp_path: Pat
 def test_it_refuses_anything_else(
     tmp_path: Path, source: str | None, query: str | None, committed: bool, reason: str
 ) -> None:
-    store = MemoryFeatureStore()
+    store = MemoryFeatureStore(PLAN)
     if source:
         store.claim(source)
     checkpoint = started(tmp_path, query) if query else Checkpoint(tmp_path, "f1")

@@ -16,10 +16,10 @@ from flywheel.contracts.models import Role
 from flywheel.kernel.decision import Decider
 from flywheel.kernel.declaration import RuleScore, UseCase
 from flywheel.kernel.lineup import Lineup, LoadedModel
-from flywheel.kernel.ports import FeatureReader, StoreProgress, Unavailable, ViewKey
+from flywheel.kernel.ports import FeatureReader, Lane, StoreProgress, Unavailable, ViewKey
 from flywheel.kernel.subject import InvalidSubject
 from flywheel.kernel.timing import Clock, OutOfTime
-from tests.serving_parts import AT_US, USECASE, VIEWS, Past, packed, payment
+from tests.serving_parts import AT_US, PLAN, USECASE, VIEWS, Past, packed, payment
 
 NOW_US = AT_US + 60_000_000
 CARD, TERMINAL = VIEWS["card"].name, VIEWS["terminal"].name
@@ -93,8 +93,8 @@ class Scene:
 
     def __init__(self, score: float = 0.01, usecase: UseCase = USECASE) -> None:
         self.usecase = usecase
-        self.store = MemoryFeatureStore()
-        self.store.progress = StoreProgress(NOW_US - 1_500_000, NOW_US)
+        self.store = MemoryFeatureStore(PLAN)
+        self.store.progress = {Lane.EDGE: StoreProgress(NOW_US - 1_500_000, NOW_US)}
         self.time = Ticking()
         self.model = Fixed(score)
         self.lineup = Lineup(LoadedModel("v1", self.model), sequence=1)
@@ -170,7 +170,7 @@ async def test_features_are_stale_beyond_the_declared_freshness_or_when_nobody_s
 ) -> None:
     scene = Scene()
     scene.remember("card", "c1", PAST)
-    scene.store.progress = progress
+    scene.store.progress = {} if progress is None else {Lane.EDGE: progress}
     decision = await scene.decide()
     assert decision.feature_status == {"card": status, "terminal": FeatureStatus.MISSING}
     assert decision.feature_lag_ms == lag_ms

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from flywheel.kernel import catalog
-from flywheel.kernel.declaration import LatencyBudget, ReasonCode, UseCase
-from flywheel.kernel.durations import DAY_US, HOUR_US, MINUTE_US, parse_duration
-from flywheel.kernel.features import (
-    Column,
-    Compute,
-    Entity,
-    InvalidDeclaration,
+from flywheel.kernel.aggregation import (
     at_request,
     count,
+    decayed_count,
+    difference,
+    distinct,
+    last_n,
     mean,
     ratio,
+    total,
 )
-from flywheel.kernel.plan import compile_plan
+from flywheel.kernel.conditions import where
+from flywheel.kernel.declaration import LatencyBudget, ReasonCode, UseCase
+from flywheel.kernel.durations import DAY_US, HOUR_US, MINUTE_US, parse_duration
+from flywheel.kernel.features import EXACT_US, Column, Compute, Entity, InvalidDeclaration
+from flywheel.kernel.plan import SLACK_US, compile_plan
 from flywheel.kernel.vector import assemble, request_columns
 from usecases.fraud.declaration import card, terminal
 from usecases.fraud.events import Chargeback, Transaction
@@ -42,8 +46,33 @@ def test_feature_names_say_entity_event_statistic_and_window() -> None:
     assert delayed.name == "terminal_transaction_count_30d_delayed_7d"
 
 
+def test_names_tell_features_apart() -> None:
+    big = where("amount_cents").at_least(10_000)
+    named = [
+        *count(Transaction).only(big).by(card).over("1h"),
+        *count(Transaction).only(big, named="big").by(card).over("1h"),
+        *last_n(Transaction, "amount_cents", 2).by(card).over("7d"),
+        *decayed_count(Transaction, "2h").by(card).over("24h"),
+        *count(Transaction).by(Entity("shop", key="card_id"), via="terminal_id").over("1h"),
+    ]
+    assert [feature.name for feature in named] == [
+        "card_transaction_amount_cents_at_least_10000_count_1h",
+        "card_transaction_big_count_1h",
+        "card_transaction_amount_cents_last_1_7d",
+        "card_transaction_amount_cents_last_2_7d",
+        "card_transaction_decayed_2h_24h",
+        "shop_as_terminal_id_transaction_count_1h",
+    ]
+
+
+def test_a_difference_takes_one_from_the_other() -> None:
+    (feature,) = difference("more", "a", "b")
+    assert feature.compute({"a": np.array([3.0]), "b": np.array([5.0])}).tolist() == [-2.0]
+
+
 @pytest.mark.parametrize(
-    ("window", "step_us"), [("60s", MINUTE_US), ("24h", MINUTE_US), ("7d", HOUR_US), ("30d", DAY_US)]
+    ("window", "step_us"),
+    [("10s", EXACT_US), ("10m", EXACT_US), ("11m", MINUTE_US), ("24h", MINUTE_US), ("7d", HOUR_US), ("8d", DAY_US)],
 )
 def test_default_steps_grow_with_the_window(window: str, step_us: int) -> None:
     (feature,) = count(Transaction).by(card).over(window)
@@ -65,6 +94,26 @@ def test_a_wrong_declaration_fails_where_it_is_made() -> None:
         count(Transaction).by(card).in_steps_of("1h").over("90m")
     with pytest.raises(InvalidDeclaration, match="a step is"):
         count(Transaction).by(card).in_steps_of("2h").over("4h")
+    with pytest.raises(InvalidDeclaration, match="10 s or longer"):
+        count(Transaction).by(card).over("9s")
+    with pytest.raises(InvalidDeclaration, match="no further than 90 d"):
+        count(Transaction).by(card).delayed("7d").over("84d")
+    with pytest.raises(InvalidDeclaration, match="its key has 2 fields"):
+        count(Transaction).by(Entity("pair", key=("card_id", "terminal_id")), via="card_id")
+    with pytest.raises(InvalidDeclaration, match="no field 'outcome'"):
+        count(Transaction).only(where("outcome").equals("declined"))
+    with pytest.raises(InvalidDeclaration, match="amount_cents is of type int, 'much' is not"):
+        count(Transaction).only(where("amount_cents").equals("much"))
+    with pytest.raises(InvalidDeclaration, match="which has no order"):
+        count(Transaction).only(where("card_id").at_least("c"))  # type: ignore[arg-type]
+    with pytest.raises(InvalidDeclaration, match="n is between 2 and 16"):
+        last_n(Transaction, "amount_cents", 17)
+    with pytest.raises(InvalidDeclaration, match="half-life is too short"):
+        decayed_count(Transaction, "10s").by(card).over("30d")
+    with pytest.raises(InvalidDeclaration, match="not a text or whole-number field"):
+        distinct(Transaction, "event_time")
+    with pytest.raises(InvalidDeclaration, match="5 is not below 5"):
+        total(Transaction, "amount_cents").within(5, 5)
     with pytest.raises(InvalidDeclaration, match="at least one input"):
         at_request("x", inputs=(), compute=lambda columns: columns["x"])
 
@@ -152,13 +201,15 @@ def test_a_changed_formula_leaves_what_is_stored_alone() -> None:
 
 def test_the_plan_keeps_what_the_widest_window_needs() -> None:
     views = {view.entity.name: view for view in compile_plan(FRAUD).views}
+    newest_us = 17_622 * DAY_US + 5 * HOUR_US + 11
     for view in views.values():
         for feature in view.features:
-            (lane,) = [lane for lane in view.lanes if lane.step_us == feature.step_us]
-            assert lane.retention_us >= feature.window_us + feature.delay_us
-        lateness_us = parse_duration(FRAUD.lateness)
-        for finer, coarser in zip(view.lanes, view.lanes[1:], strict=False):
-            assert finer.retention_us >= lateness_us + coarser.step_us
+            (lane,) = [n for n in view.lanes if n.step_us == feature.step_us] or view.lanes[:1]
+            read_us = newest_us - SLACK_US
+            tail_us = read_us - read_us % feature.step_us - feature.window_us - feature.delay_us
+            assert lane.oldest_us(newest_us) <= tail_us
+        for finer, coarser in pairwise(view.lanes):
+            assert finer.oldest_us(newest_us) <= (newest_us - SLACK_US) // coarser.step_us * coarser.step_us
     assert views["card"].fingerprint != views["terminal"].fingerprint
 
 

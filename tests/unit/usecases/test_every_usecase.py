@@ -9,8 +9,10 @@ import pytest
 
 from flywheel.kernel import catalog
 from flywheel.kernel.declaration import UseCase
+from flywheel.kernel.fold import Reading
 from flywheel.kernel.plan import compile_plan
-from flywheel.kernel.tiles import EntityState, fold
+from flywheel.kernel.rows import no_rows
+from flywheel.kernel.state import EntityState
 from flywheel.kernel.vector import assemble
 
 USECASES = [catalog.load(name) for name in catalog.names()]
@@ -31,7 +33,7 @@ def test_an_unseen_entity_gives_a_finite_vector(usecase: UseCase) -> None:
     columns = {f"request.{name}": np.ones(1) for name in usecase.request.model_fields}
     columns["request.event_time_us"] = np.array([1.6e15])
     for view in compile_plan(usecase).views:
-        values = fold(view, EntityState.empty(view), 1_600_000_000_000_000, None)
+        values = Reading(view).values(EntityState.empty(view), no_rows(view), 1_600_000_000_000_000)
         columns |= {feature.name: np.array([value]) for feature, value in zip(view.features, values, strict=True)}
     vector = assemble(usecase, columns)
     assert vector.shape == (1, len(usecase.feature_names))

@@ -27,7 +27,7 @@ from flywheel.contracts.decisions import DecisionLogged
 from flywheel.contracts.proto.decision_pb2 import DecideRequest, DecideResponse
 from flywheel.contracts.proto.decision_pb2_grpc import DecisionsStub
 from flywheel.contracts.topics import decisions_topic
-from flywheel.kernel.ports import StoreProgress, ViewKey
+from flywheel.kernel.ports import Lane, StateWrite, StoreProgress, ViewKey
 from infra.local import online_store
 from infra.local.readiness import RedisAnswers
 from services.serving.bootstrap import build, real_server
@@ -57,9 +57,10 @@ def filled(own_redis: tuple[str, subprocess.Popen[bytes]]) -> str:
     url, _ = own_redis
     writer = RedisFeatureWriter(url, PLAN)
     past = [Past(f"tx{n}", 60 * n, 1_000) for n in range(1, 4)]
-    writer.write({ViewKey(VIEWS["card"].name, "c1"): (packed(VIEWS["card"], past), 1)}, {})
+    state = packed(VIEWS["card"], past)
+    writer.write({ViewKey(VIEWS["card"].name, "c1"): StateWrite(state, 1)}, {})
     now_us = time.time_ns() // 1000
-    writer.report(StoreProgress(now_us + 3_600_000_000, now_us))
+    writer.report(Lane.TILES, StoreProgress(now_us + 3_600_000_000, now_us))
     writer.close()
     return url
 

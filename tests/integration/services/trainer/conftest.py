@@ -12,17 +12,19 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
-from flywheel.contracts.events import from_us
+from flywheel.contracts.events import from_us, to_us
 from flywheel.contracts.training import HistoryBuilt
 from flywheel.kernel.durations import DAY_US
-from flywheel.kernel.history import PastEvents, history
+from flywheel.kernel.history import Moments, history
 from flywheel.kernel.plan import TileView, compile_plan
+from flywheel.kernel.rows import Cells, event_hash, in_time, rows_of
 from usecases.fraud import usecase
 from usecases.fraud.world import FraudWorld, Knobs
 
 DAYS = 60
 SNAPSHOT = "s1"
 ARRIVED = datetime(2018, 7, 1, tzinfo=UTC)
+ARRIVED_US = to_us(ARRIVED)
 
 
 class SmallWorld:
@@ -84,41 +86,46 @@ class SmallWorld:
         times_us = _times_us(requests["event_timestamp"])
         for view in compile_plan(usecase).views:
             values = np.full((len(requests), len(view.features)), np.nan)
-            for key, rows in requests.groupby(view.entity.key).indices.items():
-                at_us = times_us[rows]
-                values[rows] = history(view, self._past(view, str(key)), at_us)
+            key = view.entity.keys[0]
+            ids, rows = self._rows(view)
+            order = np.argsort(ids, kind="stable")
+            ids, rows = ids[order], rows[order]
+            for entity_id, mine in requests.groupby(key).indices.items():
+                low, high = np.searchsorted(ids, [str(entity_id), str(entity_id) + "\0"])
+                known = np.full(len(mine), ARRIVED_US)
+                moments = Moments(times_us[mine], _ties("transaction", requests["event_id"].iloc[mine]), known)
+                values[mine] = history(view, in_time(rows[low:high]), moments)
             columns = pd.DataFrame(values, columns=[feature.name for feature in view.features])
             found.append(columns)
             directory = self.data / "history" / "fraud" / view.history_name / f"snapshot={SNAPSHOT}"
             directory.mkdir(parents=True)
-            keyed = requests[[view.entity.key, "event_timestamp", "event_id"]].assign(created_timestamp=ARRIVED)
+            keyed = requests[[key, "event_timestamp", "event_id"]].assign(created_timestamp=ARRIVED)
             keyed["created_timestamp"] = keyed["created_timestamp"].dt.as_unit("us")
             table = pa.Table.from_pandas(pd.concat([keyed, columns], axis=1), preserve_index=False)
             pq.write_table(table, directory / "part-0.parquet")
         return pd.concat(found, axis=1).set_index("event_id")
 
-    def _past(self, view: TileView, key: str) -> dict[str, PastEvents]:
-        past = {}
-        for name in ("transaction", "chargeback"):
-            mine = self._grouped(name, view.entity.key).get(key)
-            if mine is not None:
-                past[name] = PastEvents(_times_us(mine["event_time"]), _fields(mine))
-        return past
+    def _rows(self, view: TileView) -> tuple[NDArray[np.str_], Cells]:
+        """Every event's row with the entity that it comes to."""
+        ids: list[str] = []
+        parts = []
+        for event in view.events:
+            frame = self.frames[event.event_name]
+            columns = {name: frame[name].to_numpy() for name in view.fields_of(event)}
+            known = np.full(len(frame), ARRIVED_US)
+            ties = _ties(event.event_name, frame["event_id"])
+            found, rows = rows_of(view, event, columns, _times_us(frame["event_time"]), ties, known)
+            ids += found
+            parts.append(rows)
+        return np.array(ids), np.concatenate(parts)
 
-    def _grouped(self, name: str, key: str) -> dict[str, pd.DataFrame]:
-        cache = self.__dict__.setdefault("_groups", {})
-        if (name, key) not in cache:
-            cache[name, key] = {str(k): part for k, part in self.frames[name].sort_values("event_time").groupby(key)}
-        found: dict[str, pd.DataFrame] = cache[name, key]
-        return found
+
+def _ties(event_name: str, event_ids: pd.Series[str]) -> NDArray[np.int64]:
+    return np.array([event_hash(event_name, event_id) for event_id in event_ids], np.int64)
 
 
 def _times_us(times: pd.Series[pd.Timestamp]) -> NDArray[np.int64]:
     return np.asarray(times.astype("int64"), dtype=np.int64)
-
-
-def _fields(frame: pd.DataFrame) -> dict[str, np.ndarray]:
-    return {"amount_cents": frame["amount_cents"].to_numpy(np.int64)}
 
 
 @pytest.fixture(scope="session")

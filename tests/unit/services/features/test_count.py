@@ -1,4 +1,4 @@
-"""Tables of changed tiles become states, whatever is run twice."""
+"""Tables of arrived events become states, whatever is run twice."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ import pytest
 from prometheus_client import REGISTRY
 
 from flywheel.adapters.memory_store import MemoryFeatureStore
+from flywheel.adapters.spark_arrivals import EVENT, OFFSET, PARTITION, TIE, TIME
 from flywheel.kernel import catalog
 from flywheel.kernel.durations import DAY_US, HOUR_US, MINUTE_US
+from flywheel.kernel.fold import Reading
 from flywheel.kernel.plan import compile_plan
-from flywheel.kernel.ports import Unavailable, ViewKey
-from flywheel.kernel.tiles import EntityState, fold, id_hash
+from flywheel.kernel.ports import StateWrite, Unavailable, ViewKey
+from flywheel.kernel.rows import event_hash, no_rows
+from flywheel.kernel.state import EntityState, mark_of
 from services.features.count import TileCounter
 
 PLAN = compile_plan(catalog.load("fraud"))
@@ -20,49 +23,72 @@ START_US = 17_622 * DAY_US
 
 
 def counter(store: MemoryFeatureStore, *, patience_s: float = 0.0) -> TileCounter:
-    return TileCounter(PLAN, store, claim=lambda: None, backlog=lambda: 0, settled_us=lambda: 0, patience_s=patience_s)
+    return TileCounter(PLAN, store, claim=lambda: None, backlog=lambda: 0, patience_s=patience_s)
 
 
-def tile(key: str, start_us: int, ids: list[str], total: float | None, *, view: str = CARD.name) -> dict[str, object]:
-    return {
-        "view": view,
-        "key": key,
-        "start_us": start_us,
-        "newest_us": start_us + 5,
-        "id_hashes": [id_hash(event_id) for event_id in ids],
-        "transaction_n": len(ids) if total is not None else 0,
-        "transaction_amount_cents_sum": total,
-        "transaction_amount_cents_min": total,
-        "transaction_amount_cents_max": total,
-        "chargeback_n": 0 if total is not None else len(ids),
-    }
+class Topic:
+    """Numbers events as a broker does."""
+
+    def __init__(self) -> None:
+        self._offset = 0
+
+    def event(
+        self, card: str, event_id: str, time_us: int, amount: int = 10, *, name: str = "transaction"
+    ) -> dict[str, object]:
+        self._offset += 1
+        row: dict[str, object] = dict.fromkeys(COLUMNS)
+        row |= {EVENT: name, TIME: time_us, TIE: event_hash(name, event_id), PARTITION: 1, OFFSET: self._offset}
+        fields = {"card_id": card, "terminal_id": "t", "amount_cents": amount}
+        return row | {f"{name}__{field}": value for field, value in fields.items() if f"{name}__{field}" in COLUMNS}
+
+
+COLUMNS = {
+    EVENT: pa.string(),
+    TIME: pa.int64(),
+    TIE: pa.int64(),
+    PARTITION: pa.int32(),
+    OFFSET: pa.int64(),
+    "transaction__card_id": pa.string(),
+    "transaction__terminal_id": pa.string(),
+    "transaction__amount_cents": pa.int64(),
+    "chargeback__card_id": pa.string(),
+    "chargeback__terminal_id": pa.string(),
+}
+
+
+def table(*rows: dict[str, object]) -> pa.Table:
+    return pa.Table.from_pylist(list(rows), pa.schema(list(COLUMNS.items())))
 
 
 def values(store: MemoryFeatureStore, key: str, at_us: int) -> dict[str, float]:
     state = EntityState.unpack(CARD, store.states[ViewKey(CARD.name, key)])
-    return dict(zip((feature.name for feature in CARD.features), fold(CARD, state, at_us, None), strict=True))
+    found = Reading(CARD).values(state, no_rows(CARD), at_us).tolist()
+    return dict(zip((feature.name for feature in CARD.features), found, strict=True))
 
 
-def test_tiles_of_many_entities_find_their_own_state() -> None:
-    store = MemoryFeatureStore()
-    rows = [
-        tile("b", START_US + MINUTE_US, ["e3"], 30.0),
-        tile("a", START_US, ["e1", "e2"], 10.0),
-        tile("b", START_US, ["e4"], None),
-        tile("t", START_US, ["e1"], 10.0, view="fraud_terminal_tiles"),
-    ]
-    counter(store).count(pa.Table.from_pylist(rows), 0)
+def test_events_of_many_entities_find_their_own_state() -> None:
+    store, topic = MemoryFeatureStore(PLAN), Topic()
+    arrived = table(
+        topic.event("b", "e3", START_US + MINUTE_US, 30),
+        topic.event("a", "e1", START_US),
+        topic.event("b", "e4", START_US, name="chargeback"),
+        topic.event("a", "e2", START_US + 5),
+    )
+    counter(store).count(arrived, 0)
     assert values(store, "a", START_US + HOUR_US)["card_transaction_count_1h"] == 2.0
     of_b = values(store, "b", START_US + HOUR_US)
     assert of_b["card_transaction_amount_cents_sum_24h"] == 30.0
     assert of_b["card_transaction_amount_cents_max_7d"] == 30.0
     assert of_b["card_chargeback_count_7d"] == 1.0
-    recent = EntityState.unpack(CARD, store.states[ViewKey(CARD.name, "b")]).recent
-    assert set(recent["id_hash"].tolist()) == {id_hash("e3"), id_hash("e4")}
+    state = EntityState.unpack(CARD, store.states[ViewKey(CARD.name, "b")])
+    assert set(state.recent.tolist()) == {event_hash("transaction", "e3"), event_hash("chargeback", "e4")}
+    partition = PLAN.partition("chargeback", 1)
+    assert state.positions[partition] == mark_of(partition, 4)
     assert store.counters() == {
         "fraud_card_tiles.transaction": 3,
         "fraud_card_tiles.chargeback": 1,
-        "fraud_terminal_tiles.transaction": 1,
+        "fraud_terminal_tiles.transaction": 3,
+        "fraud_terminal_tiles.chargeback": 1,
     }
 
 
@@ -70,14 +96,14 @@ class Flaky(MemoryFeatureStore):
     """A store that goes away after some writes."""
 
     def __init__(self, writes: int) -> None:
-        super().__init__()
+        super().__init__(PLAN)
         self.writes = writes
 
-    def write(self, *args: object) -> None:
+    def write(self, *args: object) -> list[ViewKey]:
         if not self.writes:
             raise Unavailable("gone")
         self.writes -= 1
-        super().write(*args)  # type: ignore[arg-type]
+        return super().write(*args)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("writes", [0, 1, 2])
@@ -85,14 +111,14 @@ def test_a_batch_broken_off_at_any_point_counts_once_when_it_comes_again(
     writes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("services.features.count._STATES_AT_ONCE", 2)
-    store = Flaky(writes)
-    table = pa.Table.from_pylist([tile(f"c{index}", START_US, [f"e{index}"], 10.0) for index in range(6)])
+    store, topic = Flaky(writes), Topic()
+    arrived = table(*(topic.event(f"c{index}", f"e{index}", START_US) for index in range(6)))
     with pytest.raises(Unavailable):
-        counter(store).count(table, 0)
+        counter(store).count(arrived, 0)
     store.writes = 99
-    counter(store).count(table, 0)
-    counter(store).count(table, 0)
-    assert store.counters() == {"fraud_card_tiles.transaction": 6}
+    counter(store).count(arrived, 0)
+    counter(store).count(arrived, 0)
+    assert store.counters()["fraud_card_tiles.transaction"] == 6
     assert values(store, "c5", START_US)["card_transaction_count_1m"] == 1.0
 
 
@@ -101,40 +127,70 @@ class Restarting(MemoryFeatureStore):
 
     failed = False
 
-    def write(self, *args: object) -> None:
-        super().write(*args)  # type: ignore[arg-type]
+    def write(self, *args: object) -> list[ViewKey]:
+        found = super().write(*args)  # type: ignore[arg-type]
         self.failed = not self.failed
         if self.failed:
             raise Unavailable("restarts")
+        return found
 
 
 def test_a_store_that_restarts_is_waited_for_and_nothing_counts_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("services.features.count._AGAIN_AFTER_S", 0.001)
-    store = Restarting()
-    counter(store, patience_s=10).count(pa.Table.from_pylist([tile("a", START_US, ["e1"], 10.0)]), 0)
-    assert store.failed
-    assert store.counters() == {"fraud_card_tiles.transaction": 1}
+    store = Restarting(PLAN)
+    counter(store, patience_s=10).count(table(Topic().event("a", "e1", START_US)), 0)
+    assert store.counters() == {"fraud_card_tiles.transaction": 1, "fraud_terminal_tiles.transaction": 1}
 
 
 def test_a_corrupt_state_is_counted_and_does_not_stop_the_others() -> None:
-    store = MemoryFeatureStore()
+    store, topic = MemoryFeatureStore(PLAN), Topic()
     store.states[ViewKey(CARD.name, "a")] = b"something else"
     labels = {"usecase": "fraud", "view": CARD.name}
     before = REGISTRY.get_sample_value("flywheel_features_foreign_states_total", labels) or 0.0
-    rows = [tile("a", START_US, ["e1"], 10.0), tile("b", START_US, ["e2"], 20.0)]
-    counter(store).count(pa.Table.from_pylist(rows), 0)
+    arrived = table(topic.event("a", "e1", START_US), topic.event("b", "e2", START_US, 20))
+    counter(store).count(arrived, 0)
     assert REGISTRY.get_sample_value("flywheel_features_foreign_states_total", labels) == before + 1
     assert values(store, "a", START_US)["card_transaction_count_1h"] == 1.0
     assert values(store, "b", START_US)["card_transaction_count_1h"] == 1.0
 
 
-def test_late_tiles_of_a_burst_keep_what_they_are_merged_with() -> None:
-    store = MemoryFeatureStore()
+def test_events_that_the_edge_took_into_the_state_meanwhile_are_not_counted_again() -> None:
+    class Overtaken(MemoryFeatureStore):
+        """Another writer is faster, once."""
+
+        overtaken = False
+
+        def write(self, states: object, counted: object) -> list[ViewKey]:
+            if not self.overtaken:
+                self.overtaken = True
+                other = MemoryFeatureStore(PLAN)
+                counter(other).count(arrived.slice(0, 1), 0)
+                key = ViewKey(CARD.name, "a")
+                # As the edge does it: the stream's own batch number stays as it was.
+                state = EntityState.unpack(CARD, other.states[key])
+                self.states[key] = EntityState(**{**state.__dict__, "batch_id": -1}).pack(CARD)
+            return super().write(states, counted)  # type: ignore[arg-type]
+
+    topic = Topic()
+    arrived = table(topic.event("a", "e1", START_US), topic.event("a", "e2", START_US))
+    store = Overtaken(PLAN)
+    counter(store).count(arrived, 0)
+    assert values(store, "a", START_US)["card_transaction_count_1h"] == 2.0
+    assert store.counters()["fraud_card_tiles.transaction"] == 1
+
+
+def test_late_events_of_a_burst_find_their_tiles() -> None:
+    store, topic = MemoryFeatureStore(PLAN), Topic()
     count = counter(store)
-    count.count(
-        pa.Table.from_pylist([tile("a", START_US, ["e1"], 10.0), tile("a", START_US + 9 * DAY_US, ["e2"], 1.0)]), 0
-    )
-    count.count(pa.Table.from_pylist([tile("a", START_US + MINUTE_US, ["e3"], 5.0)]), 1)
+    count.count(table(topic.event("a", "e1", START_US), topic.event("a", "e2", START_US + 9 * DAY_US, 1)), 0)
+    count.count(table(topic.event("a", "e3", START_US + MINUTE_US, 5)), 1)
     found = values(store, "a", START_US + 9 * DAY_US)
     assert found["card_transaction_count_30d"] == 3.0
     assert found["card_transaction_amount_cents_mean_30d"] == 16.0 / 3
+
+
+def test_a_state_replaced_without_being_read_is_refused() -> None:
+    store = MemoryFeatureStore(PLAN)
+    counter(store).count(table(Topic().event("a", "e1", START_US)), 0)
+    key = ViewKey(CARD.name, "a")
+    assert store.write({key: StateWrite(b"blind", 1)}, {}) == [key]

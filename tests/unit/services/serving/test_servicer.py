@@ -20,7 +20,7 @@ from flywheel.kernel.lineup import Lineup
 from services.serving.bootstrap import CLOCK
 from services.serving.journal import Journal
 from services.serving.servicer import DecisionsServicer, Desk
-from tests.serving_parts import USECASE, payment
+from tests.serving_parts import PLAN, USECASE, payment
 
 SECRET = "4111 1111 1111 1111"
 
@@ -50,7 +50,7 @@ def captured() -> Iterator[list[structlog.typing.EventDict]]:
 async def decide(subject: bytes, request_id: str = "") -> DecideResponse:
     log = MemoryDecisionLog(on_acknowledged=lambda: None, on_lost=lambda _: None)
     journal = Journal(USECASE, log, Pseudonyms("key"), verbose=True)
-    store = MemoryFeatureStore().reader()
+    store = MemoryFeatureStore(PLAN).reader()
     decider = Decider(USECASE, store, lambda: Lineup(), clock=CLOCK, new_id=lambda: "d1", observer=journal)
     servicer = DecisionsServicer({"fraud": Desk(decider, journal)})
     request = DecideRequest(usecase="fraud", subject=subject, request_id=request_id)
