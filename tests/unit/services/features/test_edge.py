@@ -1,0 +1,248 @@
+"""The edge lane on a store in memory: events are visible at once, exactly, whatever the tiles do meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flywheel.adapters.memory_store import MemoryFeatureStore
+from flywheel.contracts.events import Envelope, from_us, to_us
+from flywheel.contracts.topics import event_topic
+from flywheel.kernel import catalog
+from flywheel.kernel.durations import HOUR_US
+from flywheel.kernel.fold import Reading
+from flywheel.kernel.hydration import opened
+from flywheel.kernel.plan import compile_plan
+from flywheel.kernel.ports import Lane, Record, StateWrite, StoreProgress, Unavailable, ViewKey
+from flywheel.kernel.rows import MARK, TIE, event_hash, rows_of
+from flywheel.kernel.state import Change, EntityState, apply, mark_of, partition_of
+from services.features.edge import lane as lane_module
+from services.features.edge.lane import EdgeLane
+from services.features.edge.pursuit import NEAR_EVENTS, Pursuit
+from usecases.fraud.events import Transaction
+
+PLAN = compile_plan(catalog.load("fraud"))
+CARD = PLAN.views[0]
+KEY = ViewKey(CARD.name, "c1")
+TOPIC = event_topic("fraud", "transaction").name
+START_US = to_us(datetime(2018, 6, 1, 12, tzinfo=UTC))
+
+
+def record(offset: int, event_id: str, *, card: str = "c1", at_us: int = START_US, partition: int = 0) -> Record:
+    paid = Transaction(
+        event_id=event_id, event_time=from_us(at_us), card_id=card, terminal_id="t1", amount_cents=100 + offset
+    )
+    value = Envelope.seal(paid, ingest_time=datetime.now(UTC), request_id="r").to_bytes()
+    return Record(TOPIC, partition, offset, b"", value)
+
+
+def count(store: MemoryFeatureStore, at_us: int = START_US + HOUR_US) -> float:
+    """Payments of the card within a day, as a decision sees it."""
+    state, arrived = opened(CARD, store.read([KEY])[0])
+    values = Reading(CARD).values(state, arrived, at_us).tolist()
+    return dict(zip((f.name for f in CARD.features), values, strict=True))["card_transaction_count_24h"]
+
+
+def stream(store: MemoryFeatureStore, batch_id: int, until_offset: int) -> None:
+    """What the tiles' job does with everything on the edge below that offset."""
+    (stored,) = store.read([KEY])
+    state, arrived = opened(CARD, stored)
+    rows = arrived[arrived[:, MARK] < mark_of(0, until_offset)]
+    (after,), (fresh,) = apply(CARD, [state], [Change(rows, {0: mark_of(0, until_offset)})], batch_id)
+    write = StateWrite(after.pack(CARD), after.newest_us, StateWrite.ending_of(stored.state))
+    assert store.write({KEY: write}, PLAN.counted(CARD, partition_of(fresh[:, MARK]))) == []
+
+
+def test_an_event_is_visible_as_soon_as_it_is_taken() -> None:
+    store = MemoryFeatureStore(PLAN)
+    edge = EdgeLane(PLAN, store)
+    edge.take([record(0, "e0"), record(1, "e1"), record(2, "other", card="c2")])
+    assert count(store) == 2
+    edge.take([record(1, "e1"), record(3, "e3")])
+    assert count(store) == 3
+
+
+def test_an_event_counts_once_while_the_tiles_take_it_over() -> None:
+    store = MemoryFeatureStore(PLAN)
+    edge = EdgeLane(PLAN, store)
+    edge.take([record(0, "e0"), record(1, "e1")])
+    stream(store, 0, 1)
+    assert count(store) == 2
+    stream(store, 1, 2)
+    assert count(store) == 2
+    store.absorb({0: mark_of(0, 2)})
+    edge.tidy()
+    assert store.read([KEY])[0].edge is None
+    assert count(store) == 2
+
+
+def test_a_record_that_is_no_event_does_not_stop_the_rest() -> None:
+    store = MemoryFeatureStore(PLAN)
+    bad = [Record(TOPIC, 0, n, None, raw) for n, raw in enumerate([b"", b"{", b'{"event":{}}', b'{"event":3}', b"[]"])]
+    EdgeLane(PLAN, store).take([*bad, record(9, "e9")])
+    assert count(store) == 1
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_an_edge_that_grows_too_long_goes_into_the_state_and_nothing_is_lost_or_counted_twice(
+    data: st.DataObject,
+) -> None:
+    store = MemoryFeatureStore(PLAN)
+    edge = EdgeLane(PLAN, store)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(lane_module, "EDGE_LIMIT", 4)
+        offset = absorbed = batch_id = 0
+        for _ in range(data.draw(st.integers(1, 12))):
+            number = data.draw(st.integers(1, 5))
+            edge.take([record(n, f"e{n}", at_us=START_US + n) for n in range(offset, offset + number)])
+            offset += number
+            assert count(store) == offset
+            if data.draw(st.booleans()):
+                absorbed = data.draw(st.integers(absorbed, offset))
+                stream_all(store, batch_id, absorbed)
+                batch_id += 1
+                assert count(store) == offset
+                store.absorb({0: mark_of(0, absorbed)})
+                edge.tidy()
+                assert count(store) == offset
+    stream_all(store, batch_id, offset)
+    assert store.counters()[f"{CARD.name}.transaction"] == offset
+
+
+def stream_all(store: MemoryFeatureStore, batch_id: int, until_offset: int) -> None:
+    """The stream reads the log from its beginning: what the edge took into the state is among its events."""
+    (stored,) = store.read([KEY])
+    state, _ = opened(CARD, stored)
+    numbers = range(until_offset)
+    columns = {name: np.array([value] * until_offset, object) for name, value in FIELDS.items()}
+    columns["amount_cents"] = np.array([100 + n for n in numbers], object)
+    ties = np.array([event_hash("transaction", f"e{n}") for n in numbers], np.int64)
+    times, marks = np.arange(until_offset) + START_US, np.array([mark_of(0, n) for n in numbers], np.int64)
+    _, rows = rows_of(CARD, Transaction, columns, times, ties, marks)
+    (after,), (fresh,) = apply(CARD, [state], [Change(rows, {0: mark_of(0, until_offset)})], batch_id)
+    write = StateWrite(after.pack(CARD), after.newest_us, StateWrite.ending_of(stored.state))
+    store.write({KEY: write}, PLAN.counted(CARD, partition_of(fresh[:, MARK])))
+
+
+FIELDS = {"card_id": "c1", "terminal_id": "t1"}
+
+
+class Log:
+    """A log in memory that may be away."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self.started_at: list[Mapping[tuple[str, int], int]] = []
+        self.away = False
+        self._at = 0
+
+    def start(self, positions: Mapping[tuple[str, int], int]) -> None:
+        self.started_at.append(dict(positions))
+        self._at = positions.get((TOPIC, 0), 0)
+
+    def poll(self, timeout_s: float, limit: int) -> list[Record]:  # noqa: ARG002  memory answers at once
+        found = self.records[self._at : self._at + limit]
+        self._at += len(found)
+        return found
+
+    def ends(self) -> Mapping[tuple[str, int], int]:
+        if self.away:
+            raise Unavailable("away")
+        return {(TOPIC, 0): len(self.records)}
+
+
+class Scene:
+    """A pursuit over memory, on clocks that are set by hand."""
+
+    def __init__(self) -> None:
+        self.store = MemoryFeatureStore(PLAN)
+        self.log = Log()
+        self.now_s = 0.0
+        self.pursuit = Pursuit(
+            PLAN,
+            EdgeLane(PLAN, self.store),
+            self.store,
+            self.log,
+            self.log,
+            steady_s=lambda: self.now_s,
+            wall_us=lambda: int(self.now_s * 1e6),
+        )
+
+    def send(self, number: int) -> None:
+        start = len(self.log.records)
+        self.log.records += [record(n, f"e{n}") for n in range(start, start + number)]
+
+    def ties(self) -> Sequence[int]:
+        _, arrived = opened(CARD, self.store.read([KEY])[0])
+        return arrived[:, TIE].tolist()
+
+
+def test_the_lane_follows_and_says_how_far_it_is() -> None:
+    scene = Scene()
+    assert not scene.pursuit.step()
+    scene.send(3)
+    scene.pursuit.observe()
+    assert scene.pursuit.step()
+    assert scene.ties() == [event_hash("transaction", f"e{n}") for n in range(3)]
+    scene.now_s = 5.0
+    scene.pursuit.observe()
+    assert scene.store.progress[Lane.EDGE] == StoreProgress(5_000_000, 5_000_000)
+
+
+def test_far_behind_it_lets_the_tiles_go_first_unless_they_stand() -> None:
+    scene = Scene()
+    scene.send(NEAR_EVENTS + 1)
+    scene.pursuit.observe()
+    assert scene.pursuit.readiness()[0] is False
+    scene.store.absorb({0: mark_of(0, 10)})
+    scene.now_s = 9.0
+    scene.pursuit.observe()
+    assert scene.pursuit.step()
+    assert scene.log.started_at == [{(TOPIC, 0): 10}]
+
+    stalled = Scene()
+    stalled.send(NEAR_EVENTS + 1)
+    stalled.pursuit.observe()
+    stalled.now_s = 11.0
+    stalled.pursuit.observe()
+    assert stalled.pursuit.readiness() == (True, "events are visible")
+
+
+def test_overtaken_by_the_tiles_it_goes_on_where_they_are() -> None:
+    scene = Scene()
+    scene.send(4)
+    scene.pursuit.observe()
+    scene.store.absorb({0: mark_of(0, 2)})
+    scene.pursuit.observe()
+    scene.pursuit.observe()
+    assert scene.log.started_at[-1] == {(TOPIC, 0): 2}
+    scene.pursuit.step()
+    assert len(scene.ties()) == 2
+
+
+def test_after_a_failure_what_was_polled_is_read_again() -> None:
+    scene = Scene()
+    scene.send(2)
+    scene.pursuit.observe()
+    scene.log.poll(0, 10)
+    scene.pursuit.restart()
+    scene.pursuit.observe()
+    scene.pursuit.step()
+    assert len(scene.ties()) == 2
+
+
+def test_a_state_of_another_declaration_leaves_the_edge_alone() -> None:
+    store = MemoryFeatureStore(PLAN)
+    store.states[KEY] = b"something else, of eight-byte words"
+    edge = EdgeLane(PLAN, store)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(lane_module, "EDGE_LIMIT", 1)
+        edge.take([record(0, "e0"), record(1, "e1")])
+    assert store.states[KEY] == b"something else, of eight-byte words"
+    assert EntityState.empty(CARD).newest_us == 0
