@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from flywheel.adapters.guarded_reader import GuardedReader
-from flywheel.kernel.ports import StoreProgress, Unavailable, ViewKey
+from flywheel.kernel.ports import Stored, StoreProgress, Unavailable, ViewKey
 
 
 class Flaky:
@@ -16,11 +16,11 @@ class Flaky:
         self.asked = 0
         self.closed = False
 
-    async def read(self, keys: Sequence[ViewKey], timeout_s: float) -> tuple[list[bytes | None], StoreProgress | None]:
+    async def read(self, keys: Sequence[ViewKey], timeout_s: float) -> tuple[list[Stored], StoreProgress | None]:
         self.asked += 1
         if self.away:
             raise Unavailable(f"nothing within {timeout_s} s")
-        return [None] * len(keys), None
+        return [Stored()] * len(keys), None
 
     async def close(self) -> None:
         self.closed = True
@@ -50,7 +50,7 @@ async def test_failures_over_a_tenth_of_a_second_open_it_and_one_trial_closes_it
     assert (asked < 10, scene.changes) == (True, [True])
     scene.inner.away = False
     scene.now_s += 0.1
-    assert await scene.guarded.read([ViewKey("v", "e")], 0.02) == ([None], None)
+    assert await scene.guarded.read([ViewKey("v", "e")], 0.02) == ([Stored()], None)
     assert scene.changes == [True, False]
     await scene.guarded.read([], 0.02)
     assert scene.inner.asked == asked + 2

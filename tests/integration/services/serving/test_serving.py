@@ -225,7 +225,7 @@ async def test_a_corrupt_state_is_never_misread(tmp_path: Path, filled: str, sto
     deploy(store, "v1")
     writer = RedisFeatureWriter(filled, PLAN)
     whole = packed(VIEWS["card"], [Past("tx1", 60, 1_000)])
-    writer.write({ViewKey(VIEWS["card"].name, "c-bad"): (whole[:-3], 1)}, {})
+    writer.write({ViewKey(VIEWS["card"].name, "c-bad"): StateWrite(whole[:-3], 1)}, {})
     writer.close()
     async with serving(tmp_path, filled, store) as caller:
         answer = await caller.decide(payment(card_id="c-bad"))

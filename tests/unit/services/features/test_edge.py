@@ -45,7 +45,7 @@ def count(store: MemoryFeatureStore, at_us: int = START_US + HOUR_US) -> float:
     """Payments of the card within a day, as a decision sees it."""
     state, arrived = opened(CARD, store.read([KEY])[0])
     values = Reading(CARD).values(state, arrived, at_us).tolist()
-    return dict(zip((f.name for f in CARD.features), values, strict=True))["card_transaction_count_24h"]
+    return float(dict(zip((f.name for f in CARD.features), values, strict=True))["card_transaction_count_24h"])
 
 
 def stream(store: MemoryFeatureStore, batch_id: int, until_offset: int) -> None:
@@ -180,7 +180,7 @@ class Scene:
 
     def ties(self) -> Sequence[int]:
         _, arrived = opened(CARD, self.store.read([KEY])[0])
-        return arrived[:, TIE].tolist()
+        return [int(tie) for tie in arrived[:, TIE]]
 
 
 def test_the_lane_follows_and_says_how_far_it_is() -> None:
