@@ -268,7 +268,7 @@ def ratio(name: str, numerator: str, denominator: str, *, default: float = 0.0) 
         np.divide(columns[numerator], below, out=quotient, where=below != 0)
         return quotient
 
-    return (RequestFeature(name, (numerator, denominator), divide),)
+    return (RequestFeature(name, (numerator, denominator), divide, f"{numerator} divided by {denominator}"),)
 
 
 def difference(name: str, minuend: str, subtrahend: str) -> tuple[RequestFeature, ...]:
@@ -277,4 +277,4 @@ def difference(name: str, minuend: str, subtrahend: str) -> tuple[RequestFeature
     def subtract(columns: Mapping[str, Column]) -> Column:
         return columns[minuend] - columns[subtrahend]
 
-    return (RequestFeature(name, (minuend, subtrahend), subtract),)
+    return (RequestFeature(name, (minuend, subtrahend), subtract, f"{minuend} less {subtrahend}"),)

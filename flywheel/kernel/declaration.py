@@ -111,6 +111,8 @@ class UseCase:
     """Features further behind the accepted events than this (wall clock) are stale."""
     world: str = field(default="")
     """Import path of the module that simulates this problem, if there is one."""
+    owner: str = ""
+    """Who answers for the features that name nobody else."""
 
     def __post_init__(self) -> None:
         _check(self)

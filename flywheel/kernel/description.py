@@ -9,7 +9,7 @@ from flywheel.contracts.events import Event
 from flywheel.kernel.declaration import UseCase
 from flywheel.kernel.durations import duration_text
 from flywheel.kernel.features import Feature, RequestFeature, WindowedFeature
-from flywheel.kernel.wording import REQUEST, length_text, meaning_of
+from flywheel.kernel.wording import REQUEST, conditions_text, length_text, meaning_of, step_text
 
 _TIME = "event_time"
 _TIME_INPUT = "event_time_us"
@@ -45,29 +45,38 @@ class InputDescription:
 
 @dataclass(frozen=True)
 class WindowDescription:
-    """What a windowed feature covers. `length`, `step` and `delay` are for people; empty: no delay, no steps."""
+    """What a windowed feature covers. `length`, `step` and `delay` are for people; empty: no delay, no steps.
+
+    `key` are the event's fields that hold the entity's id, `request_key` those of the request; `conditions` is empty
+    where every event counts.
+    """
 
     entity: str
-    key: str
+    key: tuple[str, ...]
+    request_key: tuple[str, ...]
     statistic: str
     event: str
     field: str
     length: str
     step: str
     delay: str
+    conditions: str
     default: float
+    """Value of a window without any event that contributes."""
 
 
 @dataclass(frozen=True)
 class FeatureDescription:
     """One feature. `window` is None for one that is computed at the request, from `inputs`.
 
+    `owner` is who answers for it, empty where nobody is named;
     `personal` names the personal fields behind it, `read_by` the features computed from it, `reasons` the reason
     codes that read it.
     """
 
     name: str
     meaning: str
+    owner: str
     window: WindowDescription | None
     inputs: tuple[InputDescription, ...]
     personal: tuple[str, ...]
@@ -81,6 +90,7 @@ def describe(usecase: UseCase) -> tuple[FeatureDescription, ...]:
         FeatureDescription(
             name=feature.name,
             meaning=meaning_of(feature),
+            owner=feature.owner or usecase.owner,
             window=_window(feature) if isinstance(feature, WindowedFeature) else None,
             inputs=tuple(_inputs(feature)),
             personal=tuple(sorted(_personal(usecase, feature))),
@@ -111,14 +121,16 @@ def describe_events(usecase: UseCase) -> tuple[EventDescription, ...]:
 def _window(feature: WindowedFeature) -> WindowDescription:
     return WindowDescription(
         entity=feature.entity.name,
-        key=feature.entity.key,
+        key=feature.key_fields,
+        request_key=feature.entity.request_keys,
         statistic=str(feature.statistic),
         event=feature.event.event_name,
         field=feature.field or "",
         length=duration_text(feature.window_us),
-        step=length_text(feature.step_us) if feature.step_us else "",
+        step=step_text(feature),
         delay=length_text(feature.delay_us) if feature.delay_us else "",
-        default=feature.default,
+        conditions=conditions_text(feature),
+        default=feature.undefined,
     )
 
 
@@ -132,7 +144,7 @@ def _inputs(feature: Feature) -> Iterator[InputDescription]:
 def _personal(usecase: UseCase, feature: Feature) -> set[str]:
     """A feature computed from others is as personal as they are."""
     if isinstance(feature, WindowedFeature):
-        return {feature.entity.key, feature.field or ""} & feature.event.personal_fields()
+        return _fields_of(feature) & feature.event.personal_fields()
     declared = {other.name: other for other in usecase.features}
     found = {name.removeprefix(REQUEST) for name in feature.inputs} & usecase.request.personal_fields()
     return found.union(*(_personal(usecase, declared[name]) for name in feature.inputs if name in declared))
@@ -144,5 +156,10 @@ def _readers(usecase: UseCase, event: type[Event], field: str) -> Iterator[str]:
         if isinstance(feature, RequestFeature):
             if event is usecase.request and asked in feature.inputs:
                 yield feature.name
-        elif feature.event is event and field in (feature.field, feature.entity.key):
+        elif feature.event is event and field in _fields_of(feature):
             yield feature.name
+
+
+def _fields_of(feature: WindowedFeature) -> set[str]:
+    conditions = (condition.field for condition in feature.conditions)
+    return {*feature.key_fields, *conditions, *([feature.field] if feature.field else [])}

@@ -5,18 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flywheel.kernel.durations import duration_text
-from flywheel.kernel.features import Feature, RequestFeature, WindowedFeature
+from flywheel.kernel.features import EXACT_US, Feature, RequestFeature, Statistic, WindowedFeature
 
 REQUEST = "request."
 """Begins the name of an input that is a field of the request."""
 _REQUEST_TIME = "request.event_time_us"
-_ADJECTIVES = {"sum": "total", "mean": "mean", "min": "smallest", "max": "largest"}
-"""Statistics that stand before the field; any other one is said to be *of* it."""
+_OF_FIELD = {
+    Statistic.SUM: "total {}",
+    Statistic.MEAN: "mean {}",
+    Statistic.MIN: "smallest {}",
+    Statistic.MAX: "largest {}",
+    Statistic.VARIANCE: "variance of the {}",
+    Statistic.STDDEV: "standard deviation of the {}",
+    Statistic.DISTINCT: "number of different values of {}",
+    Statistic.FIRST: "{} of the first",
+    Statistic.LAST: "{} of the {} last",
+}
+_OF_EVENTS = {Statistic.COUNT: "count", Statistic.SINCE_LAST: "time (s) since the last", Statistic.DECAYED: "count"}
+_ORDINALS = {1: "", 2: "2nd", 3: "3rd"}
 _UNITS = {"cents", "ms", "s", "us", "bytes", "km", "percent"}
 
 
 def meaning_of(feature: Feature) -> str:
-    """A sentence that says what the feature is.
+    """A sentence that says what the feature is: the declared meaning, of a windowed feature with its window.
 
     >>> from usecases.fraud import usecase
     >>> meanings = {feature.name: meaning_of(feature) for feature in usecase.features}
@@ -26,17 +37,16 @@ def meaning_of(feature: Feature) -> str:
     'Mean amount (cents) of transactions of the terminal over 7 d, in steps of 1 h'
     >>> meanings["terminal_transaction_count_30d_delayed_7d"]
     'Count of transactions of the terminal over 30 d that ended 7 d earlier, in steps of 1 d'
-    >>> meanings["amount_vs_card_mean_30d"]
-    'Computed at the request from its amount (cents) and card_transaction_amount_cents_mean_30d'
     """
     if isinstance(feature, RequestFeature):
-        return f"Computed at the request from {_listed([_input_text(name) for name in feature.inputs])}"
-    events = _plural(_spaced(feature.event.event_name))
-    delay = f" that ended {length_text(feature.delay_us)} earlier" if feature.delay_us else ""
-    return (
-        f"{_statistic_text(feature)} of {events} of the {_spaced(feature.entity.name)} "
-        f"over {duration_text(feature.window_us)}{delay}, {_step_text(feature)}"
-    )
+        inputs = _listed([_input_text(name) for name in feature.inputs])
+        return feature.meaning or f"Computed at the request from {inputs}"
+    return f"{_capital(feature.meaning or _statistic_text(feature))} {_window_text(feature)}"
+
+
+def conditions_text(feature: WindowedFeature) -> str:
+    """Which of the events are counted; empty where all are."""
+    return " and ".join(map(str, feature.conditions))
 
 
 def field_text(name: str) -> str:
@@ -55,22 +65,45 @@ def length_text(us: int) -> str:
 
 
 def _statistic_text(feature: WindowedFeature) -> str:
+    which = f" with {conditions_text(feature)}" if feature.conditions else ""
+    decay = f" that halve every {length_text(feature.half_life_us)}" if feature.half_life_us else ""
+    role = "" if feature.key_fields == feature.entity.keys else f" as {_listed(feature.key_fields)}"
+    events = f"{_events_text(feature)}{which}{decay} of the {_spaced(feature.entity.name)}{role}"
     if feature.field is None:
-        return _spaced(feature.statistic).capitalize()
-    adjective = _ADJECTIVES.get(feature.statistic)
-    if adjective:
-        return f"{adjective.capitalize()} {field_text(feature.field)}"
-    return f"{_spaced(feature.statistic).capitalize()} of the {field_text(feature.field)}"
+        return f"{_OF_EVENTS[feature.statistic]} {events if _is_single(feature) else f'of {events}'}"
+    rank = _ORDINALS.get(feature.rank, f"{feature.rank}th")
+    said = " ".join(_OF_FIELD[feature.statistic].format(field_text(feature.field), rank).split())
+    return f"{said} {events if _is_single(feature) else f'of {events}'}"
 
 
-def _step_text(feature: WindowedFeature) -> str:
-    return f"in steps of {length_text(feature.step_us)}" if feature.step_us else "exact to the event"
+def _is_single(feature: WindowedFeature) -> bool:
+    return feature.statistic in (Statistic.FIRST, Statistic.LAST, Statistic.SINCE_LAST)
+
+
+def _events_text(feature: WindowedFeature) -> str:
+    noun = _spaced(feature.event.event_name)
+    return noun if _is_single(feature) else _plural(noun)
+
+
+def _window_text(feature: WindowedFeature) -> str:
+    delay = f" that ended {length_text(feature.delay_us)} earlier" if feature.delay_us else ""
+    step = step_text(feature)
+    return f"over {duration_text(feature.window_us)}{delay}, {f'in steps of {step}' if step else 'exact to the event'}"
+
+
+def step_text(feature: WindowedFeature) -> str:
+    """The step in which the window's tail moves; empty where it is exact to the event."""
+    return "" if feature.step_us == EXACT_US else length_text(feature.step_us)
 
 
 def _input_text(name: str) -> str:
     if not name.startswith(REQUEST):
         return name
     return "its time" if name == _REQUEST_TIME else f"its {field_text(name.removeprefix(REQUEST))}"
+
+
+def _capital(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]
 
 
 def _spaced(name: str) -> str:

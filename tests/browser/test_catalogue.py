@@ -55,7 +55,7 @@ def test_a_link_opens_its_feature_with_all_that_is_known(shown: tuple[str, Conte
     assert 'href="#event-transaction-amount_cents"' in row
     assert 'id="event-transaction-amount_cents"' in page
     text = text_of(row)
-    for expected in ("personal", "made of card_id", "amount far above usual", f"{CHAMPION} champion"):
+    for expected in ("personal", "made of card_id", "payments risk", "amount far above usual", f"{CHAMPION} champion"):
         assert expected in text, f"{expected!r} is not in the row"
     assert f"{CHALLENGER} challenger" in text
     assert re.search(r"median [\d,.K]+, nine of ten between", text)

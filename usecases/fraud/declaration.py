@@ -53,9 +53,18 @@ usecase = UseCase(
     request=Transaction,
     entities=(card, terminal),
     features=(
-        *at_request("amount_cents", inputs=("request.amount_cents",), compute=_amount),
-        *at_request("hour_of_day", inputs=("request.event_time_us",), compute=_hour_of_day),
-        *at_request("is_weekend", inputs=("request.event_time_us",), compute=_is_weekend),
+        *at_request(
+            "amount_cents", inputs=("request.amount_cents",), compute=_amount, meaning="Amount (cents) of the payment"
+        ),
+        *at_request(
+            "hour_of_day", inputs=("request.event_time_us",), compute=_hour_of_day, meaning="Hour of the day, UTC"
+        ),
+        *at_request(
+            "is_weekend",
+            inputs=("request.event_time_us",),
+            compute=_is_weekend,
+            meaning="1 on Saturdays and Sundays, UTC",
+        ),
         *count(Transaction).by(card).over("1m", "1h", "24h", "7d", "30d"),
         *total(Transaction, "amount_cents").by(card).over("24h"),
         *mean(Transaction, "amount_cents").by(card).over("24h", "7d", "30d"),
@@ -64,6 +73,7 @@ usecase = UseCase(
             "amount_vs_card_mean_30d",
             inputs=("request.amount_cents", "card_transaction_amount_cents_mean_30d"),
             compute=_amount_vs_mean,
+            meaning="Amount of the payment against the card's mean over 30 d",
         ),
         *count(Chargeback).by(card).over("7d", "30d"),
         *count(Transaction).by(terminal).over("1h", "24h", "7d"),
@@ -97,4 +107,5 @@ usecase = UseCase(
     lateness="24h",
     freshness="10s",
     world="usecases.fraud.world",
+    owner="payments risk",
 )

@@ -72,7 +72,7 @@
       make("summary", {},
         make("div", { class: "what" }, make("code", { class: "title" }, definition.name), personalTag(definition), make("div", { class: "meaning" }, definition.meaning)),
         make("div", { class: "cell source" }, window ? window.event : REQUEST,
-          make("span", { class: "under" }, window ? [window.field, `by ${window.key}`].filter(Boolean).join(", ") : inputs(definition))),
+          make("span", { class: "under" }, window ? [window.field, `by ${window.key.join(", ")}`].filter(Boolean).join(", ") : inputs(definition))),
         make("div", { class: "cell window" }, window ? window.length : "–", window ? make("span", { class: "under" }, steps(window)) : null),
         live("spark", "values"), live("nulls", "nulls num"), live("psi", "psi num"), live("importance", "weight"),
         make("span", { class: "chevron" })),
@@ -128,9 +128,11 @@
     const { window } = definition, links = (nodes) => make("div", { class: "links" }, ...nodes);
     return [
       ["meaning", definition.meaning],
+      ["owner", definition.owner || null],
       window ? ["source", make("a", { href: `#${eventPlace(window.event)}` }, window.event), window.field ? " · " : "",
         window.field ? make("a", { href: `#${eventPlace(window.event, window.field)}` }, make("code", {}, window.field)) : ""] : ["inputs", links(definition.inputs.map(input))],
-      ["entity", window ? `${window.entity}, by ` : null, window ? make("code", {}, window.key) : ""],
+      ["entity", window ? `${window.entity}, by ` : null, window ? make("code", {}, window.key.join(", ")) : "", window ? asRead(window) : ""],
+      ["filter", window ? window.conditions || "every event counts" : null],
       ["window", window ? `${window.length}${window.delay ? `, ending ${window.delay} before the decision` : ", up to the very event"}` : null],
       ["tail", window ? (window.step ? `moves in steps of ${window.step}, the same in every engine` : "exact to the event") : null],
       ["default", window ? `${window.default}, the value of an empty window` : null, values && known(values.default_share) ? `; ${percent(values.default_share)} of decisions now` : ""],
@@ -143,6 +145,8 @@
       ["models", models.length ? used(models) : "none yet"],
     ];
   }
+
+  const asRead = ({ key, request_key: asked }) => (key.join() === asked.join() ? "" : `, read by ${asked.join(", ")} of the request`);
 
   function input({ name, is_feature: isFeature }) {
     if (isFeature) return featureLink(name);
@@ -181,7 +185,7 @@
     const { definition: d } = entry;
     const inGroup = chosen.group === "all" || chosen.group === group(entry) || (chosen.group === "personal" && d.personal.length > 0)
       || (chosen.group === "shifted" && psiClass(entry.drift));
-    const said = [d.name, d.meaning, group(entry), d.window?.event, d.window?.field, d.window?.key, ...d.inputs.map(({ name }) => name), ...d.reasons,
+    const said = [d.name, d.meaning, group(entry), d.window?.event, d.window?.field, ...(d.window?.key ?? []), d.window?.conditions, d.owner, ...d.inputs.map(({ name }) => name), ...d.reasons,
       d.personal.length ? "personal" : "", psiState(entry.drift)].join(" ").toLowerCase().replaceAll("_", " ");
     return Boolean(inGroup) && chosen.text.toLowerCase().split(/\s+/).every((word) => said.includes(word.replaceAll("_", " ")));
   }

@@ -8,8 +8,21 @@ from typing import Annotated, ClassVar
 import pytest
 
 from flywheel.contracts.events import PERSONAL, Event, Identifier
+from flywheel.kernel.aggregation import (
+    at_request,
+    count,
+    decayed_count,
+    distinct,
+    first,
+    last_n,
+    mean,
+    since_last,
+    smallest,
+    stddev,
+)
+from flywheel.kernel.conditions import where
 from flywheel.kernel.description import FeatureDescription, InputDescription, describe, describe_events
-from flywheel.kernel.features import Entity, Feature, at_request, mean, smallest
+from flywheel.kernel.features import Entity, Feature, WindowedFeature
 from flywheel.kernel.wording import meaning_of
 from usecases.fraud import usecase
 
@@ -26,6 +39,7 @@ class Ride(Event):
     partition_key: ClassVar[str] = "rider_id"
 
     rider_id: Annotated[Identifier, PERSONAL]
+    friend_id: Identifier
     wait_ms: int
     age: Annotated[int, PERSONAL]
 
@@ -40,7 +54,7 @@ def test_every_feature_is_described_once_in_its_order() -> None:
 def test_a_window_is_told_with_its_source_key_steps_and_delay() -> None:
     window = FOUND["terminal_transaction_count_24h_delayed_7d"].window
     assert window is not None
-    assert (window.entity, window.key, window.event, window.field) == ("terminal", "terminal_id", "transaction", "")
+    assert (window.entity, window.key, window.event, window.field) == ("terminal", ("terminal_id",), "transaction", "")
     assert (window.length, window.step, window.delay) == ("24 h", "1 h", "7 d")
 
 
@@ -94,21 +108,58 @@ def test_events_tell_their_fields_and_who_reads_them() -> None:
     assert all(name.startswith(("card_chargeback", "terminal_chargeback")) for name in chargeback.read_by)
 
 
-def test_words_come_from_names_and_units() -> None:
-    (waiting,) = smallest(Ride, "wait_ms").by(rider).over("90m")
-    said = "Smallest wait (ms) of ride deliveries of the frequent rider over 90 min, in steps of 1 h"
-    assert meaning_of(replace(waiting, step_us=3_600_000_000)) == said
-    assert meaning_of(replace(waiting, step_us=0)).endswith("over 90 min, exact to the event")
+@pytest.mark.parametrize(
+    ("features", "said"),
+    [
+        (smallest(Ride, "wait_ms").by(rider).over("2h"), "Smallest wait (ms) of ride deliveries of the frequent rider"),
+        (stddev(Ride, "wait_ms").by(rider).over("2h"), "Standard deviation of the wait (ms) of ride deliveries of"),
+        (distinct(Ride, "rider_id").by(rider).over("2h"), "Number of different values of rider id of ride deliveries"),
+        (first(Ride, "age").by(rider).over("2h"), "Age of the first ride delivery of the frequent rider over 2 h"),
+        (last_n(Ride, "age", 2).by(rider).over("2h")[:1], "Age of the last ride delivery of the frequent rider"),
+        (last_n(Ride, "age", 2).by(rider).over("2h")[1:], "Age of the 2nd last ride delivery of the frequent rider"),
+        (since_last(Ride).by(rider).over("2h"), "Time (s) since the last ride delivery of the frequent rider over"),
+        (decayed_count(Ride, "30m").by(rider).over("2h"), "Count of ride deliveries that halve every 30 min of the"),
+        (
+            count(Ride).only(where("age").below(18)).by(rider).over("1m"),
+            "Count of ride deliveries with age < 18 of",
+        ),
+        (
+            count(Ride).by(rider).means("how often they ride").over("1h"),
+            "How often they ride over 1 h, in steps of",
+        ),
+        (count(Ride).by(rider).over("10m"), "Count of ride deliveries of the frequent rider over 10 min, exact to the"),
+    ],
+)
+def test_a_sentence_says_what_a_window_is(features: tuple[WindowedFeature, ...], said: str) -> None:
+    (feature,) = features
+    assert meaning_of(feature).startswith(said)
 
 
-def _rides(features: tuple[Feature, ...]) -> dict[str, FeatureDescription]:
+def test_an_owner_of_its_own_goes_before_the_use_case_s() -> None:
+    mine = count(Ride).by(rider).means("rides", owner="riders team").over("1h")
+    theirs = count(Ride).by(rider).over("2h")
+    found = _rides((*mine, *theirs))
+    assert [description.owner for description in found.values()] == ["riders team", "platform"]
+
+
+def test_a_window_tells_its_filter_and_how_its_entity_is_read() -> None:
+    payee = Entity("payee", key="rider_id", in_request="friend_id")
+    (feature,) = count(Ride).only(where("age").at_least(18)).by(payee).over("1h")
+    window = _rides((feature,), payee)[feature.name].window
+    assert window is not None
+    assert (window.key, window.request_key, window.conditions) == (("rider_id",), ("friend_id",), "age >= 18")
+    assert _rides((feature,), payee)[feature.name].personal == ("age", "rider_id")
+
+
+def _rides(features: tuple[Feature, ...], entity: Entity = rider) -> dict[str, FeatureDescription]:
     declared = replace(
         usecase,
         features=features,
         events=(Ride, *usecase.events),
         request=Ride,
-        entities=(rider,),
+        entities=(entity,),
         reasons=(),
+        owner="platform",
         policy=replace(usecase.policy, amount_field="wait_ms"),
         experiment=replace(usecase.experiment, unit="rider_id"),
     )
