@@ -26,7 +26,7 @@ def history_sources(settings: PlatformSettings, plan: FeaturePlan, snapshot_id: 
         HistorySource(
             name=view.history_name,
             directory=snapshot_directory(settings, plan, view, snapshot_id),
-            keys=((view.entity.key, view.entity.key),),
+            keys=tuple(zip(view.entity.request_keys, view.entity.keys, strict=True)),
             features=tuple(feature.name for feature in view.features),
             ttl_us=NEVER_EXPIRES // timedelta(microseconds=1) or None,
             own_id=EVENT_ID,

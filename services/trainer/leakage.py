@@ -86,7 +86,8 @@ def _rows(view: TileView, sample: pa.Table) -> Iterator[tuple[str, Request, dict
     times_us, arrived_us = (_micros(sample[name]).tolist() for name in (TIMESTAMP, "ingest_time"))
     names = [feature.name for feature in view.features]
     values = np.column_stack([sample[name].cast(pa.float64()).to_numpy() for name in names])
-    keys, ids = sample[view.entity.key].to_pylist(), sample["event_id"].to_pylist()
+    (key,) = view.entity.keys
+    keys, ids = sample[key].to_pylist(), sample["event_id"].to_pylist()
     for row, (key, event_id) in enumerate(zip(keys, ids, strict=True)):
         trained = dict(zip(names, values[row].tolist(), strict=True))
         yield key, Request(event_id, times_us[row], arrived_us[row]), trained
@@ -97,7 +98,7 @@ def _recorded(lake: Path, view: TileView, sample: pa.Table) -> dict[str, dict[st
     found: dict[str, dict[str, Recorded]] = {}
     with duckdb.connect() as database:
         database.execute("SET TimeZone = 'UTC'")
-        database.register("sampled", sample.select([view.entity.key]))
+        database.register("sampled", sample.select(list(view.entity.keys)))
         for event in view.events:
             for key, recorded in _of_event(database, lake, view, event):
                 found.setdefault(key, {})[event.event_name] = recorded
@@ -107,7 +108,7 @@ def _recorded(lake: Path, view: TileView, sample: pa.Table) -> dict[str, dict[st
 def _of_event(
     database: duckdb.DuckDBPyConnection, lake: Path, view: TileView, event: type[Event]
 ) -> Iterator[tuple[str, Recorded]]:
-    key = view.entity.key
+    (key,) = view.entity.keys
     fields = sorted({feature.field for feature in view.features if feature.event is event and feature.field})
     rows = first_arrivals(lake, event, where=f"{key} IN (SELECT {key} FROM sampled)")
     if rows is None:

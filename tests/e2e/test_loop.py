@@ -114,11 +114,8 @@ def test_a_known_fraud_pattern_is_declined_by_the_model_and_explained(stack: San
     usual = decide_by_model(stack, payment("e2e-usual", present(stack), 2_500))
     assert usual.action == "approve"
 
-    moment, terminal, victim = present(stack), f"e2e-{uuid.uuid4().hex[:8]}", f"e2e-{uuid.uuid4().hex}"
-    for number in range(6):
-        paid = payment(f"{victim}-{number}", moment, 4_000, terminal)
-        send(stack, "transaction", **paid)
-        chargeback(stack, paid, moment)
+    terminal = compromised_terminal(stack)
+    moment, victim = present(stack), f"e2e-{uuid.uuid4().hex}"
     send(stack, "transaction", **payment(victim, moment, 3_000))
     large = payment(victim, moment + timedelta(minutes=1), 90_000, terminal)
 
@@ -133,6 +130,16 @@ def test_a_known_fraud_pattern_is_declined_by_the_model_and_explained(stack: San
     assert fraud.score > 10 * usual.score
     assert {"terminal_has_chargebacks", "amount_high"} <= set(fraud.reasons)
     assert fraud.stage_ms["total"] < 50
+
+
+def compromised_terminal(stack: Sandbox) -> str:
+    """A new terminal with six payments, all disputed."""
+    moment, terminal = present(stack), f"e2e-{uuid.uuid4().hex[:8]}"
+    for number in range(6):
+        paid = payment(f"{terminal}-{number}", moment, 4_000, terminal)
+        send(stack, "transaction", **paid)
+        chargeback(stack, paid, moment)
+    return terminal
 
 
 def chargeback(stack: Sandbox, paid: dict[str, Any], moment: datetime) -> None:
@@ -161,9 +168,10 @@ def test_a_bad_event_is_refused_by_field_and_reason(stack: Sandbox) -> None:
 
 def test_a_chargeback_changes_the_matured_metrics(stack: Sandbox) -> None:
     """A payment far larger than all others together: declining it was right only if its chargeback is joined."""
+    terminal = compromised_terminal(stack)
     moment = present(stack)
-    large = payment(f"e2e-{uuid.uuid4().hex}", moment, LARGEST_CENTS)
-    assert decide_by_model(stack, large).action == "decline"
+    large = payment(f"e2e-{uuid.uuid4().hex}", moment, LARGEST_CENTS, terminal)
+    await_that("it is declined", lambda: decide_by_model(stack, large).action == "decline", 30)
     send(stack, "transaction", **large)
     chargeback(stack, large, moment + timedelta(hours=1))
     assert (state(stack)["quality"]["saved_cents"] or 0) < LARGEST_CENTS / 2

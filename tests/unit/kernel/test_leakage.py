@@ -7,10 +7,11 @@ import dataclasses
 import numpy as np
 import pytest
 
+from flywheel.kernel.aggregation import count, largest, mean, smallest, total
 from flywheel.kernel.durations import DAY_US, HOUR_US, MINUTE_US
-from flywheel.kernel.features import Statistic, WindowedFeature, count, largest, mean, smallest, total
+from flywheel.kernel.features import Statistic, WindowedFeature
 from flywheel.kernel.leakage import Recorded, Request, known_value, mismatches
-from tests.window_oracle import window_value
+from tests.window_oracle import Happened, window_value
 from usecases.fraud.declaration import card
 from usecases.fraud.events import Transaction
 
@@ -50,7 +51,11 @@ def test_it_equals_the_definition(feature: WindowedFeature) -> None:
     amounts = rng.integers(1, 1000, len(times_us)).astype(float).tolist()
     everything_us = request(max(times_us))
     found = known_value(feature, recorded(times_us, amounts), everything_us)
-    assert found == pytest.approx(window_value(feature, zip(times_us, amounts, strict=True), AT_US), rel=1e-12)
+    events = [
+        Happened("transaction", str(number), time_us, {"card_id": "c", "amount_cents": amount})
+        for number, (time_us, amount) in enumerate(zip(times_us, amounts, strict=True))
+    ]
+    assert found == pytest.approx(window_value(feature, ("c",), events, AT_US), rel=1e-12)
 
 
 @pytest.mark.parametrize("feature", FEATURES, ids=lambda feature: feature.name)
