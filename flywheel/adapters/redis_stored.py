@@ -1,0 +1,81 @@
+"""Plain stored features from Redis, in Feast's layout, all of a request in one round trip."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from flywheel.adapters import feast_layout
+from flywheel.adapters.feast_keys import EntityKeys
+from flywheel.adapters.redis_connection import Commands, RedisConnection, RefusedCommand
+from flywheel.kernel.ports import Unavailable
+from flywheel.kernel.stored import StoredColumns, StoredRequest
+from flywheel.kernel.stored_plan import Keys, StoredPlan, StoredRow, ViewGroup
+
+_WRONG_TYPE = "WRONGTYPE"
+
+
+class RedisStoredReader:
+    """Reads the views of a plan; requests that wait together share a round trip."""
+
+    def __init__(self, connection: RedisConnection, project: str, plan: StoredPlan) -> None:
+        self._connection = connection
+        self._plan = plan
+        self._groups = [_GroupCommands(project, group) for group in plan.groups]
+
+    async def read(self, request: StoredRequest, timeout_s: float) -> StoredColumns:
+        """All entities and views of the request.
+
+        Raises ValueError for keys that do not fit the views, Unavailable when Redis fails or is late.
+        """
+        rows, keys = self._plan.keys(request)
+        payloads: list[bytes] = []
+        sizes = []
+        for group, columns in zip(self._groups, keys, strict=True):
+            commands = group.commands(columns)
+            payloads += commands
+            sizes.append(len(commands))
+        replies = await self._connection.execute(Commands(b"".join(payloads), len(payloads)), timeout_s)
+        answers = []
+        start = 0
+        for group, size in zip(self._groups, sizes, strict=True):
+            answers.append(group.rows(replies[start : start + size]))
+            start += size
+        return self._plan.columns(rows, answers, request.now_us)
+
+    async def close(self) -> None:
+        """Closes the connection."""
+        await self._connection.close()
+
+
+class _GroupCommands:
+    """How to ask for the rows of one group: one HMGET an entity, of which only the key differs."""
+
+    def __init__(self, project: str, group: ViewGroup) -> None:
+        fields = [
+            feast_layout.value_field(view.name, feature.name) for view in group.views for feature in view.features
+        ]
+        fields += [feast_layout.time_field(view.name) for view in group.views]
+        self._keys = EntityKeys(project, group.join_keys)
+        self._start = b"*%d\r\n$5\r\nHMGET\r\n$" % (len(fields) + 2)
+        self._end = b"\r\n" + b"".join(b"$%d\r\n%b\r\n" % (len(field), field) for field in fields)
+        self._foreign = group.foreign
+
+    def commands(self, columns: Keys) -> list[bytes]:
+        """One command for each entity."""
+        start, end, encode = self._start, self._end, self._keys.encode
+        keys = [encode(*values) for values in zip(*columns, strict=True)]
+        return [b"%b%d\r\n%b%b" % (start, len(key), key, end) for key in keys]
+
+    def rows(self, replies: Sequence[Any]) -> Sequence[StoredRow]:
+        """What the hashes hold. A key that holds something else than a hash is foreign; any other error raises."""
+        if {list}.issuperset(map(type, replies)):
+            return replies
+        return [self._row(reply) for reply in replies]
+
+    def _row(self, reply: Any) -> StoredRow:
+        if isinstance(reply, list):
+            return reply
+        if isinstance(reply, RefusedCommand) and str(reply).startswith(_WRONG_TYPE):
+            return self._foreign
+        raise Unavailable(f"the feature store refused to read: {reply}")

@@ -1,0 +1,155 @@
+"""Commands and replies on one connection to Redis, for as long as it lasts.
+
+Calls made in one turn of the event loop leave in one write. Replies come in order, so each call is answered by the
+next replies that no earlier call is owed. A call that gives up leaves its replies owed, and they are thrown away when
+they come: a late reply can never be taken for another call's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, NamedTuple, cast
+
+import hiredis
+
+from flywheel.adapters.logs import logger
+from flywheel.kernel.ports import Unavailable
+
+Argument = bytes | str | int | float
+
+_log = logger(__name__)
+
+
+class RefusedCommand(Exception):
+    """Redis answered a command with an error; it stands in the reply's place."""
+
+
+class Commands(NamedTuple):
+    """Commands as they go over the wire."""
+
+    payload: bytes
+    replies: int
+    """How many replies they are owed."""
+
+
+def pack(*commands: Sequence[Argument]) -> Commands:
+    """These commands, each a name and its arguments, for one round trip.
+
+    >>> pack(("GET", "a"), ("PING",)).payload
+    b'*2\\r\\n$3\\r\\nGET\\r\\n$1\\r\\na\\r\\n*1\\r\\n$4\\r\\nPING\\r\\n'
+    """
+    return Commands(b"".join(hiredis.pack_command(tuple(command)) for command in commands), len(commands))
+
+
+class _Call:
+    """A call's place in the queue of those that are owed replies."""
+
+    __slots__ = ("answer", "asked_at_s", "replies", "wanted")
+
+    def __init__(self, answer: asyncio.Future[list[Any]], wanted: int, asked_at_s: float) -> None:
+        self.answer = answer
+        self.wanted = wanted
+        self.asked_at_s = asked_at_s
+        self.replies: list[Any] = []
+
+
+class Wire(asyncio.Protocol):
+    """A connection; its transport gives it to the event loop.
+
+    One from which nothing is heard for `silent_s` while replies are owed is ended.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, silent_s: float) -> None:
+        self._loop = loop
+        self._silent_s = silent_s
+        self._reader = hiredis.Reader(replyError=RefusedCommand)
+        self._calls: deque[_Call] = deque()
+        self._unsent: list[bytes] = []
+        self._heard_at_s = loop.time()
+        self._ended = loop.create_future()
+        self._transport: asyncio.Transport
+        self.lost = False
+        """Whether it has ended."""
+        self.owed = 0
+        """Replies that have not come yet."""
+
+    async def ask(self, commands: Commands, timeout_s: float | None) -> list[Any]:
+        """The replies; Unavailable after the time, or when the connection ends. No timeout means the caller's own."""
+        if self.lost:
+            raise Unavailable("the feature store closed the connection")
+        if not commands.replies:
+            return []
+        answer: asyncio.Future[list[Any]] = self._loop.create_future()
+        self._calls.append(_Call(answer, commands.replies, self._loop.time()))
+        self.owed += commands.replies
+        if not self._unsent:
+            self._loop.call_soon(self._send)
+        self._unsent.append(commands.payload)
+        if timeout_s is None:
+            return await answer
+        alarm = self._loop.call_later(timeout_s, self._give_up, answer, timeout_s)
+        try:
+            return await answer
+        finally:
+            alarm.cancel()
+
+    async def close(self) -> None:
+        """Ends the connection; calls under way fail."""
+        if not self.lost:
+            self._transport.abort()
+        await self._ended
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # A cast, because uvloop's transports are not asyncio's by class.
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._heard_at_s = self._loop.time()
+        self._reader.feed(data)
+        next_reply = self._reader.gets
+        try:
+            while (reply := next_reply()) is not False:
+                self._take(reply)
+        except (hiredis.ProtocolError, IndexError):
+            # What was answered to whom is unknown from here on.
+            _log.error("feature_store_speaks_no_redis")
+            self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
+        reason = f"the feature store closed the connection: {exc}" if exc else "the feature store closed the connection"
+        for call in self._calls:
+            if not call.answer.done():
+                call.answer.set_exception(Unavailable(reason))
+        self._calls.clear()
+        self._unsent.clear()
+        self.owed = 0
+        self._ended.set_result(None)
+
+    def _send(self) -> None:
+        payload, self._unsent = b"".join(self._unsent), []
+        if not self.lost:
+            self._transport.write(payload)
+
+    def _take(self, reply: Any) -> None:
+        call = self._calls[0]
+        call.replies.append(reply)
+        self.owed -= 1
+        if len(call.replies) == call.wanted:
+            self._calls.popleft()
+            if not call.answer.done():
+                call.answer.set_result(call.replies)
+
+    def _give_up(self, answer: asyncio.Future[list[Any]], timeout_s: float) -> None:
+        if not answer.done():
+            answer.set_exception(late(timeout_s))
+        if self._calls and self._loop.time() - max(self._heard_at_s, self._calls[0].asked_at_s) >= self._silent_s:
+            _log.warning("feature_store_silent", for_s=self._silent_s)
+            self._transport.abort()
+
+
+def late(timeout_s: float) -> Unavailable:
+    """What a call raises that was not answered in time."""
+    return Unavailable(f"the feature store did not answer within {timeout_s} s")
