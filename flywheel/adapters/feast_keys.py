@@ -19,7 +19,7 @@ _HEADS = {
 class EntityKeys:
     """The keys of one kind of entity in one project.
 
-    >>> EntityKeys("p", [JoinKey("c")]).encode("x").hex()
+    >>> EntityKeys("p", [JoinKey("c")]).encode([["x"]])[0].hex()
     '0100000002000000010000006302000000010000007870'
     """
 
@@ -32,13 +32,14 @@ class EntityKeys:
         self._end = project.encode()
         self._encoders = [_encoder(key) for key in ordered]
 
-    def encode(self, *values: str | int) -> bytes:
-        """The Redis key of the entity with these values, in the order of the join keys' names.
+    def encode(self, columns: Sequence[Sequence[str | int]]) -> list[bytes]:
+        """The Redis keys of entities, from a column of values for each join key in the order of the keys' names.
 
         Raises ValueError for a number beyond its type, or text that is no Unicode.
         """
-        parts = [encode(value) for encode, value in zip(self._encoders, values, strict=True)]
-        return self._start + b"".join(parts) + self._end
+        start, end = self._start, self._end
+        encoded = (map(encode, column) for encode, column in zip(self._encoders, columns, strict=True))
+        return [b"".join((start, *parts, end)) for parts in zip(*encoded, strict=True)]
 
 
 def _encoder(key: JoinKey) -> Callable[..., bytes]:

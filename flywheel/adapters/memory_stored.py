@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from flywheel.adapters.feast_layout import encode_time
 from flywheel.kernel.stored import StoredColumns, StoredRequest, StoredView
@@ -16,8 +16,9 @@ Entity = tuple[str | int, ...]
 class MemoryStoredFeatures:
     """A store to write to and, as it stands at that moment, to read."""
 
-    def __init__(self, plan: StoredPlan) -> None:
+    def __init__(self, plan: StoredPlan, *, on_refused: Callable[[str, int], None] = lambda _view, _rows: None) -> None:
         self._plan = plan
+        self._on_refused = on_refused
         self._messages: dict[tuple[str, str, Entity], bytes] = {}
         self._times: dict[tuple[str, Entity], bytes] = {}
 
@@ -45,7 +46,10 @@ class MemoryStoredFeatures:
             [self._row(group, entity) for entity in zip(*columns, strict=True)]
             for group, columns in zip(self._plan.groups, keys, strict=True)
         ]
-        return self._plan.columns(rows, answers, request.now_us)
+        columns = self._plan.columns(rows, answers, request.now_us)
+        for view, refused in self._plan.refused(columns).items():
+            self._on_refused(view, refused)
+        return columns
 
     async def close(self) -> None:
         """Nothing to let go of."""

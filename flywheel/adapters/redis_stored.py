@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from flywheel.adapters import feast_layout
@@ -16,11 +16,22 @@ _WRONG_TYPE = "WRONGTYPE"
 
 
 class RedisStoredReader:
-    """Reads the views of a plan; requests that wait together share a round trip."""
+    """Reads the views of a plan; requests that wait together share a round trip.
 
-    def __init__(self, connection: RedisConnection, project: str, plan: StoredPlan) -> None:
+    `on_refused` hears of each view some of whose rows are corrupt or foreign, and of how many.
+    """
+
+    def __init__(
+        self,
+        connection: RedisConnection,
+        project: str,
+        plan: StoredPlan,
+        *,
+        on_refused: Callable[[str, int], None] = lambda _view, _rows: None,
+    ) -> None:
         self._connection = connection
         self._plan = plan
+        self._on_refused = on_refused
         self._groups = [_GroupCommands(project, group) for group in plan.groups]
 
     async def read(self, request: StoredRequest, timeout_s: float) -> StoredColumns:
@@ -41,7 +52,10 @@ class RedisStoredReader:
         for group, size in zip(self._groups, sizes, strict=True):
             answers.append(group.rows(replies[start : start + size]))
             start += size
-        return self._plan.columns(rows, answers, request.now_us)
+        columns = self._plan.columns(rows, answers, request.now_us)
+        for view, refused in self._plan.refused(columns).items():
+            self._on_refused(view, refused)
+        return columns
 
     async def close(self) -> None:
         """Closes the connection."""
@@ -63,9 +77,8 @@ class _GroupCommands:
 
     def commands(self, columns: Keys) -> list[bytes]:
         """One command for each entity."""
-        start, end, encode = self._start, self._end, self._keys.encode
-        keys = [encode(*values) for values in zip(*columns, strict=True)]
-        return [b"%b%d\r\n%b%b" % (start, len(key), key, end) for key in keys]
+        start, end = self._start, self._end
+        return [b"%b%d\r\n%b%b" % (start, len(key), key, end) for key in self._keys.encode(columns)]
 
     def rows(self, replies: Sequence[Any]) -> Sequence[StoredRow]:
         """What the hashes hold. A key that holds something else than a hash is foreign; any other error raises."""

@@ -74,6 +74,13 @@ class StoredPlan:
             whole.age_ms[:, group.places] = part.age_ms
         return whole
 
+    def refused(self, columns: StoredColumns) -> dict[str, int]:
+        """By view, how many rows were refused; only views with any."""
+        if not np.count_nonzero(columns.status):
+            return {}
+        rows = columns.count(StoredStatus.REFUSED)
+        return {view.name: int(number) for view, number in zip(self.views, rows, strict=True) if number}
+
 
 class ViewGroup:
     """Views of the same entities."""
@@ -115,18 +122,16 @@ class ViewGroup:
         messages = list(chain.from_iterable(map(self._pick_times, rows)))
         times_us = decode_times(messages).reshape(len(rows), -1)
         unknown = times_us == NO_TIME
-        if not unknown.any():
-            ages_us = now_us - times_us
-            status = (ages_us > self._ttls_us).view(np.int8)
-        else:
-            ages_us = now_us - np.where(unknown, now_us, times_us)
-            status = (ages_us > self._ttls_us).view(np.int8)
+        some_unknown = np.count_nonzero(unknown) > 0
+        ages_us = now_us - (np.where(unknown, now_us, times_us) if some_unknown else times_us)
+        status = (ages_us > self._ttls_us).view(np.int8)
+        if some_unknown:
             status[unknown] = StoredStatus.MISSING
             status[unknown & self._holds_something(values, messages)] = StoredStatus.REFUSED
         if refused is not None:
             status[refused] = StoredStatus.REFUSED
         ages_ms = ages_us / 1000
-        if status.any():
+        if np.count_nonzero(status):
             ages_ms[status >= StoredStatus.MISSING] = np.nan
             values[np.repeat(status != StoredStatus.FRESH, self._features_of_view, axis=1)] = np.nan
         if self._defaults is not None:
@@ -135,6 +140,11 @@ class ViewGroup:
 
     def _values(self, rows: Sequence[StoredRow]) -> tuple[NDArray[np.float64], NDArray[np.bool_] | None]:
         """Values of shape (rows, features), and of (rows, views) where any of a view's values is refused."""
+        if len(self._pickers) == 1:
+            kind, _, pick = self._pickers[0]
+            numbers, unsound = decode_scalars(kind, list(chain.from_iterable(map(pick, rows))))
+            shape = (len(rows), self._width)
+            return numbers.reshape(shape), None if unsound is None else self._any_of_view(unsound.reshape(shape))
         values = np.empty((len(rows), self._width))
         refused = None
         for kind, columns, pick in self._pickers:

@@ -142,7 +142,7 @@ def decode_scalars(kind: ScalarType, messages: Messages) -> Scalars:
     """
     form = _FORMATS[kind]
     read = form.read(messages)
-    if read is not None and read[1].all():
+    if read is not None and np.count_nonzero(read[1]) == len(messages):
         return Scalars(read[0], None)
     return _with_gaps(form, messages)
 
@@ -165,4 +165,4 @@ def _with_gaps(form: _Format, messages: Messages) -> Scalars:
     unsound = ~sound
     values[unsound] = np.nan
     values[empty] = np.nan
-    return Scalars(values, unsound if unsound.any() else None)
+    return Scalars(values, unsound if np.count_nonzero(unsound) else None)
