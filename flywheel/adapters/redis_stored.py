@@ -42,8 +42,8 @@ class RedisStoredReader:
         rows, keys = self._plan.keys(request)
         payloads: list[bytes] = []
         sizes = []
-        for group, columns in zip(self._groups, keys, strict=True):
-            commands = group.commands(columns)
+        for group, entities in zip(self._groups, keys, strict=True):
+            commands = group.commands(entities)
             payloads += commands
             sizes.append(len(commands))
         replies = await self._connection.execute(Commands(b"".join(payloads), len(payloads)), timeout_s)

@@ -40,7 +40,9 @@ def pack(*commands: Sequence[Argument]) -> Commands:
     >>> pack(("GET", "a"), ("PING",)).payload
     b'*2\\r\\n$3\\r\\nGET\\r\\n$1\\r\\na\\r\\n*1\\r\\n$4\\r\\nPING\\r\\n'
     """
-    return Commands(b"".join(hiredis.pack_command(tuple(command)) for command in commands), len(commands))
+    # Its annotations know commands of one word alone.
+    packed = (hiredis.pack_command(tuple(command)) for command in commands)  # type: ignore[arg-type]
+    return Commands(b"".join(packed), len(commands))
 
 
 class _Call:

@@ -105,9 +105,9 @@ class StoredColumns(NamedTuple):
     age_ms: NDArray[np.float64]
     """Shape (rows, views): from the event time to now; NaN where missing or refused. Negative for one yet to come."""
 
-    def count(self, status: StoredStatus) -> NDArray[np.int64]:
-        """How many rows of each view have the status."""
-        return np.count_nonzero(self.status == status, axis=0)
+    def rows_with(self, status: StoredStatus) -> NDArray[np.int64]:
+        """How many rows of each view have the status; shape (views,)."""
+        return np.sum(self.status == status, axis=0, dtype=np.int64)
 
 
 class StoredFeatureReader(Protocol):

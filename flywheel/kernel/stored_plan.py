@@ -78,7 +78,7 @@ class StoredPlan:
         """By view, how many rows were refused; only views with any."""
         if not np.count_nonzero(columns.status):
             return {}
-        rows = columns.count(StoredStatus.REFUSED)
+        rows = columns.rows_with(StoredStatus.REFUSED)
         return {view.name: int(number) for view, number in zip(self.views, rows, strict=True) if number}
 
 

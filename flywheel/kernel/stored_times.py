@@ -45,7 +45,7 @@ def decode_times(messages: Sequence[bytes | None]) -> NDArray[np.int64]:
     """`decode_time` of each, shape (n,)."""
     if len(messages) > _FEW:
         times_us, usual = _usual_times(messages)
-        for at in np.flatnonzero(~usual):
+        for at in np.flatnonzero(~usual).tolist():
             times_us[at] = decode_time(messages[at])
         return times_us
     return np.array([decode_time(message) for message in messages], np.int64)
@@ -53,9 +53,10 @@ def decode_times(messages: Sequence[bytes | None]) -> NDArray[np.int64]:
 
 def _usual_times(messages: Sequence[bytes | None]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Times, and which of the messages are of the usual make, so that their times are right."""
-    texts = [message or b"" for message in messages] if None in messages else messages
-    lengths = np.fromiter(map(len, texts), np.int64, len(texts))  # type: ignore[arg-type]
-    padded = b"".join(map(bytes.ljust, (text[:_MAX_BYTES] for text in texts), repeat(_MAX_BYTES), repeat(b"\0")))
+    texts = [message or b"" for message in messages]
+    lengths = np.fromiter(map(len, texts), np.int64, len(texts))
+    cut = texts if lengths.max() <= _MAX_BYTES else [text[:_MAX_BYTES] for text in texts]
+    padded = b"".join(map(bytes.ljust, cut, repeat(_MAX_BYTES), repeat(b"\0")))
     rows = np.frombuffer(padded, np.uint8).reshape(-1, _MAX_BYTES)
     seconds, sound = read_varints(rows[:, 1:_SECONDS_ONLY_BYTES], np.full(len(texts), _SECONDS_ONLY_BYTES - 1))
     nanos, nanos_sound = read_varints(rows[:, _SECONDS_ONLY_BYTES + 1 :], lengths - _SECONDS_ONLY_BYTES - 1)

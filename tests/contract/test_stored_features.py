@@ -170,7 +170,7 @@ async def test_rows_beyond_a_few_read_alike(store: Store) -> None:
     np.testing.assert_array_equal(found.values[::2, 3], np.arange(0, 300, 2) * 1_000 - 50_000)
     np.testing.assert_allclose(found.age_ms[::2, 1], np.arange(0, 300, 2) * 1_000.001)
     assert np.isnan(found.values[1::2, 3]).all()
-    assert found.count(MISSING).tolist() == [300, 150, 300, 300]
+    assert found.rows_with(MISSING).tolist() == [300, 150, 300, 300]
 
 
 async def test_no_rows_asked_for_are_no_rows(store: Store) -> None:
@@ -191,7 +191,7 @@ async def test_a_key_that_holds_no_hash_is_refused(redis_server: str) -> None:
         client.flushdb()
         client.set(bad, "no hash")
         RedisWriter(client).write(MOOD, {"user": "good"}, {"mood": 1}, NOW_US)
-        assert client.exists(good)  # type: ignore[arg-type]
+        assert client.exists(good)
     reader = RedisStoredReader(RedisConnection(redis_server), PROJECT, plan)
     found = await reader.read(StoredRequest({"user": ["bad", "good"]}, NOW_US), TIMEOUT_S)
     assert found.status.tolist() == [[REFUSED], [FRESH]]
