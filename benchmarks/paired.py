@@ -22,20 +22,29 @@ class Side(NamedTuple):
     asynchronous: bool
 
 
-async def latencies_ms(sides: Mapping[str, Side], rounds: int) -> dict[str, NDArray[np.float64]]:
-    """How long each request of each side took, one at a time; with every round another side goes first."""
+async def latencies_ms(sides: Mapping[str, Side], rounds: int, turn: int) -> dict[str, NDArray[np.float64]]:
+    """How long each request of each side took, one at a time; `rounds * turn` of each.
+
+    In a round each side has its turn of so many requests, and with every round another side goes first.
+    """
     names = list(sides)
-    taken = {name: np.empty(rounds) for name in names}
+    taken: dict[str, list[float]] = {name: [] for name in names}
     for number in range(rounds):
-        for turn in range(len(names)):
-            name = names[(number + turn) % len(names)]
-            side = sides[name]
-            began_s = time.perf_counter()
-            if side.asynchronous:
-                await side.ask(number)
-            else:
-                side.ask(number)
-            taken[name][number] = (time.perf_counter() - began_s) * 1e3
+        for place in range(len(names)):
+            name = names[(number + place) % len(names)]
+            taken[name] += await _turn_ms(sides[name], range(number * turn, (number + 1) * turn))
+    return {name: np.array(each) for name, each in taken.items()}
+
+
+async def _turn_ms(side: Side, numbers: range) -> list[float]:
+    taken = []
+    for number in numbers:
+        began_s = time.perf_counter()
+        if side.asynchronous:
+            await side.ask(number)
+        else:
+            side.ask(number)
+        taken.append((time.perf_counter() - began_s) * 1e3)
     return taken
 
 

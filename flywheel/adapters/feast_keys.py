@@ -38,6 +38,9 @@ class EntityKeys:
         Raises ValueError for a number beyond its type, or text that is no Unicode.
         """
         start, end = self._start, self._end
+        if len(columns) == 1:
+            encode = self._encoders[0]
+            return [start + encode(value) + end for value in columns[0]]
         encoded = (map(encode, column) for encode, column in zip(self._encoders, columns, strict=True))
         return [b"".join((start, *parts, end)) for parts in zip(*encoded, strict=True)]
 

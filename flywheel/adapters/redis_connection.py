@@ -84,7 +84,7 @@ class RedisConnection:
     async def _open(self, loop: asyncio.AbstractEventLoop) -> None:
         try:
             async with asyncio.timeout(self._connect_timeout_s):
-                self._wire = await self._address.connect(loop, self._silent_s)
+                self._wire = await self._address.connect(loop, self._silent_s, self._connect_timeout_s)
         except (OSError, TimeoutError, Unavailable, RefusedCommand) as error:
             self._failure = str(error) or type(error).__name__
             self._again_at_s = loop.time() + self._pause_s
@@ -116,11 +116,11 @@ class _Address(NamedTuple):
             commands.append(("SELECT", int(database)))
         return cls(parts.hostname, parts.port or 6379, parts.scheme == "rediss", pack(*commands))
 
-    async def connect(self, loop: asyncio.AbstractEventLoop, silent_s: float) -> Wire:
+    async def connect(self, loop: asyncio.AbstractEventLoop, silent_s: float, timeout_s: float) -> Wire:
         context = ssl.create_default_context() if self.tls else None
         _, wire = await loop.create_connection(lambda: Wire(loop, silent_s), self.host, self.port, ssl=context)
         try:
-            for reply in await wire.ask(self.greeting, None):
+            for reply in await wire.ask(self.greeting, timeout_s):
                 if isinstance(reply, RefusedCommand):
                     raise reply
         except BaseException:

@@ -8,6 +8,7 @@ they come: a late reply can never be taken for another call's.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
@@ -20,6 +21,8 @@ from flywheel.kernel.ports import Unavailable
 Argument = bytes | str | int | float
 
 _log = logger(__name__)
+
+_ALARM_RESOLUTION_S = 0.001
 
 
 class RefusedCommand(Exception):
@@ -48,12 +51,13 @@ def pack(*commands: Sequence[Argument]) -> Commands:
 class _Call:
     """A call's place in the queue of those that are owed replies."""
 
-    __slots__ = ("answer", "asked_at_s", "replies", "wanted")
+    __slots__ = ("answer", "asked_at_s", "due_at_s", "replies", "wanted")
 
-    def __init__(self, answer: asyncio.Future[list[Any]], wanted: int, asked_at_s: float) -> None:
+    def __init__(self, answer: asyncio.Future[list[Any]], wanted: int, asked_at_s: float, due_at_s: float) -> None:
         self.answer = answer
         self.wanted = wanted
         self.asked_at_s = asked_at_s
+        self.due_at_s = due_at_s
         self.replies: list[Any] = []
 
 
@@ -70,32 +74,33 @@ class Wire(asyncio.Protocol):
         self._calls: deque[_Call] = deque()
         self._unsent: list[bytes] = []
         self._heard_at_s = loop.time()
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at_s = math.inf
         self._ended = loop.create_future()
         self._transport: asyncio.Transport
+        # Transports of uvloop gather the writes of a turn by themselves; asyncio's send each at once.
+        self._gathers = not type(loop).__module__.startswith("uvloop")
         self.lost = False
         """Whether it has ended."""
         self.owed = 0
         """Replies that have not come yet."""
 
-    async def ask(self, commands: Commands, timeout_s: float | None) -> list[Any]:
-        """The replies; Unavailable after the time, or when the connection ends. No timeout means the caller's own."""
-        if self.lost:
-            raise Unavailable("the feature store closed the connection")
-        if not commands.replies:
-            return []
+    def ask(self, commands: Commands, timeout_s: float) -> asyncio.Future[list[Any]]:
+        """The replies to come, or Unavailable after the time and when the connection ends. Free to be cancelled."""
         answer: asyncio.Future[list[Any]] = self._loop.create_future()
-        self._calls.append(_Call(answer, commands.replies, self._loop.time()))
-        self.owed += commands.replies
-        if not self._unsent:
-            self._loop.call_soon(self._send)
-        self._unsent.append(commands.payload)
-        if timeout_s is None:
-            return await answer
-        alarm = self._loop.call_later(timeout_s, self._give_up, answer, timeout_s)
-        try:
-            return await answer
-        finally:
-            alarm.cancel()
+        if self.lost:
+            answer.set_exception(Unavailable("the feature store closed the connection"))
+        elif not commands.replies:
+            answer.set_result([])
+        else:
+            now_s = self._loop.time()
+            due_at_s = now_s + timeout_s
+            self._calls.append(_Call(answer, commands.replies, now_s, due_at_s))
+            self.owed += commands.replies
+            if due_at_s < self._alarm_at_s:
+                self._set_alarm(due_at_s)
+            self._write(commands.payload)
+        return answer
 
     async def close(self) -> None:
         """Ends the connection; calls under way fail."""
@@ -128,9 +133,19 @@ class Wire(asyncio.Protocol):
         self._calls.clear()
         self._unsent.clear()
         self.owed = 0
+        if self._alarm is not None:
+            self._alarm.cancel()
         self._ended.set_result(None)
 
-    def _send(self) -> None:
+    def _write(self, payload: bytes) -> None:
+        if not self._gathers:
+            self._transport.write(payload)
+            return
+        if not self._unsent:
+            self._loop.call_soon(self._write_unsent)
+        self._unsent.append(payload)
+
+    def _write_unsent(self) -> None:
         payload, self._unsent = b"".join(self._unsent), []
         if not self.lost:
             self._transport.write(payload)
@@ -144,14 +159,26 @@ class Wire(asyncio.Protocol):
             if not call.answer.done():
                 call.answer.set_result(call.replies)
 
-    def _give_up(self, answer: asyncio.Future[list[Any]], timeout_s: float) -> None:
-        if not answer.done():
-            answer.set_exception(late(timeout_s))
-        if self._calls and self._loop.time() - max(self._heard_at_s, self._calls[0].asked_at_s) >= self._silent_s:
+    def _set_alarm(self, at_s: float) -> None:
+        # One alarm for all calls: most are answered long before they are due, and need none of their own.
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm_at_s = at_s
+        self._alarm = self._loop.call_at(at_s, self._ring)
+
+    def _ring(self) -> None:
+        self._alarm, self._alarm_at_s = None, math.inf
+        now_s = self._loop.time()
+        for call in self._calls:
+            if not call.answer.done() and call.due_at_s <= now_s:
+                call.answer.set_exception(late(call.due_at_s - call.asked_at_s))
+        if self._calls and now_s - max(self._heard_at_s, self._calls[0].asked_at_s) >= self._silent_s:
             _log.warning("feature_store_silent", for_s=self._silent_s)
             self._transport.abort()
+        elif waiting := [call.due_at_s for call in self._calls if not call.answer.done()]:
+            self._set_alarm(max(min(waiting), now_s + _ALARM_RESOLUTION_S))
 
 
 def late(timeout_s: float) -> Unavailable:
     """What a call raises that was not answered in time."""
-    return Unavailable(f"the feature store did not answer within {timeout_s} s")
+    return Unavailable(f"the feature store did not answer within {timeout_s:.4g} s")

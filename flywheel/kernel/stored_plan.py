@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flywheel.kernel.stored import JoinKey, StoredColumns, StoredRequest, StoredStatus, StoredView
-from flywheel.kernel.stored_times import NO_TIME, decode_times
-from flywheel.kernel.stored_values import ScalarType, decode_scalars
+from flywheel.kernel.stored_times import NO_TIME, decode_time, decode_times
+from flywheel.kernel.stored_values import FixedRow, ScalarType, decode_scalars
 
 StoredRow = Sequence[bytes | None]
 """What one hash holds of a group: a message for each feature, view by view, then an event time for each view."""
@@ -104,13 +104,17 @@ class ViewGroup:
             if (at := [place for place, feature in enumerate(features) if feature.type is kind])
         ]
         self._pick_times = _picker(range(len(features), len(features) + len(views)))
-        self._ttls_us = np.array([_FOREVER_US if view.ttl_us is None else view.ttl_us for view in views], np.int64)
+        self._fixed = FixedRow.of([feature.type for feature in features])
+        self._ttls = [_FOREVER_US if view.ttl_us is None else view.ttl_us for view in views]
+        self._ttls_us = np.array(self._ttls, np.int64)
         defaults = np.array([feature.default for feature in features])
         self._defaults = None if np.isnan(defaults).all() else defaults
 
     def keys(self, columns: Mapping[str, Sequence[str] | Sequence[int]]) -> Keys:
         """The group's part of the keys; single values stand for all rows only where another key has more."""
         own: list[Sequence[Any]] = [columns[key.name] for key in self.join_keys]
+        if len(own) == 1:
+            return own
         rows = next((len(column) for column in own if len(column) != 1), 1)
         return [column if len(column) == rows else list(column) * rows for column in own]
 
@@ -118,6 +122,26 @@ class ViewGroup:
         """Columns of this group alone."""
         if not rows:
             return _columns(0, self._width, len(self.views))
+        usual = self._decode_usual(rows[0], now_us) if len(rows) == 1 else None
+        return self._decode(rows, now_us) if usual is None else usual
+
+    def _decode_usual(self, row: StoredRow, now_us: int) -> StoredColumns | None:
+        """As `_decode`, for a single row that is whole, fresh and of plain floating numbers: that is, for most."""
+        values = None if self._fixed is None else self._fixed.read(row[: self._width])
+        if values is None:
+            return None
+        ages_ms = []
+        for message, ttl_us in zip(row[self._width :], self._ttls, strict=True):
+            time_us = decode_time(message)
+            if time_us == NO_TIME or now_us - time_us > ttl_us:
+                return None
+            ages_ms.append((now_us - time_us) / 1000)
+        found = np.array([values])
+        if self._defaults is not None:
+            found = np.where(np.isnan(found), self._defaults, found)
+        return StoredColumns(found, np.zeros((1, len(ages_ms)), np.int8), np.array([ages_ms]))
+
+    def _decode(self, rows: Sequence[StoredRow], now_us: int) -> StoredColumns:
         values, refused = self._values(rows)
         messages = list(chain.from_iterable(map(self._pick_times, rows)))
         times_us = decode_times(messages).reshape(len(rows), -1)

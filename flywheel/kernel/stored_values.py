@@ -123,6 +123,34 @@ _FORMATS: dict[ScalarType, _Format] = {
     ScalarType.INT32: _Varint(0x18, 32),
     ScalarType.BOOL: _Fixed(0x38, "u1", largest=1),
 }
+_FIXED_ROW = {ScalarType.DOUBLE: "Bd", ScalarType.FLOAT: "Bf"}
+
+
+class FixedRow:
+    """One message after another, of types whose messages have a length of their own: read without any array.
+
+    For a single row that is several times as fast.
+    """
+
+    def __init__(self, kinds: Sequence[ScalarType]) -> None:
+        self._packed = struct.Struct("<" + "".join(_FIXED_ROW[kind] for kind in kinds))
+        self._tags = tuple(_FORMATS[kind].zero[0] for kind in kinds)
+        self._lengths = [len(_FORMATS[kind].zero) for kind in kinds]
+
+    @staticmethod
+    def of(kinds: Sequence[ScalarType]) -> FixedRow | None:
+        """None for types that it does not take."""
+        return FixedRow(kinds) if _FIXED_ROW.keys() >= set(kinds) else None
+
+    def read(self, messages: Messages) -> tuple[float, ...] | None:
+        """None unless every message is there and sound."""
+        try:
+            if list(map(len, messages)) != self._lengths:  # type: ignore[arg-type]  # told by the TypeError
+                return None
+        except TypeError:
+            return None
+        read = self._packed.unpack(b"".join(messages))  # type: ignore[arg-type]  # none is absent here
+        return read[1::2] if read[::2] == self._tags else None
 
 
 def encode_scalar(kind: ScalarType, value: float | None) -> bytes:

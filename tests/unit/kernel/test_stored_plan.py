@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from flywheel.adapters.feast_layout import encode_time
 from flywheel.kernel.stored import (
@@ -43,7 +45,14 @@ def aged(age_us: int) -> bytes:
 
 
 def decode(views: Sequence[StoredView], *rows: StoredRow) -> StoredColumns:
-    return StoredPlan(views).columns(len(rows), [rows], NOW_US)
+    """The answer, once it is known that each row alone would be answered just so."""
+    plan = StoredPlan(views)
+    found = plan.columns(len(rows), [rows], NOW_US)
+    for at, row in enumerate(rows):
+        for together, alone in zip(found, plan.columns(1, [[row]], NOW_US), strict=True):
+            np.testing.assert_array_equal(together[at : at + 1], alone)
+            assert together.dtype == alone.dtype
+    return found
 
 
 def test_values_come_in_the_order_of_the_rows_with_status_and_age() -> None:
@@ -97,6 +106,30 @@ def test_a_row_that_is_foreign_is_refused_whole_and_its_neighbours_are_not(row: 
     assert found.status.tolist() == [[FRESH], [REFUSED], [FRESH]]
     np.testing.assert_array_equal(found.age_ms, [[0], [np.nan], [0]])
     assert StoredPlan([CARDS]).refused(found) == {"cards": 1}
+
+
+FLOATS = StoredView(
+    "floats", (CARD,), (StoredFeature("a", default=7), StoredFeature("b", ScalarType.FLOAT)), 60_000_000
+)
+MORE = StoredView("more", (CARD,), (StoredFeature("c"),))
+messages = st.sampled_from(
+    [double(1.5), double(math.nan), encode_scalar(ScalarType.FLOAT, 2.5), integer(1), double(1)[:-1], b"", b"?", None]
+)
+times = st.sampled_from([aged(0), aged(60_000_000), aged(60_000_001), aged(-1), b"?", None])
+
+
+@given(st.lists(st.tuples(messages, messages, messages, times, times), min_size=1, max_size=4))
+def test_rows_of_any_make_are_answered_alone_as_among_others(rows: list[StoredRow]) -> None:
+    decode([FLOATS, MORE], *rows)
+
+
+def test_a_whole_row_of_floating_numbers_is_read() -> None:
+    found = decode(
+        [FLOATS, MORE], [double(math.nan), encode_scalar(ScalarType.FLOAT, 2.5), double(3), aged(0), aged(1)]
+    )
+    assert found.values.tolist() == [[7, 2.5, 3]]
+    assert found.status.tolist() == [[FRESH, FRESH]]
+    assert found.age_ms.tolist() == [[0, 0.001]]
 
 
 def test_only_the_view_that_is_foreign_is_refused() -> None:
