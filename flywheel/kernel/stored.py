@@ -107,7 +107,8 @@ class StoredColumns(NamedTuple):
 
     def rows_with(self, status: StoredStatus) -> NDArray[np.int64]:
         """How many rows of each view have the status; shape (views,)."""
-        return np.sum(self.status == status, axis=0, dtype=np.int64)
+        rows: NDArray[np.int64] = np.sum(self.status == status, axis=0, dtype=np.int64)
+        return rows
 
 
 class StoredFeatureReader(Protocol):

@@ -225,17 +225,6 @@ async def test_a_connection_in_silence_is_given_up(server: Server) -> None:
     await connection.close()
 
 
-async def test_a_slow_connection_that_talks_is_kept(server: Server) -> None:
-    connection = RedisConnection(f"redis://127.0.0.1:{server.port}", silent_s=3 * SOON_S)
-    for number in range(1, 10):
-        with pytest.raises(Unavailable):
-            await connection.execute(get("a"), SOON_S)
-        await server.received(number)
-        server.send(b"+late\r\n")
-    assert len(server.clients) == 1
-    await connection.close()
-
-
 async def test_more_than_it_may_owe_is_refused_at_once(server: Server) -> None:
     connection = RedisConnection(f"redis://127.0.0.1:{server.port}", max_owed=3)
     calls = [asking(connection, pack(("GET", "a"), ("GET", "b"))) for _ in range(2)]

@@ -49,9 +49,10 @@ def decode(views: Sequence[StoredView], *rows: StoredRow) -> StoredColumns:
     plan = StoredPlan(views)
     found = plan.columns(len(rows), [rows], NOW_US)
     for at, row in enumerate(rows):
-        for together, alone in zip(found, plan.columns(1, [[row]], NOW_US), strict=True):
-            np.testing.assert_array_equal(together[at : at + 1], alone)
-            assert together.dtype == alone.dtype
+        alone = plan.columns(1, [[row]], NOW_US)
+        np.testing.assert_array_equal(found.values[at : at + 1], alone.values)
+        np.testing.assert_array_equal(found.status[at : at + 1], alone.status)
+        np.testing.assert_array_equal(found.age_ms[at : at + 1], alone.age_ms)
     return found
 
 
