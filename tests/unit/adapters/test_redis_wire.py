@@ -148,3 +148,15 @@ async def test_a_wire_that_had_nothing_to_say_for_long_is_kept(clock: Clock, wir
     clock.move(0.2)
     assert failed(answer)
     assert not transport.aborted
+
+
+async def test_a_wire_far_behind_that_talks_is_kept(clock: Clock, wire: Wire, transport: Transport) -> None:
+    calls = [wire.ask(PING, 0.1) for _ in range(20)]
+    calls_behind = []
+    for _ in calls:
+        clock.move(SILENT_S / 2)
+        wire.data_received(b"+PONG\r\n")
+        calls_behind.append(wire.ask(PING, 0.1))
+    clock.move(SILENT_S / 2)
+    assert all(map(failed, [*calls, *calls_behind]))
+    assert not transport.aborted

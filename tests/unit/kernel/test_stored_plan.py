@@ -113,13 +113,14 @@ FLOATS = StoredView(
     "floats", (CARD,), (StoredFeature("a", default=7), StoredFeature("b", ScalarType.FLOAT)), 60_000_000
 )
 MORE = StoredView("more", (CARD,), (StoredFeature("c"),))
-messages = st.sampled_from(
-    [double(1.5), double(math.nan), encode_scalar(ScalarType.FLOAT, 2.5), integer(1), double(1)[:-1], b"", b"?", None]
-)
+UNKNOWN_OF_NINE_BYTES = b"\x31" + bytes(8)
+odd = st.sampled_from([UNKNOWN_OF_NINE_BYTES, integer(1), double(1)[:-1], b"", b"?", None])
+doubles = st.sampled_from([double(1.5), double(math.nan)]) | odd
+floats = st.just(encode_scalar(ScalarType.FLOAT, 2.5)) | odd
 times = st.sampled_from([aged(0), aged(60_000_000), aged(60_000_001), aged(-1), b"?", None])
 
 
-@given(st.lists(st.tuples(messages, messages, messages, times, times), min_size=1, max_size=4))
+@given(st.lists(st.tuples(doubles, floats, doubles, times, times), min_size=1, max_size=4))
 def test_rows_of_any_make_are_answered_alone_as_among_others(rows: list[StoredRow]) -> None:
     decode([FLOATS, MORE], *rows)
 
@@ -131,6 +132,18 @@ def test_a_whole_row_of_floating_numbers_is_read() -> None:
     assert found.values.tolist() == [[7, 2.5, 3]]
     assert found.status.tolist() == [[FRESH, FRESH]]
     assert found.age_ms.tolist() == [[0, 0.001]]
+
+
+@pytest.mark.parametrize(
+    ("row", "status"),
+    [
+        ([double(1), encode_scalar(ScalarType.FLOAT, 2), double(3), aged(60_000_001), aged(0)], [STALE, FRESH]),
+        ([UNKNOWN_OF_NINE_BYTES, encode_scalar(ScalarType.FLOAT, 2), double(3), aged(0), aged(0)], [REFUSED, FRESH]),
+        ([double(1), encode_scalar(ScalarType.FLOAT, 2), double(3), aged(0), b"?"], [FRESH, REFUSED]),
+    ],
+)
+def test_a_whole_row_of_floating_numbers_can_be_stale_or_refused(row: StoredRow, status: list[int]) -> None:
+    assert decode([FLOATS, MORE], row).status.tolist() == [status]
 
 
 def test_only_the_view_that_is_foreign_is_refused() -> None:
