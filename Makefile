@@ -4,7 +4,7 @@
 #   any FLYWHEEL_* setting in the environment or in .env reaches every process (ports, data directory, …)
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
-.PHONY: help up down status logs clean decide send replay train mlflow test lint jars lock environment environment-dev \
+.PHONY: help up down status logs clean decide send replay train rebuild mlflow test lint jars lock environment environment-dev \
         figures-start figures-soak figures-fraud figures-render
 
 PYTHON_OF_PROJECT := .venv/bin/python
@@ -54,6 +54,9 @@ replay: environment-present  ## send your own events: FILE=payments.csv (CSV, JS
 
 train: environment-present  ## train a new model now, and deploy it if it passes the gates
 	@$(PYTHON_OF_PROJECT) -m flywheel train $(USECASE) --wait $(ARGS)
+
+rebuild: environment-present  ## fill the online store again from the lake: after its loss, or for newly declared features
+	@$(PYTHON_OF_PROJECT) -m infra.local rebuild
 
 mlflow: environment-present  ## open the model registry's own page until Ctrl-C; elsewhere than at port 5000: PORT=5001
 	@$(PYTHON_OF_PROJECT) -m infra.local mlflow $(if $(filter command,$(origin PORT)),--port $(PORT))

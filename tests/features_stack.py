@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow.dataset as ds
 import pytest
 from confluent_kafka import Producer
 
@@ -58,7 +59,7 @@ class Stack:
     def settings(self) -> PlatformSettings:
         return PlatformSettings(data_dir=self.data, redis_url=self.redis_url, kafka_bootstrap=self.bootstrap)
 
-    def start(self, module: str = "services.features") -> subprocess.Popen[bytes]:
+    def start(self, module: str = "services.features", *arguments: str) -> subprocess.Popen[bytes]:
         """The process; `services.features.edge` is the other one."""
         env = {
             **os.environ,
@@ -72,7 +73,7 @@ class Stack:
             "FLYWHEEL_SPARK_HEAP_MIB": "768",
         }
         with (self.data / "features.log").open("ab") as log:
-            return subprocess.Popen([sys.executable, "-m", module], env=env, stdout=log, stderr=log)
+            return subprocess.Popen([sys.executable, "-m", module, *arguments], env=env, stdout=log, stderr=log)
 
     def log(self) -> str:
         return f"the service said:\n{(self.data / 'features.log').read_text()[-3000:]}"
@@ -212,3 +213,15 @@ def entities(view: TileView, events: list[Event]) -> list[str]:
     """Every entity of the view that has an event."""
     (key,) = view.entity.keys
     return sorted({str(getattr(event, key)) for event in events})
+
+
+def archived(stack: Stack) -> int:
+    return sum(ds.dataset(path, partitioning="hive").count_rows() for path in lakes(stack))
+
+
+def ids(stack: Stack) -> list[str]:
+    return [row for path in lakes(stack) for row in ds.dataset(path).to_table(["event_id"])["event_id"].to_pylist()]
+
+
+def lakes(stack: Stack) -> list[Path]:
+    return [path for name in NAMES if (path := stack.data / "lake" / "fraud" / name).exists()]

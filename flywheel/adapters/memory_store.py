@@ -85,6 +85,16 @@ class MemoryFeatureStore:
         """The id of the stream that fills this store; None for an empty one."""
         return self._source
 
+    def hand_over(self, source: str | None) -> None:
+        """The store belongs to `source` from now on; None: to whoever claims it next. Its progress is forgotten."""
+        self._source = source
+        self.progress.clear()
+        self._absorbed.clear()
+
+    def recount(self, counted: Mapping[str, int]) -> None:
+        """Sets the counters."""
+        self._counted = Counter(counted)
+
     def _append(self, key: ViewKey, packed: bytes, absorbed: Mapping[int, int]) -> int:
         view, state = self._views[key.view], self.states.get(key, b"")
         words = np.frombuffer(state, "<i8", len(state) // 8)

@@ -189,6 +189,24 @@ class RedisFeatureWriter:
         (found,) = _execute(pipe)
         return None if found is None else found.decode()
 
+    def hand_over(self, source: str | None) -> None:
+        """The store belongs to `source` from now on; None: to whoever claims it next. Its progress is forgotten."""
+        pipe = self._pipeline()
+        if source is None:
+            pipe.delete(self._layout.source_key)
+        else:
+            pipe.set(self._layout.source_key, source)
+        pipe.delete(self._layout.progress_key, self._layout.absorbed_key)
+        _execute(pipe)
+
+    def recount(self, counted: Mapping[str, int]) -> None:
+        """Sets the counters."""
+        pipe = self._pipeline()
+        pipe.delete(self._layout.counted_key)
+        if counted:
+            pipe.hset(self._layout.counted_key, mapping=dict(counted))
+        _execute(pipe)
+
     def close(self) -> None:
         """Closes the connection."""
         self._client.close()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -25,6 +27,7 @@ class Checkpoint:
     def __init__(self, directory: Path, declaration: str) -> None:
         self._directory = directory
         self._declaration = declaration
+        self._start = directory.with_name(f"{directory.name}.start.json")
 
     @property
     def identity(self) -> str | None:
@@ -38,7 +41,28 @@ class Checkpoint:
         commits = self._directory / "commits"
         return commits.is_dir() and any(file.name.isdigit() for file in commits.iterdir())
 
-    def check(self, sink: Claimable, what: str) -> None:
+    def positions(self) -> dict[str, dict[str, int]]:
+        """Next offset by topic and partition after the last micro-batch that was finished; empty before the first."""
+        commits = self._directory / "commits"
+        finished = [int(file.name) for file in commits.iterdir() if file.name.isdigit()] if commits.is_dir() else []
+        if not finished:
+            return {}
+        lines = (self._directory / "offsets" / str(max(finished))).read_text().splitlines()
+        found: dict[str, dict[str, int]] = json.loads(lines[-1])
+        return found
+
+    def begin_anew(self, positions: Mapping[str, Mapping[str, int]]) -> None:
+        """Forgets the query; the next one reads from these offsets on."""
+        self._start.parent.mkdir(parents=True, exist_ok=True)
+        self._start.write_text(json.dumps(positions))
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    @property
+    def start(self) -> str:
+        """Where a query without a checkpoint begins, as Spark's option `startingOffsets` says it."""
+        return self._start.read_text() if self._start.exists() else "earliest"
+
+    def check(self, sink: Claimable, what: str, way_out: str = "`make clean` starts afresh") -> None:
         """Raises LostTrack unless the query may go on writing to the sink, called `what` in the message."""
         written_by, identity = sink.source(), self.identity
         if written_by == identity or (written_by is None and not self.has_committed):
@@ -49,10 +73,10 @@ class Checkpoint:
             reason = f"the checkpoint {self._directory} is gone, but {what} was filled under it"
         else:
             reason = f"{what} was filled under another checkpoint or declaration than {self._directory}"
-        raise LostTrack(f"{reason}; `make clean` starts afresh, or empty both to fill them again from the broker's log")
+        raise LostTrack(f"{reason}; {way_out}")
 
-    def claim(self, sink: Claimable, what: str) -> None:
+    def claim(self, sink: Claimable, what: str, way_out: str = "`make clean` starts afresh") -> None:
         """Makes the sink this query's own; raises LostTrack when it is another's or was emptied since."""
-        self.check(sink, what)
+        self.check(sink, what, way_out)
         if self.identity is not None:
             sink.claim(self.identity)

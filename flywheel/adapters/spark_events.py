@@ -41,8 +41,10 @@ def envelope_schema(event: type[Event]) -> T.StructType:
     )
 
 
-def read_stream(session: SparkSession, bootstrap: str, usecase: str, events: Sequence[type[Event]]) -> DataFrame:
-    """The raw records of the events' topics from their beginning, as the Kafka source gives them.
+def read_stream(
+    session: SparkSession, bootstrap: str, usecase: str, events: Sequence[type[Event]], *, start: str = "earliest"
+) -> DataFrame:
+    """The raw records of the events' topics, as the Kafka source gives them; a new query begins at `start`.
 
     All that the broker holds comes in one micro-batch: a limit would be shared out over partitions by their backlog
     and let one topic run days ahead of another, whose events would then be late.
@@ -51,7 +53,7 @@ def read_stream(session: SparkSession, bootstrap: str, usecase: str, events: Seq
         session.readStream.format("kafka")
         .option("kafka.bootstrap.servers", bootstrap)
         .option("subscribe", ",".join(event_topic(usecase, event.event_name).name for event in events))
-        .option("startingOffsets", "earliest")
+        .option("startingOffsets", start)
         .option("failOnDataLoss", "true")
         .option("fetchOffset.numRetries", "30")
         .option("fetchOffset.retryIntervalMs", "1000")

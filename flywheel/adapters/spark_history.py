@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
@@ -43,7 +43,7 @@ def build_history(plan: FeaturePlan, view: TileView, events: Mapping[str, DataFr
     never happened. Rows of one entity are computed together in one Python worker, which holds them in memory.
     """
     present = [event for event in view.events if event.event_name in events]
-    frames = [_contributions(view, event, events[event.event_name]) for event in present]
+    frames = [contributions(view, event, events[event.event_name], F.lit(False).alias(_ASKED)) for event in present]
     frames += [_questions(plan, view, events[plan.usecase.request.event_name])]
     together = reduce(lambda one, other: one.unionByName(other, allowMissingColumns=True), frames)
     return (
@@ -53,11 +53,12 @@ def build_history(plan: FeaturePlan, view: TileView, events: Mapping[str, DataFr
     )
 
 
-def _contributions(view: TileView, event: type[Event], frame: DataFrame) -> DataFrame:
-    """A row for each entity that an event comes to, with the fields that the view looks at."""
+def contributions(view: TileView, event: type[Event], frame: DataFrame, *more: Column) -> DataFrame:
+    """A row for each entity that an event comes to, with the fields that the view looks at: key, event_name, time_us,
+    tie, arrived_us, event_id, `more`, then the fields."""
     ways = dict.fromkeys(intake.key_fields for intake in view.intakes if intake.event is event)
     fields = [F.col(name).alias(column_of(event, name)) for name in view.fields_of(event)]
-    rows = frame.select(*_fixed(event, F.array(*(_joined(way) for way in ways))), F.lit(False).alias(_ASKED), *fields)
+    rows = frame.select(*_fixed(event, F.array(*(_joined(way) for way in ways))), *more, *fields)
     # An event that comes to one entity in two ways comes once; the worker finds both contributions.
     return rows.withColumn(_KEY, F.explode(F.array_distinct(F.array_compact(_KEY))))
 
@@ -69,7 +70,7 @@ def _questions(plan: FeaturePlan, view: TileView, frame: DataFrame) -> DataFrame
     return frame.select(*_fixed(request, key), F.lit(True).alias(_ASKED)).where(F.col(_KEY).isNotNull())
 
 
-def _fixed(event: type[Event], key: Any) -> list[Any]:
+def _fixed(event: type[Event], key: Column) -> list[Column]:
     return [
         key.alias(_KEY),
         F.lit(event.event_name).alias(EVENT),
@@ -80,7 +81,7 @@ def _fixed(event: type[Event], key: Any) -> list[Any]:
     ]
 
 
-def _joined(fields: tuple[str, ...]) -> Any:
+def _joined(fields: tuple[str, ...]) -> Column:
     """The entity's id as `features.join_id` makes it; null where a part is absent."""
     separator = join_id(["", ""])
     parts = [part for name in fields for part in (F.lit(separator), F.col(name).cast("string"))]
@@ -95,7 +96,7 @@ class _Computation:
         self._events = events
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for rows in _whole_entities(batches):
+        for rows in whole_entities(batches):
             asked = rows[_ASKED].to_numpy()
             values = self._values(rows, asked)
             yield from self._table(rows.filter(pa.array(asked)), values).to_batches()
@@ -105,7 +106,7 @@ class _Computation:
         keys, times, ties, arrived = (rows[name].to_numpy() for name in (_KEY, TIME, TIE, _ARRIVED))
         owners, past = self._rows(rows, keys, times, ties, arrived)
         found = []
-        for first, last in pairwise([*_firsts(keys), len(keys)]):
+        for first, last in pairwise([*runs(keys), len(keys)]):
             mine = np.flatnonzero(asked[first:last]) + first
             if len(mine):
                 low, high = np.searchsorted(owners, [first, last])
@@ -142,13 +143,13 @@ class _Computation:
         return pa.table(columns, names=names)
 
 
-def _whole_entities(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+def whole_entities(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
     """The sorted rows in tables that each hold all rows of their entities."""
     kept: list[pa.RecordBatch] = []
     for batch in batches:
         if not batch.num_rows:
             continue
-        last = int(_firsts(batch[_KEY].to_numpy(zero_copy_only=False))[-1])
+        last = int(runs(batch[_KEY].to_numpy(zero_copy_only=False))[-1])
         continues = kept and kept[-1][_KEY][-1] == batch[_KEY][0]
         if last or not continues:
             whole = [*kept, batch.slice(0, last)]
@@ -160,6 +161,6 @@ def _whole_entities(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
         yield pa.Table.from_batches(kept).combine_chunks()
 
 
-def _firsts(keys: NDArray[np.object_]) -> NDArray[np.intp]:
+def runs(keys: NDArray[np.object_]) -> NDArray[np.intp]:
     """Where each run of equal keys begins."""
     return np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))

@@ -161,6 +161,12 @@ class FeatureWriter(Protocol):
     def source(self) -> str | None:
         """The id of the stream that fills this store; None for an empty one."""
 
+    def hand_over(self, source: str | None) -> None:
+        """The store belongs to `source` from now on; None: to whoever claims it next. Its progress is forgotten."""
+
+    def recount(self, counted: Mapping[str, int]) -> None:
+        """Sets the counters."""
+
 
 class DecisionLog(Protocol):
     """Where answered decisions go. Each record handed over ends as acknowledged or as lost, and is counted as such."""

@@ -1,4 +1,4 @@
-"""`python -m infra.local {up,down,status,logs,clean,mlflow,jars}`: the whole platform on this machine."""
+"""`python -m infra.local {up,down,status,logs,clean,rebuild,mlflow,jars}`: the whole platform on this machine."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from infra.local import jars, places
 from infra.local.console import Console
 from infra.local.down import clean, down
 from infra.local.failures import CannotStart
+from infra.local.rebuild import rebuild
 from infra.local.registry import open_registry
 from infra.local.status import follow_logs, status
 from infra.local.up import up
@@ -46,6 +47,8 @@ def _run(arguments: argparse.Namespace, settings: PlatformSettings, console: Con
             follow_logs(settings, arguments.process)
         case "mlflow":
             open_registry(settings, arguments.port)
+        case "rebuild":
+            rebuild(settings, console)
         case "jars":
             console.plain(f"{jars.ensure(console.plain)} jars in {places.JARS}, digests right")
     return 0
@@ -60,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     logs = verbs.add_parser("logs", help="follow the logs")
     logs.add_argument("process", nargs="*", help="of these processes; of all without a name")
     verbs.add_parser("clean", help="stop everything and remove its data")
+    verbs.add_parser("rebuild", help="fill the online store again from the lake; everything else goes on")
     registry = verbs.add_parser("mlflow", help="serve the model registry's own page until Ctrl-C")
     registry.add_argument("--port", type=int, default=5000, help="default: 5000")
     verbs.add_parser("jars", help="fetch the pinned jars and check their digests")

@@ -1,4 +1,5 @@
-"""`python -m services.features` runs the service; with `apply` it brings Feast's registry up to date and ends."""
+"""`python -m services.features` runs the service; with `apply` it brings Feast's registry up to date and ends, with
+`rebuild` it fills the online store again from the lake and ends."""
 
 from __future__ import annotations
 
@@ -27,10 +28,32 @@ def main(arguments: list[str]) -> int:
         changed = apply_declaration(settings, compile_plan(catalog.load(settings.usecase)))
         logger("services.features").info("feast_applied" if changed else "feast_up_to_date", usecase=settings.usecase)
         return 0
+    if arguments == ["rebuild"]:
+        return rebuild(settings)
     if arguments:
-        print(f"features: what is {arguments[0]!r}? Say nothing, or `apply`.", file=sys.stderr)
+        print(f"features: what is {arguments[0]!r}? Say nothing, `apply` or `rebuild`.", file=sys.stderr)
         return 2
     return run(settings)
+
+
+def rebuild(settings: FeaturesSettings) -> int:
+    """Fills the online store again from the lake, while the service itself does not run; says how far it is."""
+    from services.features.bootstrap import rebuild_store
+    from services.features.rebuild import NothingToRebuildFrom
+
+    def tell(line: str) -> None:
+        print(line, flush=True)
+
+    try:
+        done = rebuild_store(settings, tell)
+    except (NothingToRebuildFrom, Unavailable) as error:
+        tell(f"not rebuilt: {error}")
+        return 1
+    tell(
+        f"rebuilt {sum(done.entities.values()):,} entities from {sum(done.events.values()):,} contributions in "
+        f"{done.seconds:.1f} s ({done.entities_per_s:,.0f} entities/s)"
+    )
+    return 0
 
 
 def run(settings: FeaturesSettings) -> int:

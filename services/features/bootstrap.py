@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
@@ -26,10 +27,12 @@ from services.features.archive import LAKE, Archiver
 from services.features.build import HistoryBuilder
 from services.features.count import TileCounter
 from services.features.decisions import DecisionArchive
+from services.features.rebuild import Rebuilder, Rebuilt
 from services.features.settings import FeaturesSettings
 from services.features.stream import StreamJob
 
 STORE = "the online store"
+REBUILD = "`make rebuild` fills it again from the lake, `make clean` starts afresh"
 _HISTORY_LIMIT_S = 3600.0
 
 
@@ -57,11 +60,11 @@ class FeaturesService:
         names = tuple(event.event_name for event in plan.usecase.events)
         writer = RedisFeatureWriter(settings.redis_url, plan)
         lake = Lake(settings.lake_dir, settings.usecase, plan.usecase.events)
-        tiles_checkpoint(settings, plan).check(writer, STORE)
+        tiles_checkpoint(settings, plan).check(writer, STORE, REBUILD)
         archive_checkpoint(settings).check(lake, LAKE)
         decisions = DecisionArchive.assemble(settings)
         create_topics(settings.kafka_bootstrap, topics_of(settings.usecase, names))
-        session = _session(settings)
+        session = open_session(settings)
         tiles, archive = StreamJob(settings.usecase, "tiles"), StreamJob(settings.usecase, "archive")
         return cls(
             settings=settings,
@@ -91,10 +94,12 @@ class FeaturesService:
         counter = TileCounter(
             self.plan,
             self.writer,
-            claim=lambda: checkpoint.claim(self.writer, STORE),
+            claim=lambda: checkpoint.claim(self.writer, STORE, REBUILD),
             backlog=lambda: self.tiles.progress.backlog if self.tiles.is_ready else None,
         )
-        records = read_stream(self.session, self.settings.kafka_bootstrap, usecase.name, self.plan.events)
+        records = read_stream(
+            self.session, self.settings.kafka_bootstrap, usecase.name, self.plan.events, start=checkpoint.start
+        )
         self.tiles.start(
             arrivals(records, self.plan),
             counter,
@@ -123,6 +128,20 @@ class FeaturesService:
         self.metrics.close()
 
 
+def rebuild_store(settings: FeaturesSettings, tell: Callable[[str], None]) -> Rebuilt:
+    """The online store filled again from the lake. Raises NothingToRebuildFrom and Unavailable."""
+    plan = compile_plan(catalog.load(settings.usecase))
+    writer = RedisFeatureWriter(settings.redis_url, plan)
+    lake = Lake(settings.lake_dir, settings.usecase, plan.usecase.events)
+    session = open_session(settings)
+    try:
+        rebuilder = Rebuilder(plan, session, lake, writer)
+        return rebuilder.run(archive_checkpoint(settings), tiles_checkpoint(settings, plan), tell)
+    finally:
+        session.stop()
+        writer.close()
+
+
 def tiles_checkpoint(settings: FeaturesSettings, plan: FeaturePlan) -> Checkpoint:
     """Where the tile query keeps its state; other windows, another lateness or layout need other tiles."""
     parts = (
@@ -140,7 +159,8 @@ def archive_checkpoint(settings: FeaturesSettings) -> Checkpoint:
     return Checkpoint(settings.archive_checkpoint, "events")
 
 
-def _session(settings: FeaturesSettings) -> SparkSession:
+def open_session(settings: FeaturesSettings) -> SparkSession:
+    """The one session of this process."""
     # What a killed driver left behind is of no use to the next one.
     shutil.rmtree(settings.scratch_dir, ignore_errors=True)
     settings.scratch_dir.mkdir(parents=True)

@@ -199,6 +199,26 @@ def test_the_first_source_keeps_the_store(store: Store) -> None:
     assert store.writer.source() == "first"
 
 
+def test_a_store_that_is_handed_over_belongs_to_the_next_that_claims_it(store: Store) -> None:
+    store.writer.claim("first")
+    store.writer.absorb({0: 5})
+    store.writer.report(Lane.EDGE, StoreProgress(1, 2))
+    store.writer.hand_over("rebuild")
+    assert (store.writer.absorbed(), read(store, CARD)[1]) == ({}, None)
+    assert store.writer.claim("second") == "rebuild"
+    store.writer.hand_over(None)
+    assert store.writer.source() is None
+    assert store.writer.claim("second") == "second"
+
+
+def test_counters_can_be_set(store: Store) -> None:
+    store.writer.write({}, {"a": 2, "b": 1})
+    store.writer.recount({"a": 5})
+    assert store.writer.counters() == {"a": 5}
+    store.writer.recount({})
+    assert store.writer.counters() == {}
+
+
 async def test_a_store_that_is_away_is_unavailable(unused_tcp_port: int) -> None:
     url = f"redis://127.0.0.1:{unused_tcp_port}/0"
     reader, writer = RedisFeatureReader(url, PLAN), RedisFeatureWriter(url, PLAN)

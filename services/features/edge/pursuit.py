@@ -65,7 +65,7 @@ class Pursuit:
         self._following = False
 
     def readiness(self) -> tuple[bool, str]:
-        """Whether the lane follows, and a sentence that says so."""
+        """Whether the lane can do its work, and a sentence that says so."""
         return self._following, "events are visible" if self._following else "waiting for the tiles to come near"
 
     def restart(self) -> None:
@@ -105,12 +105,18 @@ class Pursuit:
         for partition, mark in self._writer.absorbed().items():
             event_name, number = self._plan.topic_partition(partition)
             tiles[event_topic(self._plan.usecase.name, event_name).name, number] = offset_of(mark)
+        overtaken = any(offset > self._positions.get(partition, 0) for partition, offset in tiles.items())
+        # The store was emptied or filled again: what the edges were cleared of may be in no state any more.
+        behind = any(tiles.get(partition, -1) < offset for partition, offset in self._tiles.items())
+        if overtaken or behind:
+            self._following = False
         if tiles != self._tiles:
             self._tiles, self._moved_s = tiles, self._steady_s()
-        if any(offset > self._positions.get(partition, 0) for partition, offset in tiles.items()):
-            self._following = False
 
     def _is_time(self, ends: Positions) -> bool:
+        if not self._tiles:
+            # Nobody has filled the store yet.
+            return False
         behind = sum(max(end - self._tiles.get(partition, 0), 0) for partition, end in ends.items())
         return behind <= NEAR_EVENTS or self._steady_s() - self._moved_s > _STALLED_S
 

@@ -34,11 +34,13 @@ from tests.features_stack import (
     NAMES,
     PLAN,
     Stack,
+    archived,
     await_counts,
     counted,
     engines,
     entities,
     happened,
+    ids,
     lot,
     oracle,
     read,
@@ -115,18 +117,6 @@ def test_every_record_is_archived_once(lived: Stack) -> None:
         sum(lived.metric("flywheel_features_archived_events", usecase="fraud", event=n) for n in NAMES) == lived.records
     )
     assert sorted(ids(lived)) == sorted(event.event_id for event in lived.sent)
-
-
-def archived(stack: Stack) -> int:
-    return sum(ds.dataset(path, partitioning="hive").count_rows() for path in lakes(stack))
-
-
-def ids(stack: Stack) -> list[str]:
-    return [row for path in lakes(stack) for row in ds.dataset(path).to_table(["event_id"])["event_id"].to_pylist()]
-
-
-def lakes(stack: Stack) -> list[Path]:
-    return [path for name in NAMES if (path := stack.data / "lake" / "fraud" / name).exists()]
 
 
 def test_decisions_are_archived_with_their_features(lived: Stack) -> None:

@@ -162,6 +162,7 @@ class Scene:
 
     def __init__(self) -> None:
         self.store = MemoryFeatureStore(PLAN)
+        self.store.absorb({0: mark_of(0, 0)})
         self.log = Log()
         self.now_s = 0.0
         self.pursuit = Pursuit(
@@ -224,6 +225,25 @@ def test_overtaken_by_the_tiles_it_goes_on_where_they_are() -> None:
     assert scene.log.started_at[-1] == {(TOPIC, 0): 2}
     scene.pursuit.step()
     assert len(scene.ties()) == 2
+
+
+def test_it_waits_for_a_store_that_nobody_has_filled() -> None:
+    scene = Scene()
+    scene.send(2)
+    scene.pursuit.observe()
+    scene.pursuit.step()
+    assert len(scene.ties()) == 2
+    scene.store.hand_over("rebuild")
+    scene.store.edges.clear()
+    scene.now_s = 100.0
+    scene.pursuit.observe()
+    assert not scene.pursuit.step()
+    assert scene.store.progress == {}
+    scene.store.hand_over(None)
+    scene.store.absorb({0: mark_of(0, 1)})
+    scene.pursuit.observe()
+    scene.pursuit.step()
+    assert scene.ties() == [event_hash("transaction", "e1")]
 
 
 def test_after_a_failure_what_was_polled_is_read_again() -> None:

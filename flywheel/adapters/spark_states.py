@@ -1,0 +1,128 @@
+"""Entity states as a Spark batch: the state that the stream would hold, made of the archived events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import reduce
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from flywheel.adapters.spark_arrivals import EVENT, TIE, TIME, column_of
+from flywheel.adapters.spark_history import contributions, runs, whole_entities
+from flywheel.contracts.events import Event
+from flywheel.kernel.plan import FeaturePlan, TileView
+from flywheel.kernel.rows import MARK, Cells, rows_of
+from flywheel.kernel.state import Change, EntityState, apply, partition_of
+
+KEY, STATE, NEWEST, COUNTED = ("key", "state", "newest_us", "counted")
+_ARRIVED, _MARK = ("arrived_us", "mark")
+
+SCHEMA = T.StructType(
+    [
+        T.StructField(KEY, T.StringType()),
+        T.StructField(STATE, T.BinaryType()),
+        T.StructField(NEWEST, T.LongType()),
+        T.StructField(COUNTED, T.MapType(T.StringType(), T.LongType())),
+    ]
+)
+
+
+def build_states(
+    plan: FeaturePlan, view: TileView, events: Mapping[str, DataFrame], reached: Mapping[int, int]
+) -> DataFrame:
+    """One row for each entity of the view: its id, packed state, newest event time, and events counted by name.
+
+    `events` holds, by event name, a frame with the event's own columns, `ingest_time`, `kafka_partition` and
+    `kafka_offset`, each id once. `reached` are the marks, by partition, up to which they are complete; events beyond
+    are left out.
+    """
+    present = [event for event in view.events if event.event_name in events]
+    frames = [_below(plan, event, events[event.event_name], reached) for event in present]
+    rows = [contributions(view, event, frame, F.col(_MARK)) for event, frame in zip(present, frames, strict=True)]
+    together = reduce(lambda one, other: one.unionByName(other, allowMissingColumns=True), rows)
+    return (
+        together.repartition(F.col(KEY))
+        .sortWithinPartitions(KEY, _ARRIVED, _MARK)
+        .mapInArrow(_Computation(plan, view, present, dict(reached)), SCHEMA)
+    )
+
+
+def _below(plan: FeaturePlan, event: type[Event], frame: DataFrame, reached: Mapping[int, int]) -> DataFrame:
+    """The events below the marks, each with its own."""
+    first = plan.partition(event.event_name, 0)
+    limits = {partition - first: mark for partition, mark in reached.items() if partition >= first}
+    mark = F.shiftleft(F.col("kafka_partition").cast("bigint") + F.lit(first), 48).bitwiseOR(F.col("kafka_offset"))
+    limit = F.coalesce(*(F.when(F.col("kafka_partition") == n, F.lit(m)) for n, m in limits.items()), F.lit(0))
+    return frame.withColumn(_MARK, mark).where(F.col(_MARK) < limit)
+
+
+class _Computation:
+    """Turns a partition, sorted by key and arrival, into states; can be sent to workers."""
+
+    def __init__(self, plan: FeaturePlan, view: TileView, events: list[type[Event]], reached: dict[int, int]) -> None:
+        self._view = view
+        self._events = events
+        self._reached = reached
+        self._numbers = {plan.partition(event.event_name, 0): event.event_name for event in plan.events}
+
+    def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for table in whole_entities(batches):
+            found = self._states(table)
+            yield from pa.Table.from_pylist(found, _ARROW).to_batches()
+
+    def _states(self, table: pa.Table) -> list[dict[str, Any]]:
+        keys = table[KEY].to_numpy()
+        rows = self._rows(table, keys)
+        bounds = [*runs(keys), len(keys)]
+        changes = []
+        for first, last in pairwise(bounds):
+            mine = rows[first:last]
+            partitions = np.unique(partition_of(mine[:, MARK])).tolist()
+            changes.append(Change(mine, {p: self._reached[p] for p in partitions}))
+        states, counted = apply(self._view, [EntityState.empty(self._view)] * len(changes), changes)
+        return [
+            {
+                KEY: keys[first],
+                STATE: state.pack(self._view),
+                NEWEST: state.newest_us,
+                COUNTED: self._by_event(fresh),
+            }
+            for first, state, fresh in zip(bounds, states, counted, strict=False)
+        ]
+
+    def _rows(self, table: pa.Table, keys: Any) -> Cells:
+        """A row of cells for each row of the table."""
+        rows = np.empty((len(keys), self._view.row_cells), np.int64)
+        names, marks = table[EVENT].to_numpy(), table[_MARK].to_numpy()
+        times, ties = table[TIME].to_numpy(), table[TIE].to_numpy()
+        for event in self._events:
+            mine = np.flatnonzero(names == event.event_name)
+            columns = {name: table[column_of(event, name)].to_numpy()[mine] for name in self._view.fields_of(event)}
+            # The mark carries the place through: an event stands here once under each entity that it comes to.
+            ids, made = rows_of(self._view, event, columns, times[mine], ties[mine], mine)
+            right = [keys[place] == entity for place, entity in zip(made[:, MARK].tolist(), ids, strict=True)]
+            made = made[np.array(right, np.bool_)]
+            rows[made[:, MARK]] = made
+        rows[:, MARK] = marks
+        return rows
+
+    def _by_event(self, rows: Cells) -> list[tuple[str, int]]:
+        firsts = sorted(self._numbers)
+        owners = np.searchsorted(firsts, partition_of(rows[:, MARK]), side="right") - 1
+        return [(self._numbers[firsts[n]], int(np.count_nonzero(owners == n))) for n in np.unique(owners).tolist()]
+
+
+_ARROW = pa.schema(
+    [
+        (KEY, pa.string()),
+        (STATE, pa.binary()),
+        (NEWEST, pa.int64()),
+        (COUNTED, pa.map_(pa.string(), pa.int64())),
+    ]
+)

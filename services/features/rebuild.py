@@ -1,0 +1,131 @@
+"""Fills the online store again from the lake: after it was lost, or for features that were declared later.
+
+The stream stands meanwhile; ingest, the edge lane and serving go on. The states are those that the stream would hold at
+the lake's position in the log, and there the stream goes on afterwards.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+
+from pyspark.sql import DataFrame, Row, SparkSession
+
+from flywheel.adapters.spark_archive import Lake
+from flywheel.adapters.spark_checkpoint import Checkpoint
+from flywheel.adapters.spark_events import read_archive
+from flywheel.adapters.spark_states import COUNTED, KEY, NEWEST, STATE, build_states
+from flywheel.contracts.topics import event_topic
+from flywheel.kernel.plan import FeaturePlan, TileView
+from flywheel.kernel.ports import FeatureWriter, StateWrite, ViewKey
+from flywheel.kernel.state import mark_of
+
+UNDER_WAY = "rebuild"
+"""What the store belongs to meanwhile: a stream that is started then refuses to count on top of half a store."""
+_STATES_AT_ONCE = 250
+_TELL_EVERY_S = 2.0
+
+Tell = Callable[[str], None]
+
+
+class NothingToRebuildFrom(Exception):
+    """The archive has not finished anything yet."""
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """What was written: entities by view, events by view and name, and how long it took."""
+
+    entities: Mapping[str, int]
+    events: Mapping[str, int]
+    seconds: float
+
+    @property
+    def entities_per_s(self) -> float:
+        return sum(self.entities.values()) / max(self.seconds, 1e-9)
+
+
+class Rebuilder:
+    """Rebuilds one use case's store."""
+
+    def __init__(self, plan: FeaturePlan, session: SparkSession, lake: Lake, writer: FeatureWriter) -> None:
+        self._plan = plan
+        self._session = session
+        self._lake = lake
+        self._writer = writer
+
+    def run(self, archive: Checkpoint, tiles: Checkpoint, tell: Tell) -> Rebuilt:
+        """The store as of the archive's last finished batch; broken off, it is to be run again.
+
+        Raises NothingToRebuildFrom, and Unavailable when the store does not answer.
+        """
+        positions = self._positions(archive)
+        if not positions:
+            raise NothingToRebuildFrom("the archive has not finished a batch yet; there is nothing to rebuild from")
+        started_s = time.monotonic()
+        self._writer.hand_over(UNDER_WAY)
+        tiles.begin_anew(positions)
+        reached = self._marks(positions)
+        events = self._archived()
+        entities: dict[str, int] = {}
+        counted: Counter[str] = Counter()
+        try:
+            for view in self._plan.views:
+                tell(f"{view.name}: reading the lake")
+                entities[view.name] = self._fill(view, build_states(self._plan, view, events, reached), counted, tell)
+        finally:
+            for frame in events.values():
+                frame.unpersist()
+        self._writer.recount(counted)
+        self._writer.hand_over(None)
+        self._writer.absorb(reached)
+        return Rebuilt(entities, dict(counted), time.monotonic() - started_s)
+
+    def _fill(self, view: TileView, states: DataFrame, counted: Counter[str], tell: Tell) -> int:
+        rows, done, told_s = states.toLocalIterator(prefetchPartitions=True), 0, time.monotonic()
+        while chunk := list(islice(rows, _STATES_AT_ONCE)):
+            self._write(view, chunk)
+            for row in chunk:
+                counted.update({f"{view.name}.{name}": number for name, number in row[COUNTED].items()})
+            done += len(chunk)
+            if time.monotonic() - told_s > _TELL_EVERY_S:
+                told_s = time.monotonic()
+                tell(f"{view.name}: {done:,} entities")
+        tell(f"{view.name}: {done:,} entities, all of them")
+        return done
+
+    def _write(self, view: TileView, chunk: list[Row]) -> None:
+        keys = [ViewKey(view.name, row[KEY]) for row in chunk]
+        while True:
+            # Whatever is there is replaced; only what the edge writes between these two calls is looked at again.
+            held = self._writer.read(keys)
+            states = {
+                key: StateWrite(bytes(row[STATE]), row[NEWEST], StateWrite.ending_of(stored.state))
+                for key, row, stored in zip(keys, chunk, held, strict=True)
+            }
+            if not self._writer.write(states, {}):
+                return
+
+    def _archived(self) -> dict[str, DataFrame]:
+        return {
+            event.event_name: read_archive(self._session, str(self._lake.path(event)), event).persist()
+            for event in self._plan.events
+            if self._lake.holds(event)
+        }
+
+    def _positions(self, archive: Checkpoint) -> dict[str, dict[str, int]]:
+        """Of the topics that are counted."""
+        wanted = {event_topic(self._plan.usecase.name, event.event_name).name for event in self._plan.events}
+        return {topic: ends for topic, ends in archive.positions().items() if topic in wanted}
+
+    def _marks(self, positions: Mapping[str, Mapping[str, int]]) -> dict[int, int]:
+        return dict(self._each_mark(positions))
+
+    def _each_mark(self, positions: Mapping[str, Mapping[str, int]]) -> Iterator[tuple[int, int]]:
+        for topic, ends in positions.items():
+            for number, offset in ends.items():
+                partition = self._plan.partition(topic.rpartition(".")[2], int(number))
+                yield partition, mark_of(partition, offset)
