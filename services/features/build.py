@@ -61,6 +61,7 @@ class HistoryBuilder:
             path=str(self._directory),
             event_time_until=until,
             arrived_until=request.requested_at,
+            as_known=True,
             rows=rows,
             reason=request.reason,
         )
