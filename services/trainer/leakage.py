@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from flywheel.contracts.events import Event, from_us, iso_utc, to_us
 from flywheel.contracts.training import GateResult, HistoryBuilt
 from flywheel.kernel.declaration import UseCase
-from flywheel.kernel.leakage import Mismatch, Recorded, Request, mismatches
+from flywheel.kernel.features import join_id
+from flywheel.kernel.leakage import Mismatch, Recorded, Request, Way, mismatches
 from flywheel.kernel.plan import TileView, compile_plan
 from services.trainer.labels import first_arrivals
 from services.trainer.training_set import TIMESTAMP, TrainingSet
@@ -52,15 +53,14 @@ def check_leakage(
 
     Raises FutureLeaked when a value differs from what had happened and arrived by the request.
     """
-    chosen = _sampled(examples.labels, rows)
-    sample = examples.requests.take(chosen)
+    sample = examples.requests.take(_sampled(examples.labels, rows))
     found: list[Mismatch] = []
     values = 0
     for view in compile_plan(usecase).views:
         recorded = _recorded(lake / usecase.name, view, sample)
-        for key, request, trained in _rows(view, sample):
+        for entity_id, request, trained in _rows(usecase, view, sample):
             known = request if history.as_known else replace(request, arrived_us=_until_us(history))
-            found += mismatches(view.features, recorded.get(key, {}), known, trained)
+            found += mismatches(view.features, recorded.get(entity_id, {}), known, trained)
             values += len(view.features)
     if found:
         raise FutureLeaked(_told(found, values))
@@ -81,54 +81,63 @@ def _sampled(labels: NDArray[np.bool_], rows: int) -> NDArray[np.intp]:
     return np.sort(np.concatenate([half, rest]))
 
 
-def _rows(view: TileView, sample: pa.Table) -> Iterator[tuple[str, Request, dict[str, float]]]:
-    """The entity's key, the request and the trained values of each sampled row."""
+def _rows(usecase: UseCase, view: TileView, sample: pa.Table) -> Iterator[tuple[str, Request, dict[str, float]]]:
+    """The entity's id, the request and the trained values of each sampled row."""
     times_us, arrived_us = (_micros(sample[name]).tolist() for name in (TIMESTAMP, "ingest_time"))
     names = [feature.name for feature in view.features]
     values = np.column_stack([sample[name].cast(pa.float64()).to_numpy() for name in names])
-    (key,) = view.entity.keys
-    keys, ids = sample[key].to_pylist(), sample["event_id"].to_pylist()
-    for row, (key, event_id) in enumerate(zip(keys, ids, strict=True)):
+    ids = _entity_ids(sample, view.entity.request_keys)
+    for row, event_id in enumerate(sample["event_id"].to_pylist()):
         trained = dict(zip(names, values[row].tolist(), strict=True))
-        yield key, Request(event_id, times_us[row], arrived_us[row]), trained
+        yield ids[row], Request(usecase.request.event_name, event_id, times_us[row], arrived_us[row]), trained
 
 
-def _recorded(lake: Path, view: TileView, sample: pa.Table) -> dict[str, dict[str, Recorded]]:
-    """All events of the sampled entities, by key and event name."""
-    found: dict[str, dict[str, Recorded]] = {}
+def _recorded(lake: Path, view: TileView, sample: pa.Table) -> dict[str, dict[Way, Recorded]]:
+    """All events that came to the sampled entities, by entity, event name and way."""
+    found: dict[str, dict[Way, Recorded]] = {}
     with duckdb.connect() as database:
         database.execute("SET TimeZone = 'UTC'")
-        database.register("sampled", sample.select(list(view.entity.keys)))
-        for event in view.events:
-            for key, recorded in _of_event(database, lake, view, event):
-                found.setdefault(key, {})[event.event_name] = recorded
+        names = [f"key_{place}" for place in range(len(view.entity.keys))]
+        database.register("sampled", sample.select(list(view.entity.request_keys)).rename_columns(names))
+        for event, fields in dict.fromkeys((feature.event, feature.key_fields) for feature in view.features):
+            for entity_id, recorded in _that_came(database, lake, view, event, fields):
+                found.setdefault(entity_id, {})[event.event_name, fields] = recorded
     return found
 
 
-def _of_event(
-    database: duckdb.DuckDBPyConnection, lake: Path, view: TileView, event: type[Event]
+def _that_came(
+    database: duckdb.DuckDBPyConnection, lake: Path, view: TileView, event: type[Event], keys: tuple[str, ...]
 ) -> Iterator[tuple[str, Recorded]]:
-    (key,) = view.entity.keys
-    fields = sorted({feature.field for feature in view.features if feature.event is event and feature.field})
-    rows = first_arrivals(lake, event, where=f"{key} IN (SELECT {key} FROM sampled)")
+    alike = " AND ".join(f"sampled.key_{place} = {key}" for place, key in enumerate(keys))
+    sampled = f"EXISTS (SELECT 1 FROM sampled WHERE {alike})"
+    rows = first_arrivals(lake, event, where=sampled)
     if rows is None:
         return
+    fields = _fields(view, event)
+    columns = list(dict.fromkeys([*keys, "event_id", "event_time", "ingest_time", *fields]))
     table = database.sql(
-        f"""
-        SELECT {", ".join([key, "event_time", "ingest_time", *fields])} FROM {rows}
-        WHERE {key} IN (SELECT {key} FROM sampled) ORDER BY {key}, event_time, event_id
-        """
+        f"SELECT {', '.join(columns)} FROM {rows} WHERE {sampled} ORDER BY {', '.join(keys)}, event_time, event_id"
     ).to_arrow_table()
-    keys = table[key].to_numpy()
-    bounds = [*np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])).tolist(), len(keys)] if len(keys) else []
-    columns = {name: table[name].to_numpy() for name in fields}
+    owners, ids = np.array(_entity_ids(table, keys), object), table["event_id"].to_pylist()
     times_us, arrived_us = _micros(table["event_time"]), _micros(table["ingest_time"])
-    for first, last in pairwise(bounds):
+    values = {name: table[name].to_numpy() for name in fields}
+    starts = np.flatnonzero(np.concatenate([[True], owners[1:] != owners[:-1]])).tolist() if ids else []
+    for first, last in pairwise([*starts, len(ids)]):
         part = slice(first, last)
-        yield (
-            keys[first],
-            Recorded(times_us[part], arrived_us[part], {name: values[part] for name, values in columns.items()}),
-        )
+        mine = {name: column[part] for name, column in values.items()}
+        yield owners[first], Recorded(ids[part], times_us[part], arrived_us[part], mine)
+
+
+def _fields(view: TileView, event: type[Event]) -> list[str]:
+    """Fields of the event that features of the view look at."""
+    mine = [feature for feature in view.features if feature.event is event]
+    names = {feature.field for feature in mine if feature.field is not None}
+    return sorted(names | {condition.field for feature in mine for condition in feature.conditions})
+
+
+def _entity_ids(table: pa.Table, keys: tuple[str, ...]) -> list[str]:
+    parts = (table[key].to_pylist() for key in keys)
+    return [join_id([str(part) for part in each]) for each in zip(*parts, strict=True)]
 
 
 def _told(found: list[Mismatch], values: int) -> str:

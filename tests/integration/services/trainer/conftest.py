@@ -91,7 +91,7 @@ class SmallWorld:
             order = np.argsort(ids, kind="stable")
             ids, rows = ids[order], rows[order]
             for entity_id, mine in requests.groupby(key).indices.items():
-                low, high = np.searchsorted(ids, [str(entity_id), str(entity_id) + "\0"])
+                low, high = (int(np.searchsorted(ids, str(entity_id), side)) for side in ("left", "right"))
                 known = np.full(len(mine), ARRIVED_US)
                 moments = Moments(times_us[mine], _ties("transaction", requests["event_id"].iloc[mine]), known)
                 values[mine] = history(view, in_time(rows[low:high]), moments)

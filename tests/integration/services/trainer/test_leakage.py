@@ -14,11 +14,14 @@ import pytest
 from flywheel.adapters.file_model_store import FileModelStore
 from flywheel.adapters.mlflow_registry import MlflowRegistry
 from flywheel.contracts.training import HistoryBuilt
+from flywheel.kernel.aggregation import count
+from flywheel.kernel.features import Entity
 from services.trainer.leakage import FutureLeaked, check_leakage
 from services.trainer.training import Trainer
 from services.trainer.training_set import TrainingSet, read_training_set
 from tests.integration.services.trainer.conftest import ARRIVED, SmallWorld
 from usecases.fraud import usecase
+from usecases.fraud.events import Transaction
 
 # MLflow uses deprecated parts of SQLAlchemy and of its own.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
@@ -60,6 +63,23 @@ def test_a_join_that_is_one_row_late_is_found(small_world: SmallWorld, examples:
     late = frame.groupby("terminal_id")[name].shift(-1).fillna(frame[name])
     with pytest.raises(FutureLeaked, match=name):
         check_leakage(small_world.lake, usecase, known(small_world), planted(examples, name, late.to_numpy()))
+
+
+def test_entities_of_several_fields_are_recomputed_too(small_world: SmallWorld, examples: TrainingSet) -> None:
+    pair = Entity("pair", key=("card_id", "terminal_id"))
+    (feature,) = count(Transaction).by(pair).over("89d")
+    wider = replace(usecase, entities=(*usecase.entities, pair), features=(*usecase.features, feature))
+    payments = small_world.frames["transaction"].sort_values("event_time", kind="stable")
+    # The window is longer than this world, so every earlier payment counts, and those of the same moment do.
+    so_far = payments.groupby(["card_id", "terminal_id"])["event_time"].rank(method="max").to_numpy()
+    known_so_far = dict(zip(payments["event_id"], so_far, strict=True))
+    ids = examples.requests["event_id"].to_pylist()
+    values = np.array([known_so_far[event_id] for event_id in ids])
+    honest = replace(examples, requests=examples.requests.append_column(feature.name, pa.array(values)))
+    check = check_leakage(small_world.lake, wider, known(small_world), honest)
+    assert check.values == 300 * len(wider.windowed)
+    with pytest.raises(FutureLeaked, match=f"^{feature.name} of"):
+        check_leakage(small_world.lake, wider, known(small_world), planted(honest, feature.name, values + 1))
 
 
 def test_what_arrived_after_the_request_must_not_be_counted(
