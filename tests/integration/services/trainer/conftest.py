@@ -33,7 +33,7 @@ class SmallWorld:
     def __init__(self, data: Path) -> None:
         self.data = data
         self.lake = data / "lake"
-        world = FraudWorld(Knobs(seed=3, customers=300, prevalence=2.0, history_days=DAYS))
+        world = FraudWorld(Knobs(seed=4, customers=300, prevalence=2.0, history_days=DAYS))
         occurrences = [event for number in range(DAYS) for event in world.day(number).events]
         self.frames = {
             name: pd.DataFrame([dict(event.fields) for event in occurrences if event.event_name == name])
