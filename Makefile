@@ -5,7 +5,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 .PHONY: help up down status logs clean decide send replay train rebuild mlflow test lint jars lock environment environment-dev \
-        figures-start figures-soak figures-fraud figures-render
+        figures-start figures-soak figures-fraud figures-features figures-render
 
 PYTHON_OF_PROJECT := .venv/bin/python
 USECASE ?= $(or $(FLYWHEEL_USECASE),fraud)
@@ -75,6 +75,9 @@ figures-soak: environment-dev jars  ## measure MINUTES=30 of steady traffic: not
 
 figures-fraud: environment-dev jars  ## measure the trained model on the handbook's test protocol
 	@$(PYTHON_OF_PROJECT) -m benchmarks.fraud
+
+figures-features: environment-dev jars  ## measure freshness, reads, hot keys, recovery, rebuilding and training sets
+	@$(PYTHON_OF_PROJECT) -m benchmarks.features
 
 figures-render: environment-dev  ## rewrite the documents' tables from measured figures
 	@$(PYTHON_OF_PROJECT) -m benchmarks.render $(ARGS)
