@@ -1,7 +1,8 @@
 """Measures the feature platform: `make figures-features`.
 
-One stack of its own, everything running but the simulated world, for what needs a stream: freshness, a hot key, recovery
-and rebuilding. Then the reads of stored features and the training set, each in its own process beside its peers.
+One stack of its own, everything running but the simulated world, for what needs a stream: freshness, a hot key,
+recovery and rebuilding. Then the reads of stored features and the training set, each in a process of its own beside
+its peers.
 """
 
 from __future__ import annotations

@@ -4,71 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from pydantic import Field
 
 from flywheel.contracts.events import Event
-from flywheel.kernel import aggregation as agg
-from flywheel.kernel.conditions import where
 from flywheel.kernel.durations import DAY_US, HOUR_US, MINUTE_US, SECOND_US
-from flywheel.kernel.features import Entity, Statistic, WindowedFeature
+from flywheel.kernel.features import Statistic
 from flywheel.kernel.fold import Reading
 from flywheel.kernel.history import Moments, history
 from flywheel.kernel.plan import SLACK_US, TileView, view_of
 from flywheel.kernel.rows import Cells, event_hash, in_time, no_rows, rows_of
 from flywheel.kernel.state import Change, EntityState, apply, mark_of
+from tests.wide_declaration import BUYER, FEATURES, Order, Refund
 from tests.window_oracle import Happened, window_value
 
-
-class Order(Event):
-    event_name: ClassVar[str] = "order"
-    partition_key: ClassVar[str] = "buyer"
-
-    buyer: str
-    seller: str
-    shop: str
-    cents: int
-    weight: Annotated[float | None, Field()]
-
-
-class Refund(Event):
-    event_name: ClassVar[str] = "refund"
-    partition_key: ClassVar[str] = "buyer"
-
-    buyer: str
-    cents: int
-
-
-BUYER = Entity("buyer", key="buyer")
-FEATURES: tuple[WindowedFeature, ...] = (
-    *agg.count(Order).by(BUYER).over("10s", "10m", "1h", "7d", "90d"),
-    *agg.total(Order, "cents").by(BUYER).over("1m", "24h", "30d"),
-    *agg.mean(Order, "weight", default=-7.0).by(BUYER).over("10m", "1h", "30d"),
-    *agg.smallest(Order, "cents", default=-1.0).by(BUYER).over("10m", "24h", "7d"),
-    *agg.largest(Order, "weight", default=-1.0).by(BUYER).over("30s", "24h", "30d"),
-    *agg.variance(Order, "cents", default=-1.0).by(BUYER).over("10m", "24h", "30d"),
-    *agg.stddev(Order, "weight", default=-1.0).by(BUYER).over("1h"),
-    *agg.distinct(Order, "shop").by(BUYER).over("1m", "1h", "30d"),
-    *agg.first(Order, "cents", default=-1.0).by(BUYER).over("10m", "24h", "30d"),
-    *agg.last(Order, "cents", default=-1.0).by(BUYER).over("10m", "30d"),
-    *agg.last_n(Order, "cents", 3, default=-1.0).by(BUYER).over("5m", "24h"),
-    *agg.since_last(Order).by(BUYER).over("1h", "30d"),
-    *agg.decayed_count(Order, "1h").by(BUYER).over("10m", "24h", "7d"),
-    *agg.count(Order).only(where("shop").equals("a"), where("cents").at_least(50)).by(BUYER).over("10m", "24h"),
-    *agg.total(Order, "cents").only(where("weight").below(0.5)).by(BUYER).over("1h"),
-    *agg.count(Refund).by(BUYER).delayed("1h").over("1h"),
-    *agg.count(Refund).by(BUYER).delayed("7d").over("30d"),
-    *agg.count(Refund).by(BUYER).over("10m", "7d"),
-    *agg.count(Order).by(BUYER).delayed("1m").over("5m"),
-    *agg.largest(Order, "cents").by(BUYER).within(10, 60).over("10m", "24h"),
-    *agg.count(Order).by(BUYER, via="seller").over("10m", "24h"),
-)
 VIEW = view_of("shop_buyer_tiles", BUYER, FEATURES)
 NOW_US = 17_622 * DAY_US + 13 * HOUR_US + 7 * MINUTE_US
 
