@@ -111,7 +111,7 @@ def _mismatches(store: RedisFeatureWriter, plan: FeaturePlan, sent: list[Event])
             kinds = by_entity[entity_id]
             at_us = max(e.event_time_us for kind in kinds.values() for e in kind.values()) + HOUR_US // 7
             recorded = {name: _recorded(list(kind.values())) for name, kind in kinds.items()}
-            request = Request("none", at_us, np.iinfo(np.int64).max)
+            request = Request("nothing", "none", at_us, np.iinfo(np.int64).max)
             found = reading.values(*opened(view, stored), at_us).tolist()
             for feature, value in zip(view.features, found, strict=True):
                 wanted = known_value(feature, recorded.get(feature.event.event_name), request)
@@ -123,7 +123,8 @@ def _mismatches(store: RedisFeatureWriter, plan: FeaturePlan, sent: list[Event])
 def _recorded(events: list[Event]) -> Recorded:
     times = np.array([event.event_time_us for event in events])
     amounts = np.array([getattr(event, "amount_cents", 0) for event in events])
-    return Recorded(times, np.zeros(len(events), np.int64), {"amount_cents": amounts})
+    ids = [event.event_id for event in events]
+    return Recorded(ids, times, np.zeros(len(events), np.int64), {"amount_cents": amounts})
 
 
 def _edges(store: RedisFeatureWriter, plan: FeaturePlan, sent: list[Event]) -> list[bool]:
