@@ -4,7 +4,7 @@
 #   any FLYWHEEL_* setting in the environment or in .env reaches every process (ports, data directory, …)
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
-.PHONY: help up down status logs clean decide send replay train rebuild mlflow test lint jars lock environment environment-dev \
+.PHONY: help up down status logs clean decide send replay train rebuild erase mlflow test lint jars lock environment environment-dev \
         figures-start figures-soak figures-fraud figures-features figures-render
 
 PYTHON_OF_PROJECT := .venv/bin/python
@@ -57,6 +57,10 @@ train: environment-present  ## train a new model now, and deploy it if it passes
 
 rebuild: environment-present  ## fill the online store again from the lake: after its loss, or for newly declared features
 	@$(PYTHON_OF_PROJECT) -m infra.local rebuild
+
+erase: environment-present  ## delete a person from everything that is kept: ENTITY=card ID=c1; first only look: ARGS=--dry-run
+	@test -n "$(ENTITY)" -a -n "$(ID)" || { echo "Whom? make erase ENTITY=card ID=c1"; exit 2; }
+	@$(PYTHON_OF_PROJECT) -m flywheel erase $(USECASE) "$(ENTITY)" $(ID) $(ARGS)
 
 mlflow: environment-present  ## open the model registry's own page until Ctrl-C; elsewhere than at port 5000: PORT=5001
 	@$(PYTHON_OF_PROJECT) -m infra.local mlflow $(if $(filter command,$(origin PORT)),--port $(PORT))

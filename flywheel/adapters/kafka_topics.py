@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from confluent_kafka import KafkaError, KafkaException, Producer
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic
 
 from flywheel.adapters.kafka_log import producer_config
 from flywheel.contracts.topics import Topic
@@ -48,8 +48,58 @@ def publish(bootstrap: str, topic: str, key: bytes, value: bytes, *, timeout_s: 
 
 
 def _declared(topic: Topic, replication: int) -> NewTopic:
+    return NewTopic(topic.name, topic.partitions, replication, config=topic_config(topic))
+
+
+def topic_config(topic: Topic) -> dict[str, str]:
+    """What the broker is told of a topic's life.
+
+    Only closed segments are deleted, so one is closed every day at the latest where a retention is declared.
+    """
     retention_ms = -1 if topic.retention_hours is None else topic.retention_hours * _HOUR_MS
-    return NewTopic(topic.name, topic.partitions, replication, config={"retention.ms": str(retention_ms)})
+    config = {"retention.ms": str(retention_ms), "cleanup.policy": "compact" if topic.compacted else "delete"}
+    if topic.retention_hours is not None:
+        config["segment.ms"] = str(min(retention_ms, 24 * _HOUR_MS))
+    return config
+
+
+def keep_as_declared(bootstrap: str, topics: Iterable[Topic], *, timeout_s: float = 15.0) -> tuple[str, ...]:
+    """Names of the existing topics that kept their records longer or shorter than declared, and no more do.
+
+    Raises Unavailable when the broker does not answer within `timeout_s`.
+    """
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    declared = {topic.name: topic_config(topic) for topic in topics}
+    try:
+        changed = []
+        for name, config in configs_of(admin, declared, timeout_s).items():
+            differing = {key: value for key, value in declared[name].items() if config.get(key) != value}
+            if differing:
+                changed.append(_alteration(name, differing))
+        if changed:
+            for future in admin.incremental_alter_configs(changed, request_timeout=timeout_s).values():
+                future.result(timeout_s)
+    except (KafkaException, TimeoutError) as error:
+        raise Unavailable(f"topics not configured: {error}") from error
+    return tuple(resource.name for resource in changed)
+
+
+def configs_of(admin: AdminClient, names: Iterable[str], timeout_s: float) -> dict[str, dict[str, str]]:
+    """The broker's configuration of topics that exist. Raises KafkaException or TimeoutError."""
+    existing = admin.list_topics(timeout=timeout_s).topics
+    asked = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in names if name in existing]
+    if not asked:
+        return {}
+    found = admin.describe_configs(asked, request_timeout=timeout_s)
+    return {
+        resource.name: {entry.name: str(entry.value) for entry in future.result(timeout_s).values()}
+        for resource, future in found.items()
+    }
+
+
+def _alteration(name: str, config: Mapping[str, str]) -> ConfigResource:
+    entries = [ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET) for key, value in config.items()]
+    return ConfigResource(ConfigResource.Type.TOPIC, name, incremental_configs=entries)
 
 
 def _is_new(result: Callable[[], object]) -> bool:

@@ -3,32 +3,48 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, Observation
 from pyspark.sql import functions as F
 
-from flywheel.adapters.spark_events import envelope_of
+from flywheel.adapters.spark_erasures import without_erased
+from flywheel.adapters.spark_events import envelope_of, is_event
 from flywheel.contracts.events import Event
 from flywheel.contracts.topics import event_topic
+from flywheel.kernel.dead_letters import DeadLetter, cut, examine
+from flywheel.kernel.declaration import UseCase
+from flywheel.kernel.erasure import Erasures, named_in
 
 _PATTERN = "event_date=*/batch_id=*/*.parquet"
+_EXAMINED_BYTES = 65_536
+"""Of a record that is no event; an accepted one is never longer."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """What became of a micro-batch's records: archived, no event at all, or of somebody erased."""
+
+    archived: int = 0
+    unreadable: int = 0
+    erased: int = 0
 
 
 class Lake:
     """Archived events of one use case below `directory/<usecase>/<event>/event_date=…/batch_id=…`."""
 
-    def __init__(self, directory: Path, usecase: str, events: Sequence[type[Event]]) -> None:
-        self._directory = directory.absolute() / usecase
+    def __init__(self, directory: Path, usecase: UseCase) -> None:
+        self.directory = directory.absolute() / usecase.name
         self._usecase = usecase
-        self._events = tuple(events)
-        self._rows: dict[str, dict[int, int]] = {event.event_name: _scan(self.path(event)) for event in events}
+        self._rows: dict[str, dict[int, int]] = {}
+        self.recount()
 
     def path(self, event: type[Event]) -> Path:
         """The directory of one event."""
-        return self._directory / event.event_name
+        return self.directory / event.event_name
 
     def holds(self, event: type[Event]) -> bool:
         """Whether any event of that kind is archived."""
@@ -38,35 +54,76 @@ class Lake:
         """Archived events by name, duplicates included."""
         return {name: sum(batches.values()) for name, batches in self._rows.items()}
 
-    def write(self, records: DataFrame, batch_id: int) -> None:
+    def recount(self) -> None:
+        """Looks at the files again, after somebody else changed them."""
+        self._rows = {event.event_name: _scan(self.path(event)) for event in self._usecase.events}
+
+    def write(self, records: DataFrame, batch_id: int, erasures: Erasures) -> Written:
         """Archives a micro-batch of `spark_events.read_stream`; one that comes again leaves the lake as it was."""
-        for event in self._events:
-            counted = Observation()
-            _rows(records, event, self._usecase, batch_id).observe(counted, F.count(F.lit(1)).alias("rows")).write.mode(
-                "overwrite"
-            ).partitionBy("event_date", "batch_id").parquet(str(self.path(event)))
-            self._rows[event.event_name][batch_id] = counted.get["rows"]
+        parts = [self._write(records, event, batch_id, erasures) for event in self._usecase.events]
+        return Written(
+            archived=sum(part.archived for part in parts),
+            unreadable=sum(part.unreadable for part in parts),
+            erased=sum(part.erased for part in parts),
+        )
+
+    def unreadable(self, records: DataFrame, most: int) -> list[DeadLetter]:
+        """The first records of a micro-batch that are no event, at most so many of each topic, and why."""
+        return [letter for event in self._usecase.events for letter in self._unreadable(records, event, most)]
 
     def source(self) -> str | None:
         """The id of the stream that fills this lake; None for a new one."""
-        marker = self._directory / ".source"
+        marker = self.directory / ".source"
         return marker.read_text() if marker.exists() else None
 
     def claim(self, source: str) -> str:
         """The id of the stream that fills this lake: `source` if it had none before, which it then keeps."""
         if self.source() is None:
-            self._directory.mkdir(parents=True, exist_ok=True)
-            (self._directory / ".source").write_text(source)
+            self.directory.mkdir(parents=True, exist_ok=True)
+            (self.directory / ".source").write_text(source)
         return self.source() or source
 
+    def _write(self, records: DataFrame, event: type[Event], batch_id: int, erasures: Erasures) -> Written:
+        read, kept = Observation(), Observation()
+        good = is_event(event, F.col("envelope"))
+        parsed = self._parsed(records, event).observe(
+            read, F.count(F.lit(1)).alias("records"), F.count_if(~good).alias("unreadable")
+        )
+        named, arrived = named_in(self._usecase, event), F.col("envelope.ingest_time")
+        events = without_erased(parsed.where(good), named, arrived, erasures, within="envelope.event.")
+        _columns(events, batch_id).observe(kept, F.count(F.lit(1)).alias("rows")).write.mode("overwrite").partitionBy(
+            "event_date", "batch_id"
+        ).parquet(str(self.path(event)))
+        rows, (seen, unreadable) = kept.get["rows"], (read.get["records"], read.get["unreadable"])
+        self._rows[event.event_name][batch_id] = rows
+        return Written(archived=rows, unreadable=unreadable, erased=seen - unreadable - rows)
 
-def _rows(records: DataFrame, event: type[Event], usecase: str, batch_id: int) -> DataFrame:
-    parsed = records.where(F.col("topic") == event_topic(usecase, event.event_name).name).select(
-        envelope_of(event).alias("envelope"), "partition", "offset"
-    )
+    def _unreadable(self, records: DataFrame, event: type[Event], most: int) -> list[DeadLetter]:
+        bad = self._parsed(records, event).where(~is_event(event, F.col("envelope")))
+        value = F.coalesce(F.col("value"), F.lit(bytearray()))
+        rows = (
+            bad.orderBy("partition", "offset")
+            .limit(most)
+            .select(
+                "partition",
+                "offset",
+                F.unix_micros("timestamp").alias("received_us"),
+                F.substring(F.col("key"), 1, _EXAMINED_BYTES).alias("key"),
+                F.substring(value, 1, _EXAMINED_BYTES).alias("value"),
+                F.length(value).cast("bigint").alias("size_bytes"),
+            )
+        )
+        topic = event_topic(self._usecase.name, event.event_name).name
+        return [_letter(topic, event, row) for row in rows.toArrow().to_pylist()]
+
+    def _parsed(self, records: DataFrame, event: type[Event]) -> DataFrame:
+        mine = records.where(F.col("topic") == event_topic(self._usecase.name, event.event_name).name)
+        return mine.select(envelope_of(event).alias("envelope"), "partition", "offset", "timestamp", "key", "value")
+
+
+def _columns(events: DataFrame, batch_id: int) -> DataFrame:
     return (
-        parsed.where(F.col("envelope.event.event_id").isNotNull() & F.col("envelope.event.event_time").isNotNull())
-        .select(
+        events.select(
             "envelope.event.*",
             "envelope.ingest_time",
             "envelope.request_id",
@@ -77,6 +134,22 @@ def _rows(records: DataFrame, event: type[Event], usecase: str, batch_id: int) -
         )
         # One file for each date: a lake of small files is slow to read.
         .coalesce(1)
+    )
+
+
+def _letter(topic: str, event: type[Event], row: dict[str, Any]) -> DeadLetter:
+    key, value = row["key"] or b"", row["value"] or b""
+    fault, detail = examine(event, value)
+    return DeadLetter(
+        topic=topic,
+        partition=row["partition"],
+        offset=row["offset"],
+        received_us=row["received_us"],
+        fault=fault,
+        detail=detail,
+        key=cut(key),
+        value=cut(value),
+        size_bytes=row["size_bytes"],
     )
 
 

@@ -10,7 +10,9 @@ from pyspark.sql import DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from flywheel.adapters.spark_erasures import without_erased
 from flywheel.contracts.topics import decisions_topic
+from flywheel.kernel.erasure import Erasures, Named
 
 _PATTERN = "decision_date=*/batch_id=*/*.parquet"
 _TEXTS = T.ArrayType(T.StringType())
@@ -36,10 +38,14 @@ DECISION_SCHEMA = T.StructType(
 
 
 class DecisionLake:
-    """Archived decisions of one use case below `directory/<usecase>/decisions/decision_date=…/batch_id=…`."""
+    """Archived decisions of one use case below `directory/<usecase>/decisions/decision_date=…/batch_id=…`.
 
-    def __init__(self, directory: Path, usecase: str) -> None:
+    `entity`: the one that a decision's unit names, if it names one.
+    """
+
+    def __init__(self, directory: Path, usecase: str, entity: str | None) -> None:
         self.path = directory.absolute() / usecase / "decisions"
+        self._named: tuple[Named, ...] = ((entity, ("unit",)),) if entity else ()
         self._rows: dict[int, int] = defaultdict(int)
         for file in self.path.glob(_PATTERN):
             self._rows[int(file.parent.name.partition("=")[2])] += pq.read_metadata(file).num_rows
@@ -48,12 +54,14 @@ class DecisionLake:
         """Archived decisions, duplicates included."""
         return sum(self._rows.values())
 
-    def write(self, records: DataFrame, batch_id: int) -> None:
+    def write(self, records: DataFrame, batch_id: int, erasures: Erasures) -> None:
         """Archives a micro-batch of `read_decisions`; one that comes again leaves the lake as it was."""
         counted = Observation()
-        _decisions(records, batch_id).observe(counted, F.count(F.lit(1)).alias("rows")).write.mode(
-            "overwrite"
-        ).partitionBy("decision_date", "batch_id").parquet(str(self.path))
+        rows = without_erased(_decisions(records, batch_id), self._named, F.col("decided_at"), erasures)
+        # One file for each date: a lake of small files is slow to read.
+        rows.coalesce(1).observe(counted, F.count(F.lit(1)).alias("rows")).write.mode("overwrite").partitionBy(
+            "decision_date", "batch_id"
+        ).parquet(str(self.path))
         self._rows[batch_id] = counted.get["rows"]
 
     def source(self) -> str | None:
@@ -90,15 +98,11 @@ def _decisions(records: DataFrame, batch_id: int) -> DataFrame:
         F.col("partition").alias("kafka_partition"),
         F.col("offset").alias("kafka_offset"),
     )
-    return (
-        parsed.where(F.col("decision.decision_id").isNotNull() & F.col("decision.decided_at").isNotNull())
-        .select(
-            "decision.*",
-            "kafka_partition",
-            "kafka_offset",
-            F.to_date("decision.decided_at").alias("decision_date"),
-            F.lit(batch_id).alias("batch_id"),
-        )
-        # One file for each date: a lake of small files is slow to read.
-        .coalesce(1)
+    is_decision = F.col("decision.decision_id").isNotNull() & F.col("decision.decided_at").isNotNull()
+    return parsed.where(is_decision).select(
+        "decision.*",
+        "kafka_partition",
+        "kafka_offset",
+        F.to_date("decision.decided_at").alias("decision_date"),
+        F.lit(batch_id).alias("batch_id"),
     )

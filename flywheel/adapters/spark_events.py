@@ -11,8 +11,11 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from flywheel.adapters.spark_erasures import without_erased
 from flywheel.contracts.events import Event
 from flywheel.contracts.topics import event_topic
+from flywheel.kernel.declaration import UseCase
+from flywheel.kernel.erasure import Erasures, Named, named_in
 
 _TYPES: tuple[tuple[type, T.DataType], ...] = (
     (bool, T.BooleanType()),
@@ -61,17 +64,52 @@ def read_stream(
     )
 
 
+def without_erased_records(records: DataFrame, usecase: UseCase, erasures: Erasures) -> DataFrame:
+    """Records of `read_stream`, as they are, without those that name somebody erased after they arrived.
+
+    A running query never reads old records again, so it is enough to give it what was known when it started.
+    """
+    if not erasures:
+        return records
+    named = [(event, one) for event in usecase.events for one in named_in(usecase, event)]
+    read = records
+    for event in usecase.events:
+        topic = event_topic(usecase.name, event.event_name).name
+        read = read.withColumn(f"_{event.event_name}", F.when(F.col("topic") == topic, envelope_of(event)))
+    for event, one in named:
+        arrived = F.col(f"_{event.event_name}.ingest_time")
+        read = without_erased(read, [one], arrived, erasures, within=f"_{event.event_name}.event.")
+    return read.drop(*(f"_{event.event_name}" for event in usecase.events))
+
+
 def envelope_of(event: type[Event]) -> Column:
     """The envelope in a record's value; its event is null where the record is none of this event."""
     return F.from_json(F.col("value").cast("string"), envelope_schema(event), {"mode": "PERMISSIVE"})
 
 
-def read_archive(session: SparkSession, path: str, event: type[Event]) -> DataFrame:
+def is_event(event: type[Event], envelope: Column) -> Column:
+    """Whether an envelope, as `envelope_of` gives it, has its arrival and every field that the event must have."""
+    required = [name for name, info in event.model_fields.items() if info.is_required()]
+    found = envelope["ingest_time"].isNotNull()
+    for name in required:
+        found = found & envelope["event"][name].isNotNull()
+    return F.coalesce(found, F.lit(False))
+
+
+def read_archive(
+    session: SparkSession, path: str, event: type[Event], erasures: Erasures | None = None, named: Sequence[Named] = ()
+) -> DataFrame:
     """Archived events, each id once: as it arrived first. Beside their own fields they have `ingest_time`,
-    `kafka_partition` and `kafka_offset`."""
+    `kafka_partition` and `kafka_offset`.
+
+    Without those that name somebody erased, `named` in them: the lake has none, but one put back from a backup does.
+    """
     fields = ["ingest_time", "kafka_partition", "kafka_offset", *event.model_fields]
     arrival = F.struct(*fields)
-    first = session.read.parquet(path).groupBy("event_id").agg(F.min(arrival).alias("first"))
+    rows = session.read.parquet(path)
+    if erasures:
+        rows = without_erased(rows, named, F.col("ingest_time"), erasures)
+    first = rows.groupBy("event_id").agg(F.min(arrival).alias("first"))
     return first.select(*(F.col(f"first.{name}").alias(name) for name in fields))
 
 

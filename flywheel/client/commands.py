@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import getpass
 import logging
 import sys
 import uuid
@@ -16,8 +17,10 @@ from typing import Any
 import httpx
 
 from flywheel.adapters import logs
-from flywheel.client.console import render_decision, render_training
+from flywheel.client.console import render_decision, render_erasure, render_training
 from flywheel.client.decision_client import DecisionClient
+from flywheel.client.erased_files import Subject
+from flywheel.client.erasure import Erasure
 from flywheel.client.errors import ClientError
 from flywheel.client.fields import parse_fields
 from flywheel.client.ingest_client import IngestClient
@@ -55,9 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _configure_logs(command: str, settings: PlatformSettings) -> None:
-    is_service = command == "world"
-    # A command answers in sentences; a service keeps a log.
-    logs.configure(command if is_service else "client", settings.log_level if is_service else "ERROR")
+    # A command answers in sentences; a service keeps a log, and so does what must be accounted for.
+    keeps_log = command in ("world", "erase")
+    logs.configure(command if keeps_log else "client", settings.log_level if keeps_log else "ERROR")
     logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
@@ -140,6 +143,20 @@ def _train(options: argparse.Namespace, settings: PlatformSettings) -> int:
     return 1 if finished.error else 0
 
 
+def _erase(options: argparse.Namespace, settings: PlatformSettings) -> int:
+    subject = Subject.named(catalog.load(options.usecase), options.entity, options.id)
+    erasure = Erasure(
+        subject,
+        settings,
+        at=datetime.now(UTC),
+        by=getpass.getuser(),
+        dry_run=options.dry_run,
+        read_log=not options.skip_log,
+    )
+    _say(render_erasure(erasure.run(), f"{options.entity} {' '.join(options.id)}", dry_run=options.dry_run))
+    return 0
+
+
 async def _filled(fields: Mapping[str, Any], ingest: IngestClient) -> dict[str, Any]:
     """The fields with an id and the stream's present time where they are not given. Raises PresentUnknown."""
     filled = {"event_id": f"manual-{uuid.uuid4().hex}", **fields}
@@ -193,6 +210,13 @@ def _parser() -> argparse.ArgumentParser:
     replayed.add_argument(
         "--align", action="store_true", help="shift all times so that the first row happens at the stream's present"
     )
+
+    erasing = _command(commands, "erase", _erase, "delete a person, or another entity, from everything that is kept")
+    erasing.add_argument("entity", help="whose id it is, such as card")
+    erasing.add_argument("id", nargs="+", help="the id, in as many parts as the entity's key has fields")
+    erasing.add_argument("--dry-run", action="store_true", help="only count what would be deleted")
+    erasing.add_argument("--skip-log", action="store_true", help="do not count what the broker's log still holds")
+    erasing.epilog = "Leaves a line for auditors on standard error and in the topic of erasures."
 
     training = _command(commands, "train", _train, "ask for a new model")
     training.add_argument(

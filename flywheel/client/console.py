@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from flywheel.adapters.kafka_residue import Residue
+from flywheel.client.erasure import Report
+from flywheel.contracts.events import from_us
 from flywheel.contracts.proto.decision_pb2 import DecideResponse
 from flywheel.contracts.training import GateResult, TrainingFinished
 from flywheel.kernel.declaration import UseCase
@@ -70,6 +73,32 @@ def _stage_table(usecase: UseCase, response: DecideResponse) -> str:
         if stage in taken
     ]
     return table(("stage", "ms", "budget"), rows, frozenset({1, 2}))
+
+
+def render_erasure(report: Report, subject: str, *, dry_run: bool) -> str:
+    """What went from where, what the broker still holds and until when, and what is not of a person."""
+    rows = [(place, str(number)) for place, number in report.removed.items()]
+    parts = [table(("place", "would be deleted" if dry_run else "deleted"), rows, frozenset({1}))]
+    held = [(found.topic, str(found.records), _gone_by(found)) for found in report.residue if found.records]
+    if held:
+        parts += ["", table(("still in the broker's log", "records", "deleted there by"), held, frozenset({1}))]
+        parts.append("Single records cannot be deleted there; no reader takes them in any more." if not dry_run else "")
+    elif report.residue:
+        parts += ["", "The broker's log holds no record of it."]
+    if dry_run:
+        return "\n".join([*parts, f"Nothing was deleted: {subject} is still there."])
+    if not report.stream_waited:
+        parts.append("The features service is far behind; give the command again once it has caught up.")
+    parts += [
+        "A running monitor forgets within seconds. Counts of other entities and models keep their numbers, which name",
+        "nobody. Spark's state of the stream keeps the id until its watermark has passed the last event.",
+        f"{subject} is erased. What arrives from now on is a new relation.",
+    ]
+    return "\n".join(parts)
+
+
+def _gone_by(found: Residue) -> str:
+    return "never" if found.gone_by_us is None else f"{from_us(found.gone_by_us):%Y-%m-%d %H:%M} UTC"
 
 
 def render_training(finished: TrainingFinished) -> str:

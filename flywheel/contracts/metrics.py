@@ -84,6 +84,16 @@ FEATURES_BACKLOG = Gauge(
 FEATURES_ARCHIVED = Gauge(
     "flywheel_features_archived_events", "Events and decisions in the lake, duplicates included.", ["usecase", "event"]
 )
+FEATURES_DEAD_LETTERS = Gauge(
+    "flywheel_features_dead_letters",
+    "Records of event topics that are no event, by whether their begin is kept in the lake; duplicates included.",
+    ["usecase", "kept"],
+)
+FEATURES_ERASED = Gauge(
+    "flywheel_features_erased_records",
+    "Events of erased persons that the broker still held and that were not archived, duplicates included.",
+    ["usecase"],
+)
 
 TRAINER_RUNS = Counter(
     "flywheel_trainer_runs_total", "Training runs by outcome (deployed, rejected, failed).", ["usecase", "outcome"]

@@ -56,6 +56,9 @@ class PlatformSettings(BaseSettings):
 
     pseudonym_key: str = Field(default="local-development-key", repr=False)
     """Keys the hash under which personal fields appear in logs; set it on any shared machine."""
+    erasure_key: str = Field(default="local-development-key", repr=False)
+    """Keys the hash under which erased persons are remembered so that no replay brings them back. Set it on any shared
+    machine before the first erasure and never change it: under another key nobody erased is recognized."""
 
     @property
     def lake_dir(self) -> Path:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+PERSONAL_RETENTION_HOURS = 28 * 24
+"""How long the broker keeps what may be about a person. A single record cannot be deleted from its log, so this and the
+day after which a segment is closed bound how long something erased lies there: below a month together."""
+
 
 @dataclass(frozen=True)
 class Topic:
-    """A topic and its fixed properties. `retention_hours=None` keeps everything."""
+    """A topic and its fixed properties. `retention_hours=None` keeps everything, `compacted` each key's newest."""
 
     name: str
     carries: str
@@ -15,16 +19,18 @@ class Topic:
     consumers: tuple[str, ...]
     partitions: int = 1
     retention_hours: int | None = None
+    compacted: bool = False
 
 
 def event_topic(usecase: str, event_name: str) -> Topic:
-    """The topic of one event of one use case."""
+    """The topic of one event of one use case. The lake is the lasting record; the broker keeps the last weeks."""
     return Topic(
         name=f"{usecase}.events.{event_name}",
         carries="flywheel.contracts.events.Envelope",
         producers=("ingest",),
         consumers=("features", "monitor"),
         partitions=2,
+        retention_hours=PERSONAL_RETENTION_HOURS,
     )
 
 
@@ -36,7 +42,7 @@ def decisions_topic(usecase: str) -> Topic:
         producers=("serving",),
         consumers=("monitor", "features"),
         partitions=2,
-        retention_hours=30 * 24,
+        retention_hours=PERSONAL_RETENTION_HOURS,
     )
 
 
@@ -70,6 +76,17 @@ def training_results_topic(usecase: str) -> Topic:
     )
 
 
+def erasures_topic(usecase: str) -> Topic:
+    """Whose data is gone and until when, for ever: a replay of anything else must not bring them back."""
+    return Topic(
+        name=f"{usecase}.erasures",
+        carries="flywheel.contracts.erasure.Erased",
+        producers=("client",),
+        consumers=("features", "monitor"),
+        compacted=True,
+    )
+
+
 def topics_of(usecase: str, event_names: tuple[str, ...]) -> tuple[Topic, ...]:
     """All topics that one use case needs, in the order in which they are made."""
     return (
@@ -78,4 +95,5 @@ def topics_of(usecase: str, event_names: tuple[str, ...]) -> tuple[Topic, ...]:
         training_requests_topic(usecase),
         history_topic(usecase),
         training_results_topic(usecase),
+        erasures_topic(usecase),
     )

@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 _NO_LABEL = np.iinfo(np.int64).max
+_NOBODY = 0
+"""Key of a row that was forgotten; an event's own is that by a chance of 1 in 2^64."""
 _ROW = np.dtype(
     [
         ("key", np.uint64),
@@ -168,12 +170,24 @@ class Ledger:
         if len(self._early_labels) > self._rows.size:
             self._early_labels.popitem(last=False)
 
+    def forget(self, unit: str, until_us: int) -> int:
+        """How many decisions about the unit, made until that moment, are gone from the window."""
+        rows = self._rows[: self._size]
+        gone = np.flatnonzero(
+            (rows["unit"] == _hash(unit)) & (rows["decided_at_us"] <= until_us) & (rows["key"] != _NOBODY)
+        )
+        for slot in gone:
+            del self._slot_of[int(rows["key"][slot])]
+            rows[slot] = np.zeros((), dtype=_ROW)
+        return gone.size
+
     def outcomes(self) -> Outcomes:
         """Everything in the window, as of the newest event time. A copy."""
         if self._size < self._rows.size:
             rows = self._rows[: self._size].copy()
         else:
             rows = np.concatenate([self._rows[self._next :], self._rows[: self._next]])
+        rows = rows[rows["key"] != _NOBODY]
         deadline = rows["event_time_us"] + self._maturity_us
         return Outcomes(
             **{name: rows[name] for name in _ROW.names or () if name not in ("key", "label_time_us")},
@@ -187,7 +201,7 @@ class Ledger:
         self._next = (slot + 1) % self._rows.size
         if self._size < self._rows.size:
             self._size += 1
-        else:
+        elif self._rows["key"][slot] != _NOBODY:
             oldest = self._rows[slot]
             # Judged by the newcomer's time as well: read anew, the log may give decisions ahead of events.
             present_us = max(event_time_us, self._watermark_us or event_time_us)

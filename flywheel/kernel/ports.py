@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -10,7 +10,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from flywheel.contracts.erasure import Erased
 from flywheel.contracts.models import Deployment, ModelManifest
+from flywheel.kernel.dead_letters import DeadLetter
+from flywheel.kernel.erasure import Erasures
 
 
 class Unavailable(Exception):
@@ -183,6 +186,37 @@ class DecisionLog(Protocol):
 
     async def close(self, timeout_s: float) -> None:
         """Waits up to `timeout_s` for what is under way; the rest is lost, and counted so."""
+
+
+class ErasureLog(Protocol):
+    """Everybody who was ever erased."""
+
+    def publish(self, erased: Erased) -> None:
+        """Returns once it is durable; whoever asks for `current` from now on gets it. Raises Unavailable."""
+
+    def current(self) -> Erasures:
+        """All erasures published so far. Raises Unavailable and OtherKey."""
+
+    def close(self) -> None: ...
+
+
+class DeadLetters(Protocol):
+    """Records that are no event, the newest of them kept, all of them counted."""
+
+    def write(self, batch_id: int, letters: Sequence[DeadLetter], seen: Mapping[str, int]) -> None:
+        """Keeps the letters of a micro-batch and counts what was seen in it; numbers rise, the last may come again."""
+
+    def letters(self) -> list[DeadLetter]:
+        """Those that are kept, oldest first."""
+
+    def seen(self) -> dict[str, int]:
+        """How many records there were in all, kept or not, by what became of them."""
+
+    def kept(self) -> int:
+        """How many letters are kept."""
+
+    def remove(self, unwanted: Callable[[DeadLetter], bool]) -> int:
+        """How many letters went."""
 
 
 class ModelStore(Protocol):

@@ -1,10 +1,10 @@
-"""Makes the topics of the use case on the broker; those that exist stay as they are."""
+"""Makes the topics of the use case on the broker; those that exist keep their records as long as is declared."""
 
 from __future__ import annotations
 
 import sys
 
-from flywheel.adapters.kafka_topics import create_topics
+from flywheel.adapters.kafka_topics import create_topics, keep_as_declared
 from flywheel.contracts.settings import PlatformSettings
 from flywheel.contracts.topics import topics_of
 from flywheel.kernel import catalog
@@ -18,9 +18,10 @@ def main() -> None:
     wanted = topics_of(usecase.name, tuple(event.event_name for event in usecase.events))
     try:
         made = create_topics(settings.kafka_bootstrap, wanted)
+        changed = keep_as_declared(settings.kafka_bootstrap, wanted)
     except Unavailable as reason:
         sys.exit(str(reason))
-    print(f"{len(made)} topics made, {len(wanted) - len(made)} were there")
+    print(f"{len(made)} topics made, {len(wanted) - len(made)} were there, retention changed of {len(changed)}")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ from typing import Self
 
 from pyspark.sql import SparkSession
 
+from flywheel.adapters.dead_letter_folder import FOLDER, DeadLetterFolder
+from flywheel.adapters.kafka_erasures import KafkaErasures
 from flywheel.adapters.kafka_offsets import KafkaOffsets
 from flywheel.adapters.kafka_reader import KafkaReader
 from flywheel.adapters.kafka_topics import create_topics
@@ -18,10 +20,11 @@ from flywheel.adapters.redis_store import RedisFeatureWriter
 from flywheel.adapters.spark_archive import Lake
 from flywheel.adapters.spark_arrivals import arrivals
 from flywheel.adapters.spark_checkpoint import Checkpoint
-from flywheel.adapters.spark_events import read_stream
+from flywheel.adapters.spark_events import read_stream, without_erased_records
 from flywheel.adapters.spark_session import start_session
 from flywheel.contracts.topics import event_topic, topics_of, training_requests_topic
 from flywheel.kernel import catalog
+from flywheel.kernel.erasure import EraseKey
 from flywheel.kernel.plan import FeaturePlan, compile_plan
 from services.features.archive import LAKE, Archiver
 from services.features.build import HistoryBuilder
@@ -48,6 +51,7 @@ class FeaturesService:
     tiles: StreamJob
     archive: StreamJob
     decisions: DecisionArchive
+    erasures: KafkaErasures
     builder: HistoryBuilder
     offsets: KafkaOffsets
     requests: KafkaReader
@@ -59,10 +63,11 @@ class FeaturesService:
         plan = compile_plan(catalog.load(settings.usecase))
         names = tuple(event.event_name for event in plan.usecase.events)
         writer = RedisFeatureWriter(settings.redis_url, plan)
-        lake = Lake(settings.lake_dir, settings.usecase, plan.usecase.events)
+        lake = Lake(settings.lake_dir, plan.usecase)
         tiles_checkpoint(settings, plan).check(writer, STORE, REBUILD)
         archive_checkpoint(settings).check(lake, LAKE)
-        decisions = DecisionArchive.assemble(settings)
+        erasures = KafkaErasures(settings.kafka_bootstrap, EraseKey(settings.erasure_key.encode(), settings.usecase))
+        decisions = DecisionArchive.assemble(settings, plan.usecase, erasures)
         create_topics(settings.kafka_bootstrap, topics_of(settings.usecase, names))
         session = open_session(settings)
         tiles, archive = StreamJob(settings.usecase, "tiles"), StreamJob(settings.usecase, "archive")
@@ -75,7 +80,8 @@ class FeaturesService:
             tiles=tiles,
             archive=archive,
             decisions=decisions,
-            builder=HistoryBuilder(plan, session, lake, settings.history_dir, kept=settings.history_kept),
+            erasures=erasures,
+            builder=HistoryBuilder(plan, session, lake, settings.history_dir, erasures, kept=settings.history_kept),
             offsets=KafkaOffsets(
                 settings.kafka_bootstrap, [event_topic(settings.usecase, name).name for name in names]
             ),
@@ -97,8 +103,12 @@ class FeaturesService:
             claim=lambda: checkpoint.claim(self.writer, STORE, REBUILD),
             backlog=lambda: self.tiles.progress.backlog if self.tiles.is_ready else None,
         )
-        records = read_stream(
-            self.session, self.settings.kafka_bootstrap, usecase.name, self.plan.events, start=checkpoint.start
+        records = without_erased_records(
+            read_stream(
+                self.session, self.settings.kafka_bootstrap, usecase.name, self.plan.events, start=checkpoint.start
+            ),
+            usecase,
+            self.erasures.current(),
         )
         self.tiles.start(
             arrivals(records, self.plan),
@@ -109,7 +119,13 @@ class FeaturesService:
         )
         self.archive.start(
             read_stream(self.session, self.settings.kafka_bootstrap, usecase.name, usecase.events),
-            Archiver(usecase.name, self.lake, archive_checkpoint(self.settings)),
+            Archiver(
+                usecase.name,
+                self.lake,
+                archive_checkpoint(self.settings),
+                self.erasures,
+                DeadLetterFolder(self.lake.directory / FOLDER, most=self.settings.dead_letters_kept),
+            ),
             output="append",
             checkpoint=self.settings.archive_checkpoint,
             trigger_ms=self.settings.archive_trigger_ms,
@@ -124,6 +140,7 @@ class FeaturesService:
                 close()
         self.requests.close()
         self.offsets.close()
+        self.erasures.close()
         self.writer.close()
         self.metrics.close()
 

@@ -12,14 +12,16 @@ from pydantic import ValidationError
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from flywheel.adapters.lake_lock import writing
 from flywheel.adapters.logs import logger
 from flywheel.adapters.spark_archive import Lake
 from flywheel.adapters.spark_events import read_archive
 from flywheel.adapters.spark_history import build_history
-from flywheel.contracts.events import from_us, to_us
+from flywheel.contracts.events import Event, from_us, to_us
 from flywheel.contracts.training import HistoryBuilt, TrainingFinished, TrainingRequested
+from flywheel.kernel.erasure import Erasures, named_in
 from flywheel.kernel.plan import FeaturePlan, TileView
-from flywheel.kernel.ports import Record, RecordReader, Unavailable
+from flywheel.kernel.ports import ErasureLog, Record, RecordReader, Unavailable
 
 _POLL_S = 0.5
 
@@ -29,20 +31,35 @@ _log = logger(__name__)
 class HistoryBuilder:
     """Writes snapshots below `directory`, one folder for each view, and keeps the newest `kept` of them."""
 
-    def __init__(self, plan: FeaturePlan, session: SparkSession, lake: Lake, directory: Path, *, kept: int) -> None:
+    def __init__(
+        self,
+        plan: FeaturePlan,
+        session: SparkSession,
+        lake: Lake,
+        directory: Path,
+        erasures: ErasureLog,
+        *,
+        kept: int,
+    ) -> None:
         self._plan = plan
         self._session = session
         self._lake = lake
         self._directory = directory.absolute() / plan.usecase.name
+        self._erasures = erasures
         self._kept = kept
 
     def build(self, request: TrainingRequested) -> HistoryBuilt:
         """A new snapshot of everything in the lake. Raises ValueError while the lake holds no request event."""
         if not self._lake.holds(self._plan.usecase.request):
             raise ValueError(f"no {self._plan.usecase.request.event_name} is archived yet")
+        # Nobody is erased while a snapshot is written: its rows would outlive them.
+        with writing(self._lake.directory):
+            return self._build(request, self._erasures.current())
+
+    def _build(self, request: TrainingRequested, erasures: Erasures) -> HistoryBuilt:
         snapshot_id = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
         events = {
-            event.event_name: read_archive(self._session, str(self._lake.path(event)), event).persist()
+            event.event_name: self._read(event, erasures).persist()
             for event in self._plan.events
             if self._lake.holds(event)
         }
@@ -65,6 +82,10 @@ class HistoryBuilder:
             rows=rows,
             reason=request.reason,
         )
+
+    def _read(self, event: type[Event], erasures: Erasures) -> DataFrame:
+        named = named_in(self._plan.usecase, event)
+        return read_archive(self._session, str(self._lake.path(event)), event, erasures, named)
 
     def _write(self, view: TileView, events: dict[str, DataFrame], snapshot_id: str) -> None:
         history = build_history(self._plan, view, events).withColumn("created_timestamp", F.current_timestamp())

@@ -8,10 +8,15 @@ from typing import Self
 from pyspark.sql import DataFrame, SparkSession
 
 from flywheel.adapters.kafka_offsets import KafkaOffsets
+from flywheel.adapters.lake_lock import writing
 from flywheel.adapters.spark_checkpoint import Checkpoint
 from flywheel.adapters.spark_decisions import DecisionLake, read_decisions
 from flywheel.contracts.metrics import FEATURES_ARCHIVED
 from flywheel.contracts.topics import decisions_topic
+from flywheel.kernel.declaration import UseCase
+from flywheel.kernel.erasure import unit_entity
+from flywheel.kernel.ports import ErasureLog
+from services.features.archive import patiently
 from services.features.settings import FeaturesSettings
 from services.features.stream import StreamJob
 
@@ -26,20 +31,22 @@ class DecisionArchive:
 
     settings: FeaturesSettings
     lake: DecisionLake
+    erasures: ErasureLog
     checkpoint: Checkpoint
     job: StreamJob
     offsets: KafkaOffsets
     due_us: int = 0
 
     @classmethod
-    def assemble(cls, settings: FeaturesSettings) -> Self:
+    def assemble(cls, settings: FeaturesSettings, usecase: UseCase, erasures: ErasureLog) -> Self:
         """The job, not started yet. Raises LostTrack."""
-        lake = DecisionLake(settings.lake_dir, settings.usecase)
+        lake = DecisionLake(settings.lake_dir, settings.usecase, unit_entity(usecase))
         checkpoint = Checkpoint(settings.decisions_checkpoint, "decisions")
         checkpoint.check(lake, LAKE)
         return cls(
             settings=settings,
             lake=lake,
+            erasures=erasures,
             checkpoint=checkpoint,
             job=StreamJob(settings.usecase, "decisions"),
             offsets=KafkaOffsets(settings.kafka_bootstrap, [decisions_topic(settings.usecase).name]),
@@ -59,7 +66,8 @@ class DecisionArchive:
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
         """Sink of the query. A batch that comes again replaces its own files."""
         self.checkpoint.claim(self.lake, LAKE)
-        self.lake.write(batch, batch_id)
+        with writing(self.lake.path.parent):
+            self.lake.write(batch, batch_id, patiently(self.erasures.current))
         self._publish()
 
     def observe(self, at_us: int) -> None:

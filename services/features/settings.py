@@ -28,6 +28,8 @@ class FeaturesSettings(PlatformSettings):
     """The same of the stream that writes the lake."""
     decisions_trigger_ms: int = 30_000
     """The same of the stream that archives decisions."""
+    dead_letters_kept: int = Field(default=10_000, ge=1)
+    """Records that were no event and whose begin is kept in the lake, the newest; all are counted."""
     history_kept: int = Field(default=3, ge=1)
     """Snapshots of feature history that are kept; older ones are deleted."""
 

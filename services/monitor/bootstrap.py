@@ -16,6 +16,7 @@ from flywheel.adapters.logs import Pseudonyms
 from flywheel.contracts.topics import training_requests_topic
 from flywheel.contracts.training import TrainingRequested
 from flywheel.kernel import catalog
+from flywheel.kernel.erasure import EraseKey
 from flywheel.kernel.ports import ModelStore, RecordReader
 from services.monitor.catalogue import Catalogue
 from services.monitor.deployed import Deployed
@@ -52,7 +53,12 @@ def build(
     usecase = catalog.load(settings.usecase)
     store = models or FileModelStore(settings.model_dir)
     deployed = Deployed(store, usecase.name)
-    observations = Observations(usecase, window=settings.monitor_window, capacity=settings.monitor_capacity)
+    observations = Observations(
+        usecase,
+        EraseKey(settings.erasure_key.encode(), usecase.name),
+        window=settings.monitor_window,
+        capacity=settings.monitor_capacity,
+    )
     overview = Overview(
         usecase,
         observations,

@@ -10,11 +10,13 @@ from pydantic import BaseModel, ValidationError
 
 from flywheel.adapters.logs import logger
 from flywheel.contracts.decisions import DecisionLogged, Fallback
+from flywheel.contracts.erasure import Erased
 from flywheel.contracts.events import Envelope, Utc, to_us
 from flywheel.contracts.models import Role
-from flywheel.contracts.topics import decisions_topic, event_topic, training_results_topic
+from flywheel.contracts.topics import decisions_topic, erasures_topic, event_topic, training_results_topic
 from flywheel.contracts.training import TrainingFinished
 from flywheel.kernel.declaration import UseCase
+from flywheel.kernel.erasure import EraseKey, Erasures, named_in, unit_entity
 from flywheel.kernel.maturity import Decided, Ledger
 from flywheel.kernel.policy import Action
 from flywheel.kernel.ports import Record
@@ -38,23 +40,28 @@ class Observations:
     """Everything read so far, in bounded memory. Reading a record twice changes nothing: of each partition only
     what lies beyond the highest offset read is taken in.
 
-    `recent` holds the newest decisions, one for each event.
+    `recent` holds the newest decisions, one for each event. Whoever is erased is gone from it and from the ledger as
+    soon as that is read, before or after what was about them; the counts stay.
     """
 
-    def __init__(self, usecase: UseCase, *, window: int, capacity: int) -> None:
+    def __init__(self, usecase: UseCase, key: EraseKey, *, window: int, capacity: int) -> None:
         self.ledger = Ledger(usecase.label.maturity_us, capacity)
         self.recent: deque[DecisionLogged] = deque(maxlen=window)
         self.runs: deque[TrainingFinished] = deque(maxlen=_RUNS_KEPT)
         self.decisions = 0
         self.counts: Counter[str] = Counter()
         self._ends: dict[tuple[str, int], int] = {}
+        self.erasures = Erasures(key)
         self._usecase = usecase
+        self._unit = unit_entity(usecase)
+        self._named_in_label = named_in(usecase, usecase.label.event)
         self._requests = event_topic(usecase.name, usecase.request.event_name).name
         self._readers = {
             self._requests: self._read_request,
             event_topic(usecase.name, usecase.label.event.event_name).name: self._read_label,
             decisions_topic(usecase.name).name: self._read_decision,
             training_results_topic(usecase.name).name: self._read_run,
+            erasures_topic(usecase.name).name: self._read_erasure,
         }
 
     @property
@@ -96,7 +103,11 @@ class Observations:
         self.ledger.advance(to_us(_Accepted.model_validate_json(record.value).event.event_time))
 
     def _read_label(self, record: Record) -> None:
-        event = self._usecase.label.event.model_validate(Envelope.from_bytes(record.value).event, strict=False)
+        envelope = Envelope.from_bytes(record.value)
+        if self.erasures.covers_event(self._named_in_label, envelope.event, to_us(envelope.ingest_time)):
+            self.counts["erased"] += 1
+            return
+        event = self._usecase.label.event.model_validate(envelope.event, strict=False)
         self.ledger.label(str(getattr(event, self._usecase.label.joins)), event.event_time_us)
         self.counts["labels"] += 1
 
@@ -106,7 +117,10 @@ class Observations:
             raise ValueError("score and value must be finite")
         if len(logged.features) != len(logged.feature_names):
             raise ValueError("every feature needs its name")
-        if not self.ledger.decide(_decided(logged)):
+        if self._is_erased(logged):
+            self.counts["erased"] += 1
+            return
+        if not self.ledger.decide(_decided(logged, self._pseudonym(logged.unit))):
             self.counts["repeats"] += 1
             return
         self.decisions += 1
@@ -117,13 +131,29 @@ class Observations:
         if all(known.request_id != run.request_id for known in self.runs):
             self.runs.append(run)
 
+    def _read_erasure(self, record: Record) -> None:
+        erased = Erased.model_validate_json(record.value)
+        self.erasures = self.erasures.including([erased])
+        if erased.entity == self._unit:
+            kept = [logged for logged in self.recent if not self._is_erased(logged)]
+            self.recent.clear()
+            self.recent.extend(kept)
+            self.ledger.forget(erased.pseudonym, to_us(erased.erased_at))
 
-def _decided(logged: DecisionLogged) -> Decided:
+    def _is_erased(self, logged: DecisionLogged) -> bool:
+        return self._unit is not None and self.erasures.covers(self._unit, logged.unit, to_us(logged.decided_at))
+
+    def _pseudonym(self, unit: str) -> str:
+        # As the erasure names it: the ledger must find a unit without ever being told who it was.
+        return self.erasures.key.pseudonym(self._unit, unit) if self._unit else unit
+
+
+def _decided(logged: DecisionLogged, unit: str) -> Decided:
     return Decided(
         event_id=logged.event_id,
         event_time_us=to_us(logged.event_time),
         decided_at_us=to_us(logged.decided_at),
-        unit=logged.unit,
+        unit=unit,
         challenger=logged.arm == Role.CHALLENGER,
         version=logged.model_version,
         score=logged.score,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
+from flywheel.adapters.kafka_erasures import KafkaErasures
 from flywheel.adapters.kafka_follower import KafkaFollower
 from flywheel.adapters.kafka_offsets import KafkaOffsets
 from flywheel.adapters.metrics_server import MetricsServer
@@ -12,9 +13,12 @@ from flywheel.adapters.redis_store import RedisFeatureWriter
 from flywheel.contracts.settings import PlatformSettings
 from flywheel.contracts.topics import event_topic
 from flywheel.kernel import catalog
+from flywheel.kernel.erasure import EraseKey
 from flywheel.kernel.plan import compile_plan
 from services.features.edge.lane import EdgeLane
 from services.features.edge.pursuit import Pursuit
+
+_ERASURES_WITHIN_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,7 @@ class EdgeService:
     writer: RedisFeatureWriter
     follower: KafkaFollower
     offsets: KafkaOffsets
+    erasures: KafkaErasures
     metrics: MetricsServer
 
     @classmethod
@@ -35,13 +40,19 @@ class EdgeService:
         writer = RedisFeatureWriter(settings.redis_url, plan)
         follower = KafkaFollower(settings.kafka_bootstrap, topics)
         offsets = KafkaOffsets(settings.kafka_bootstrap, topics)
-        pursuit = Pursuit(plan, EdgeLane(plan, writer), writer, follower, offsets)
+        erasures = KafkaErasures(
+            settings.kafka_bootstrap,
+            EraseKey(settings.erasure_key.encode(), settings.usecase),
+            timeout_s=_ERASURES_WITHIN_S,
+        )
+        pursuit = Pursuit(plan, EdgeLane(plan, writer, erasures), writer, follower, offsets)
         metrics = MetricsServer(settings.edge_metrics_port, pursuit.readiness)
-        return cls(pursuit, writer, follower, offsets, metrics)
+        return cls(pursuit, writer, follower, offsets, erasures, metrics)
 
     def close(self) -> None:
         """Lets go of everything."""
         self.follower.close()
         self.offsets.close()
+        self.erasures.close()
         self.writer.close()
         self.metrics.close()

@@ -17,8 +17,9 @@ from flywheel.contracts.events import Event, to_us
 from flywheel.contracts.metrics import EDGE_ABSORBED, EDGE_EVENTS, EDGE_LARGEST, EDGE_UNPARSABLE
 from flywheel.contracts.topics import event_topic
 from flywheel.kernel.edge import EDGE_LIMIT, unpack_edge
+from flywheel.kernel.erasure import Erasures, named_in
 from flywheel.kernel.plan import FeaturePlan, TileView
-from flywheel.kernel.ports import FeatureWriter, Record, StateWrite, ViewKey
+from flywheel.kernel.ports import ErasureLog, FeatureWriter, Record, StateWrite, ViewKey
 from flywheel.kernel.rows import MARK, event_hash, rows_of
 from flywheel.kernel.state import Change, EntityState, ForeignState, apply, mark_of, partition_of
 
@@ -40,9 +41,12 @@ class _Arrived:
 class EdgeLane:
     """Puts events on the edges. Records that come again, after a crash at whatever point, change nothing."""
 
-    def __init__(self, plan: FeaturePlan, writer: FeatureWriter) -> None:
+    def __init__(self, plan: FeaturePlan, writer: FeatureWriter, erasures: ErasureLog) -> None:
         self._plan = plan
         self._writer = writer
+        self._erasures = erasures
+        self._erased: Erasures | None = None
+        self._named = {event: named_in(plan.usecase, event) for event in plan.events}
         self._views = {view.name: view for view in plan.views}
         self._events = {event_topic(plan.usecase.name, event.event_name).name: event for event in plan.events}
         self._absorbed: dict[int, int] = {}
@@ -65,7 +69,8 @@ class EdgeLane:
         EDGE_EVENTS.labels(self._usecase).inc(sum(len(found) for found in arrived.values()))
 
     def tidy(self) -> None:
-        """Takes off the edges what the tiles hold by now. Raises Unavailable."""
+        """Takes off the edges what the tiles hold by now, and learns who was erased. Raises Unavailable."""
+        self._erased = self._erasures.current()
         marks = self._writer.absorbed()
         if marks == self._absorbed:
             return
@@ -81,16 +86,27 @@ class EdgeLane:
         for record in records:
             event = self._events[record.topic]
             try:
-                fields = orjson.loads(record.value)["event"]
+                envelope = orjson.loads(record.value)
+                if self._is_erased(event, envelope):
+                    continue
+                fields = envelope["event"]
                 time_us = to_us(datetime.fromisoformat(fields["event_time"]))
                 tie = event_hash(event.event_name, fields["event_id"])
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, AttributeError):
                 # The stream counts it too, and keeps it.
                 EDGE_UNPARSABLE.labels(self._usecase).inc()
                 continue
             partition = self._plan.partition(event.event_name, record.partition)
             found[event].append(_Arrived(fields, time_us, tie, mark_of(partition, record.offset)))
         return found
+
+    def _is_erased(self, event: type[Event], envelope: Mapping[str, Any]) -> bool:
+        if self._erased is None:
+            self._erased = self._erasures.current()
+        if not self._erased:
+            return False
+        arrived_us = to_us(datetime.fromisoformat(envelope["ingest_time"]))
+        return self._erased.covers_event(self._named[event], envelope["event"], arrived_us)
 
     def _rows(
         self, view: TileView, arrived: Mapping[type[Event], list[_Arrived]]

@@ -17,6 +17,7 @@ from flywheel.adapters.spark_decisions import DECISION_SCHEMA, DecisionLake, rea
 from flywheel.adapters.spark_session import start_session
 from flywheel.contracts.decisions import DecisionLogged
 from flywheel.contracts.topics import decisions_topic
+from flywheel.kernel.erasure import EraseKey, Erasures
 from infra.local.places import JARS
 from services.trainer.served import served_rows
 from tests.decision_rows import asked, decided
@@ -26,6 +27,7 @@ pytestmark = pytest.mark.engine
 
 FIRST = datetime(2018, 4, 1, 23, 59, 59, 999_999, tzinfo=UTC)
 SECOND = datetime(2018, 4, 2, tzinfo=UTC)
+NOBODY = Erasures(EraseKey(b"key", "fraud"))
 ROW = [float(number) for number in range(len(usecase.feature_names))]
 
 
@@ -55,7 +57,7 @@ def archive(session: SparkSession, bootstrap: str, lake: DecisionLake, checkpoin
 
     def written(batch: DataFrame, batch_id: int) -> None:
         for _ in range(2):
-            lake.write(batch, batch_id)
+            lake.write(batch, batch_id, NOBODY)
         batches.append(batch_id)
 
     query = read_decisions(session, bootstrap, "fraud").writeStream.foreachBatch(written)
@@ -68,11 +70,11 @@ def test_decisions_are_archived_as_they_were_logged(session: SparkSession, kafka
     odd = decided("b", SECOND, [float("nan"), float("inf"), *ROW[2:]], reasons=())
     logged = [decided("a", FIRST, ROW), odd, decided("c", SECOND, ())]
     send(kafka, *(decision.to_bytes() for decision in logged[:2]), b"no decision", b'{"decision_id": "x"}')
-    lake = DecisionLake(tmp_path / "lake", "fraud")
+    lake = DecisionLake(tmp_path / "lake", "fraud", "card")
     assert archive(session, kafka, lake, tmp_path / "checkpoint") == [0]
     send(kafka, logged[2].to_bytes())
     assert archive(session, kafka, lake, tmp_path / "checkpoint") == [1]
-    assert lake.count() == DecisionLake(tmp_path / "lake", "fraud").count() == 3
+    assert lake.count() == DecisionLake(tmp_path / "lake", "fraud", "card").count() == 3
     dates = {path.name for path in lake.path.glob("decision_date=*")}
     assert dates == {"decision_date=2018-04-01", "decision_date=2018-04-02"}
     rows = ds.dataset(lake.path, partitioning="hive").to_table().sort_by("event_id").to_pylist(maps_as_pydicts="strict")

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from flywheel.adapters.kafka_residue import Residue
 from flywheel.client.commands import main
-from flywheel.client.console import render_decision, render_training
+from flywheel.client.console import render_decision, render_erasure, render_training
+from flywheel.client.erasure import Report
 from flywheel.client.fields import from_text, parse_fields
+from flywheel.contracts.events import to_us
 from flywheel.contracts.proto.decision_pb2 import DecideResponse, FeatureValue
 from flywheel.contracts.training import TrainingFinished, TrainingRequested
 from flywheel.kernel import catalog
@@ -39,6 +42,8 @@ def _nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
         ("send fraud transaction card_id=c1", "the stream's present is not known, as ingest at http://127.0.0.1:1"),
         (f"send fraud transaction card_id=c1 {_AT}", "ingest does not accept events at http://127.0.0.1:1"),
         ("replay fraud nowhere.csv", "there is no file nowhere.csv"),
+        ("erase fraud person p1", "has no entity 'person'; its entities are card, terminal"),
+        ("erase fraud card c1 t1", "the id of a card is given as CARD_ID"),
     ],
 )
 def test_failures_are_one_sentence(line: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -63,7 +68,7 @@ def test_misuse_exits_with_2_and_usage(line: str, capsys: pytest.CaptureFixture[
     assert "usage:" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["world", "decide", "send", "replay", "train"])
+@pytest.mark.parametrize("command", ["world", "decide", "send", "replay", "train", "erase"])
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         main([command, "--help"])
@@ -184,3 +189,28 @@ def test_the_outcome_of_a_training_is_the_last_line_below_its_gates(finished: Tr
     assert lines[0].split() == ["gate", "value", "demand"]
     assert lines[2].split()[0] == "beats_baseline"
     assert lines[-2:] == ["", last]
+
+
+def test_an_erasure_tells_what_went_and_what_the_broker_still_holds() -> None:
+    residue = [Residue("fraud.decisions", 2, 9, None), Residue("fraud.events.transaction", 0, 9, None)]
+    kept = Residue("fraud.events.chargeback", 3, 9, to_us(datetime(2026, 5, 1, 12, 30, tzinfo=UTC)))
+    report = Report({"online store": 1, "lake: transaction": 40}, [*residue, kept])
+    screen = render_erasure(report, "card c1", dry_run=False)
+    cells = [line.split() for line in screen.splitlines()]
+    assert ["lake:", "transaction", "40"] in cells
+    assert ["fraud.decisions", "2", "never"] in cells
+    assert ["fraud.events.chargeback", "3", "2026-05-01", "12:30", "UTC"] in cells
+    assert "fraud.events.transaction" not in screen
+    assert screen.endswith("card c1 is erased. What arrives from now on is a new relation.")
+
+
+def test_a_look_before_an_erasure_says_that_nothing_went() -> None:
+    screen = render_erasure(Report({"online store": 1}), "card c1", dry_run=True)
+    assert "would be deleted" in screen
+    assert screen.endswith("Nothing was deleted: card c1 is still there.")
+    assert "is erased" not in screen
+
+
+def test_a_stream_far_behind_is_told() -> None:
+    assert "far behind" in render_erasure(Report(stream_waited=False), "card c1", dry_run=False)
+    assert "holds no record" in render_erasure(Report(residue=[Residue("t", 0, 9, None)]), "card c1", dry_run=False)

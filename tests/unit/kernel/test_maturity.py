@@ -159,3 +159,27 @@ def test_order_and_repetition_change_nothing(
     )
     rows = zip(found.event_time_us.tolist(), found.positive.tolist(), found.matured.tolist(), strict=True)
     assert sorted(rows) == expected
+
+
+def test_a_forgotten_unit_is_gone_up_to_that_moment() -> None:
+    book = ledger()
+    for number in range(6):
+        book.decide(decided(f"t{number}", at=number, unit=f"c{number % 2}"))
+    assert book.forget("c1", 3) == 2
+    assert book.forget("c1", 3) == 0
+    assert book.outcomes().decided_at_us.tolist() == [0, 2, 4, 5]
+    book.label("t1", 4)
+    assert not book.outcomes().positive.any()
+    assert book.decide(decided("t1", at=1))
+
+
+def test_places_of_the_forgotten_are_used_again_in_turn() -> None:
+    book = ledger(capacity=3)
+    for number in range(3):
+        book.decide(decided(f"t{number}", at=number, unit=f"c{number}"))
+    book.forget("c0", 10)
+    book.forget("c1", 10)
+    for number in range(3, 6):
+        book.decide(decided(f"t{number}", at=number))
+    assert book.outcomes().event_time_us.tolist() == [3, 4, 5]
+    assert book.forgotten_early == 1

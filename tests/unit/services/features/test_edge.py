@@ -10,11 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flywheel.adapters.memory_erasures import MemoryErasures
 from flywheel.adapters.memory_store import MemoryFeatureStore
+from flywheel.contracts.erasure import Erased
 from flywheel.contracts.events import Envelope, from_us, to_us
 from flywheel.contracts.topics import event_topic
 from flywheel.kernel import catalog
 from flywheel.kernel.durations import HOUR_US
+from flywheel.kernel.erasure import EraseKey
 from flywheel.kernel.fold import Reading
 from flywheel.kernel.hydration import opened
 from flywheel.kernel.plan import compile_plan
@@ -30,6 +33,7 @@ PLAN = compile_plan(catalog.load("fraud"))
 CARD = PLAN.views[0]
 KEY = ViewKey(CARD.name, "c1")
 TOPIC = event_topic("fraud", "transaction").name
+NOBODY = MemoryErasures(EraseKey(b"key", "fraud"))
 START_US = to_us(datetime(2018, 6, 1, 12, tzinfo=UTC))
 
 
@@ -60,7 +64,7 @@ def stream(store: MemoryFeatureStore, batch_id: int, until_offset: int) -> None:
 
 def test_an_event_is_visible_as_soon_as_it_is_taken() -> None:
     store = MemoryFeatureStore(PLAN)
-    edge = EdgeLane(PLAN, store)
+    edge = EdgeLane(PLAN, store, NOBODY)
     edge.take([record(0, "e0"), record(1, "e1"), record(2, "other", card="c2")])
     assert count(store) == 2
     edge.take([record(1, "e1"), record(3, "e3")])
@@ -69,7 +73,7 @@ def test_an_event_is_visible_as_soon_as_it_is_taken() -> None:
 
 def test_an_event_counts_once_while_the_tiles_take_it_over() -> None:
     store = MemoryFeatureStore(PLAN)
-    edge = EdgeLane(PLAN, store)
+    edge = EdgeLane(PLAN, store, NOBODY)
     edge.take([record(0, "e0"), record(1, "e1")])
     stream(store, 0, 1)
     assert count(store) == 2
@@ -84,8 +88,37 @@ def test_an_event_counts_once_while_the_tiles_take_it_over() -> None:
 def test_a_record_that_is_no_event_does_not_stop_the_rest() -> None:
     store = MemoryFeatureStore(PLAN)
     bad = [Record(TOPIC, 0, n, None, raw) for n, raw in enumerate([b"", b"{", b'{"event":{}}', b'{"event":3}', b"[]"])]
-    EdgeLane(PLAN, store).take([*bad, record(9, "e9")])
+    EdgeLane(PLAN, store, NOBODY).take([*bad, record(9, "e9")])
     assert count(store) == 1
+
+
+def test_who_was_erased_comes_back_by_no_record_of_before() -> None:
+    store, key = MemoryFeatureStore(PLAN), EraseKey(b"key", "fraud")
+    erasures = MemoryErasures(key)
+    edge = EdgeLane(PLAN, store, erasures)
+    before = [record(0, "e0"), record(1, "e1"), record(2, "other", card="c2")]
+    bad = [
+        Record(TOPIC, 0, 3 + n, None, raw) for n, raw in enumerate([b'{"event":3,"ingest_time":"2026-01-01"}', b"[]"])
+    ]
+    erased = Erased(
+        usecase="fraud",
+        entity="card",
+        pseudonym=key.pseudonym("card", "c1"),
+        key_check=key.check,
+        erased_at=datetime.now(UTC),
+        erased_by="somebody",
+    )
+    edge.tidy()
+    erasures.publish(erased)
+    edge.tidy()
+    edge.take([*before, *bad])
+    assert count(store) == 0
+    assert store.read([ViewKey(CARD.name, "c2")])[0].edge
+    edge.take([record(5, "e5")])
+    assert count(store) == 1
+    afresh = MemoryFeatureStore(PLAN)
+    EdgeLane(PLAN, afresh, erasures).take(before)
+    assert count(afresh) == 0
 
 
 @settings(max_examples=40, deadline=None)
@@ -94,7 +127,7 @@ def test_an_edge_that_grows_too_long_goes_into_the_state_and_nothing_is_lost_or_
     data: st.DataObject,
 ) -> None:
     store = MemoryFeatureStore(PLAN)
-    edge = EdgeLane(PLAN, store)
+    edge = EdgeLane(PLAN, store, NOBODY)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(lane_module, "EDGE_LIMIT", 4)
         offset = absorbed = batch_id = 0
@@ -167,7 +200,7 @@ class Scene:
         self.now_s = 0.0
         self.pursuit = Pursuit(
             PLAN,
-            EdgeLane(PLAN, self.store),
+            EdgeLane(PLAN, self.store, NOBODY),
             self.store,
             self.log,
             self.log,
@@ -260,7 +293,7 @@ def test_after_a_failure_what_was_polled_is_read_again() -> None:
 def test_a_state_of_another_declaration_leaves_the_edge_alone() -> None:
     store = MemoryFeatureStore(PLAN)
     store.states[KEY] = b"something else, of eight-byte words"
-    edge = EdgeLane(PLAN, store)
+    edge = EdgeLane(PLAN, store, NOBODY)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(lane_module, "EDGE_LIMIT", 1)
         edge.take([record(0, "e0"), record(1, "e1")])

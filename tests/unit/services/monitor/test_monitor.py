@@ -13,6 +13,7 @@ from httpx import ASGITransport, AsyncClient
 
 from flywheel.contracts.decisions import DecisionLogged
 from flywheel.contracts.topics import decisions_topic, event_topic
+from flywheel.kernel.erasure import EraseKey
 from services.monitor.bootstrap import Monitor
 from services.monitor.observations import Observations
 from services.monitor.state import State
@@ -121,7 +122,7 @@ def test_a_rebalance_that_gives_everything_again_changes_nothing() -> None:
     scene.deploy()
     scene.days(0, 12)
     scene.broker.append(decisions_topic("fraud").name, b"k", b"{")
-    observations = Observations(usecase, window=500, capacity=700)
+    observations = Observations(usecase, EraseKey(b"k", usecase.name), window=500, capacity=700)
     records = [record for topic in observations.topics for record in scene.broker.records(topic)]
 
     def shown() -> tuple[object, ...]:

@@ -1,0 +1,106 @@
+"""Removes one entity from the online store: every row of every view that names it, alone or together with others."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import redis
+from redis.exceptions import RedisError, ResponseError
+
+from flywheel.adapters.feast_key_reader import join_keys
+from flywheel.kernel.ports import Lane, StoreProgress, Unavailable
+
+_TIMEOUT_S = 10.0
+_SCANNED_AT_ONCE = 1_000
+_REWRITE_TIMEOUT_S = 60.0
+_LOOK_AGAIN_S = 0.05
+_SPECIAL = re.compile(rb"([*?\[\]^\\-])")
+
+
+class RedisEraser:
+    """Finds an entity's keys by looking at all of them; every call raises Unavailable when Redis does not answer."""
+
+    def __init__(self, url: str, project: str) -> None:
+        self._project = project
+        self._client = redis.Redis.from_url(url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S)
+
+    def count(self, entity: Mapping[str, str]) -> int:
+        """How many keys name the entity, given by the values of its join keys."""
+        return len(self._keys(entity))
+
+    def remove(self, entity: Mapping[str, str]) -> int:
+        """How many keys went; they are gone from the append-only file too, if Redis keeps one."""
+        keys = self._keys(entity)
+        removed = int(self._ask("DEL", *keys)) if keys else 0
+        if self._persistence().get("aof_enabled"):
+            self._rewrite_file()
+        return removed
+
+    def progress(self) -> dict[Lane, StoreProgress]:
+        """How far each lane that ever filled the store has come."""
+        found = {}
+        for lane in Lane:
+            fields = (f"{lane}_visible_until_us", f"{lane}_updated_us")
+            values = self._ask("HMGET", f"{self._project}:progress", *fields)
+            if None not in values:
+                found[lane] = StoreProgress(*map(int, values))
+        return found
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._client.close()
+
+    def _keys(self, entity: Mapping[str, str]) -> list[bytes]:
+        pattern = b"*" + _SPECIAL.sub(rb"\\\1", next(iter(entity.values())).encode()) + b"*"
+        found: set[bytes] = set()
+        cursor = b"0"
+        while True:
+            # A scan may give a key twice.
+            cursor, keys = self._ask("SCAN", cursor, "MATCH", pattern, "COUNT", _SCANNED_AT_ONCE)
+            found.update(raw for raw in keys if self._names(raw, entity))
+            if int(cursor) == 0:
+                return sorted(found)
+
+    def _names(self, raw: bytes, entity: Mapping[str, str]) -> bool:
+        found = join_keys(raw, self._project)
+        return found is not None and entity.items() <= found.items()
+
+    def _rewrite_file(self) -> None:
+        """A rewrite that is under way may have begun before, so one that begins now is waited for."""
+        deadline_s = time.monotonic() + _REWRITE_TIMEOUT_S
+        _await(lambda: not self._is_rewriting(), deadline_s)
+        _await(self._began_rewriting, deadline_s)
+        _await(lambda: not self._is_rewriting(), deadline_s)
+
+    def _began_rewriting(self) -> bool:
+        try:
+            self._client.execute_command("BGREWRITEAOF")  # type: ignore[no-untyped-call]
+        except ResponseError:
+            return False
+        except (RedisError, OSError) as error:
+            raise Unavailable(f"the feature store failed: {error}") from error
+        return True
+
+    def _is_rewriting(self) -> bool:
+        found = self._persistence()
+        return bool(found.get("aof_rewrite_in_progress") or found.get("aof_rewrite_scheduled"))
+
+    def _persistence(self) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = self._ask("INFO", "persistence")
+        return found
+
+    def _ask(self, *command: Any) -> Any:
+        try:
+            return self._client.execute_command(*command)  # type: ignore[no-untyped-call]
+        except (RedisError, OSError) as error:
+            raise Unavailable(f"the feature store failed: {error}") from error
+
+
+def _await(condition: Callable[[], bool], deadline_s: float) -> None:
+    while not condition():
+        if time.monotonic() > deadline_s:
+            raise Unavailable(f"the append-only file was not rewritten within {_REWRITE_TIMEOUT_S:g} s")
+        time.sleep(_LOOK_AGAIN_S)
