@@ -91,7 +91,7 @@ def render_erasure(report: Report, subject: str, *, dry_run: bool) -> str:
         parts.append("The features service is far behind; give the command again once it has caught up.")
     parts += [
         "A running monitor forgets within seconds. Counts of other entities and models keep their numbers, which name",
-        "nobody. Spark's state of the stream keeps the id until its watermark has passed the last event.",
+        "nobody. Spark's state of the stream keeps the events' ids until its watermark has passed them.",
         f"{subject} is erased. What arrives from now on is a new relation.",
     ]
     return "\n".join(parts)
