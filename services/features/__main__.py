@@ -12,6 +12,7 @@ from flywheel.adapters.feast_repo import apply_declaration
 from flywheel.adapters.logs import configure, logger
 from flywheel.adapters.spark_checkpoint import LostTrack
 from flywheel.kernel import catalog
+from flywheel.kernel.erasure import OtherKey
 from flywheel.kernel.plan import compile_plan
 from flywheel.kernel.ports import Unavailable
 from services.features.settings import FeaturesSettings
@@ -46,7 +47,7 @@ def rebuild(settings: FeaturesSettings) -> int:
 
     try:
         done = rebuild_store(settings, tell)
-    except (NothingToRebuildFrom, Unavailable) as error:
+    except (NothingToRebuildFrom, Unavailable, OtherKey) as error:
         tell(f"not rebuilt: {error}")
         return 1
     tell(
@@ -69,7 +70,7 @@ def run(settings: FeaturesSettings) -> int:
     log.info("spark_starts", master=settings.spark_master)
     try:
         service = FeaturesService.assemble(settings)
-    except (LostTrack, Unavailable) as error:
+    except (LostTrack, Unavailable, OtherKey) as error:
         log.error("features_cannot_start", reason=str(error))
         return 1
     try:

@@ -59,16 +59,18 @@ class FeaturesService:
 
     @classmethod
     def assemble(cls, settings: FeaturesSettings) -> Self:
-        """The service, its session started and its streams not yet. Raises LostTrack or Unavailable."""
+        """The service, its session started and its streams not yet. Raises LostTrack, Unavailable or OtherKey."""
         plan = compile_plan(catalog.load(settings.usecase))
         names = tuple(event.event_name for event in plan.usecase.events)
         writer = RedisFeatureWriter(settings.redis_url, plan)
         lake = Lake(settings.lake_dir, plan.usecase)
         tiles_checkpoint(settings, plan).check(writer, STORE, REBUILD)
         archive_checkpoint(settings).check(lake, LAKE)
-        erasures = KafkaErasures(settings.kafka_bootstrap, EraseKey(settings.erasure_key.encode(), settings.usecase))
+        erasures = _erasures(settings)
         decisions = DecisionArchive.assemble(settings, plan.usecase, erasures)
         create_topics(settings.kafka_bootstrap, topics_of(settings.usecase, names))
+        # Under another key than before nobody erased would be recognized: that is to be found out before anything runs.
+        erasures.current()
         session = open_session(settings)
         tiles, archive = StreamJob(settings.usecase, "tiles"), StreamJob(settings.usecase, "archive")
         return cls(
@@ -149,14 +151,20 @@ def rebuild_store(settings: FeaturesSettings, tell: Callable[[str], None]) -> Re
     """The online store filled again from the lake. Raises NothingToRebuildFrom and Unavailable."""
     plan = compile_plan(catalog.load(settings.usecase))
     writer = RedisFeatureWriter(settings.redis_url, plan)
-    lake = Lake(settings.lake_dir, settings.usecase, plan.usecase.events)
+    lake = Lake(settings.lake_dir, plan.usecase)
+    erasures = _erasures(settings)
     session = open_session(settings)
     try:
-        rebuilder = Rebuilder(plan, session, lake, writer)
+        rebuilder = Rebuilder(plan, session, lake, writer, erasures)
         return rebuilder.run(archive_checkpoint(settings), tiles_checkpoint(settings, plan), tell)
     finally:
         session.stop()
+        erasures.close()
         writer.close()
+
+
+def _erasures(settings: FeaturesSettings) -> KafkaErasures:
+    return KafkaErasures(settings.kafka_bootstrap, EraseKey(settings.erasure_key.encode(), settings.usecase))
 
 
 def tiles_checkpoint(settings: FeaturesSettings, plan: FeaturePlan) -> Checkpoint:

@@ -14,13 +14,15 @@ from itertools import islice
 
 from pyspark.sql import DataFrame, Row, SparkSession
 
+from flywheel.adapters.lake_lock import writing
 from flywheel.adapters.spark_archive import Lake
 from flywheel.adapters.spark_checkpoint import Checkpoint
 from flywheel.adapters.spark_events import read_archive
 from flywheel.adapters.spark_states import COUNTED, KEY, NEWEST, STATE, build_states
 from flywheel.contracts.topics import event_topic
+from flywheel.kernel.erasure import named_in
 from flywheel.kernel.plan import FeaturePlan, TileView
-from flywheel.kernel.ports import FeatureWriter, StateWrite, ViewKey
+from flywheel.kernel.ports import ErasureLog, FeatureWriter, StateWrite, ViewKey
 from flywheel.kernel.state import mark_of
 
 UNDER_WAY = "rebuild"
@@ -51,17 +53,25 @@ class Rebuilt:
 class Rebuilder:
     """Rebuilds one use case's store."""
 
-    def __init__(self, plan: FeaturePlan, session: SparkSession, lake: Lake, writer: FeatureWriter) -> None:
+    def __init__(
+        self, plan: FeaturePlan, session: SparkSession, lake: Lake, writer: FeatureWriter, erasures: ErasureLog
+    ) -> None:
         self._plan = plan
         self._session = session
         self._lake = lake
         self._writer = writer
+        self._erasures = erasures
 
     def run(self, archive: Checkpoint, tiles: Checkpoint, tell: Tell) -> Rebuilt:
         """The store as of the archive's last finished batch; broken off, it is to be run again.
 
-        Raises NothingToRebuildFrom, and Unavailable when the store does not answer.
+        Raises NothingToRebuildFrom, OtherKey, and Unavailable when the store or the broker does not answer.
         """
+        # Nobody is erased meanwhile: what was read of them would be written after they were.
+        with writing(self._lake.directory):
+            return self._run(archive, tiles, tell)
+
+    def _run(self, archive: Checkpoint, tiles: Checkpoint, tell: Tell) -> Rebuilt:
         positions = self._positions(archive)
         if not positions:
             raise NothingToRebuildFrom("the archive has not finished a batch yet; there is nothing to rebuild from")
@@ -110,8 +120,11 @@ class Rebuilder:
                 return
 
     def _archived(self) -> dict[str, DataFrame]:
+        erasures, usecase = self._erasures.current(), self._plan.usecase
         return {
-            event.event_name: read_archive(self._session, str(self._lake.path(event)), event).persist()
+            event.event_name: read_archive(
+                self._session, str(self._lake.path(event)), event, erasures, named_in(usecase, event)
+            ).persist()
             for event in self._plan.events
             if self._lake.holds(event)
         }
