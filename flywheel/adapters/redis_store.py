@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import redis
-import redis.asyncio
 from redis.exceptions import RedisError
 
 from flywheel.adapters import feast_layout
+from flywheel.adapters.redis_connection import RedisConnection, RefusedCommand, pack
 from flywheel.adapters.redis_scripts import APPEND_EDGE, TRIM_EDGE, WRITE_STATES
 from flywheel.kernel.edge import edge_header
 from flywheel.kernel.features import split_id
@@ -55,39 +54,29 @@ class _Layout:
 
 
 class RedisFeatureReader:
-    """Reads states for decisions: one pipelined round trip over a pool of connections.
+    """Reads states for decisions over one pipelined connection: whoever asks at once shares a round trip."""
 
-    A read beyond `max_connections` at once waits for a connection, within its own timeout.
-    """
-
-    def __init__(self, url: str, plan: FeaturePlan, *, max_connections: int = 64) -> None:
+    def __init__(self, url: str, plan: FeaturePlan) -> None:
         self._layout = _Layout(plan)
-        # No timeout of the pool's own: each read's timeout covers the wait for a connection too.
-        pool = redis.asyncio.BlockingConnectionPool.from_url(
-            url, max_connections=max_connections, timeout=None, retry=None
-        )
-        self._client = redis.asyncio.Redis.from_pool(pool)
+        self._connection = RedisConnection(url)
+        self._progress = ("HMGET", self._layout.progress_key, *_PROGRESS_FIELDS)
 
     async def read(self, keys: Sequence[ViewKey], timeout_s: float) -> tuple[list[Stored], StoreProgress | None]:
         """What is stored under `keys`, in their order, and the store's progress, None when it is missing or unreadable.
 
         Raises Unavailable when Redis fails or is late.
         """
-        try:
-            async with asyncio.timeout(timeout_s), self._client.pipeline(transaction=False) as pipe:
-                for key in keys:
-                    pipe.execute_command("HMGET", *self._layout.place(key))
-                pipe.execute_command("HMGET", self._layout.progress_key, *_PROGRESS_FIELDS)
-                *found, progress = await pipe.execute()
-        except TimeoutError as error:
-            raise Unavailable(f"the feature store did not answer within {timeout_s} s") from error
-        except (RedisError, OSError) as error:
-            raise Unavailable(f"the feature store failed: {error}") from error
+        questions = [("HMGET", *self._layout.place(key)) for key in keys]
+        replies = await self._connection.execute(pack(*questions, self._progress), timeout_s)
+        for reply in replies:
+            if isinstance(reply, RefusedCommand):
+                raise Unavailable(f"the feature store refused a read: {reply}")
+        *found, progress = replies
         return [_stored(values) for values in found], _progress(progress)
 
     async def close(self) -> None:
-        """Closes the pool."""
-        await self._client.aclose()
+        """Ends the connection."""
+        await self._connection.close()
 
 
 class RedisFeatureWriter:

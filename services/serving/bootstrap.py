@@ -37,9 +37,7 @@ def real_server(settings: ServingSettings) -> Server:
     return build(
         settings,
         usecase,
-        reader=RedisFeatureReader(
-            settings.redis_url, compile_plan(usecase), max_connections=settings.serving_max_in_flight
-        ),
+        reader=RedisFeatureReader(settings.redis_url, compile_plan(usecase)),
         store=FileModelStore(settings.model_dir),
         log=_kafka_log(settings, usecase),
     )
