@@ -7,6 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+from hypothesis import settings
+
+# How long an example takes says something about the machine, not about the code.
+settings.register_profile("flywheel", deadline=None)
+settings.load_profile("flywheel")
 
 pytest_plugins = ["tests.engines"]
 
