@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from pydantic import ConfigDict
-
 from flywheel.contracts.events import Utc
-from flywheel.contracts.training import Message
+from flywheel.contracts.messages import Message
 
 
 class FeatureStatus(StrEnum):
@@ -39,8 +37,6 @@ class DecisionLogged(Message):
     `features` are in the order of the model manifest's `feature_names`; where the store was unavailable only those
     that the request alone gives are there. A value that is NaN to the model is NaN here.
     """
-
-    model_config = ConfigDict(ser_json_inf_nan="constants")
 
     decision_id: str
     request_id: str

@@ -95,6 +95,31 @@ FEATURES_ERASED = Gauge(
     ["usecase"],
 )
 
+PARITY_DECISIONS = Counter(
+    "flywheel_parity_decisions_total",
+    "Sampled decisions, by what became of their comparison (compared, or why there was nothing to compare).",
+    ["usecase", "outcome"],
+)
+PARITY_VALUES = Counter(
+    "flywheel_parity_values_total",
+    "Windowed features of sampled decisions (equal, mismatched, stale_equal, stale_mismatched, undecidable).",
+    ["usecase", "outcome"],
+)
+PARITY_MISMATCHES = Counter(
+    "flywheel_parity_mismatches_total", "Values served otherwise than recomputed.", ["usecase", "feature"]
+)
+PARITY_WORST = Gauge(
+    "flywheel_parity_worst_relative_difference",
+    "Largest difference of the reported period, relative to the larger of the two values.",
+    ["usecase", "feature"],
+)
+PARITY_SECONDS = Histogram(
+    "flywheel_parity_check_seconds",
+    "Duration of the comparison of one sample.",
+    ["usecase"],
+    buckets=(0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
+)
+
 TRAINER_RUNS = Counter(
     "flywheel_trainer_runs_total", "Training runs by outcome (deployed, rejected, failed).", ["usecase", "outcome"]
 )

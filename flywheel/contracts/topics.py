@@ -87,6 +87,17 @@ def erasures_topic(usecase: str) -> Topic:
     )
 
 
+def parity_topic(usecase: str) -> Topic:
+    """How features as served compare with the same features recomputed; each report is of the last hour or so."""
+    return Topic(
+        name=f"{usecase}.parity",
+        carries="flywheel.contracts.parity.ParityReport",
+        producers=("features",),
+        consumers=("monitor", "features"),
+        retention_hours=7 * 24,
+    )
+
+
 def topics_of(usecase: str, event_names: tuple[str, ...]) -> tuple[Topic, ...]:
     """All topics that one use case needs, in the order in which they are made."""
     return (
@@ -96,4 +107,5 @@ def topics_of(usecase: str, event_names: tuple[str, ...]) -> tuple[Topic, ...]:
         history_topic(usecase),
         training_results_topic(usecase),
         erasures_topic(usecase),
+        parity_topic(usecase),
     )

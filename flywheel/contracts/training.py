@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
-
 from flywheel.contracts.events import Utc
-
-
-class Message(BaseModel):
-    """A message between services: immutable JSON; fields a later version adds are ignored."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    def to_bytes(self) -> bytes:
-        return self.model_dump_json().encode()
+from flywheel.contracts.messages import Message
+from flywheel.contracts.parity import ParityReport
 
 
 class TrainingRequested(Message):
@@ -37,6 +28,8 @@ class HistoryBuilt(Message):
     """Whether each row leaves out what arrived later than its own request."""
     rows: int
     reason: str
+    parity: ParityReport | None = None
+    """The newest comparison of served features with recomputed ones; None before the first."""
 
 
 class GateResult(Message):

@@ -8,7 +8,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
+from flywheel.contracts.parity import ParityReport
 from flywheel.contracts.training import GateResult
 from flywheel.kernel.comparison import CONFIDENCE
 
@@ -17,6 +19,9 @@ BEATS_BASELINE = "beats_baseline"
 
 NOT_MEASURED = -1.0
 """Stands in a gate's result for a value that is no number."""
+
+FEATURE_PARITY = "feature_parity"
+"""The gate that features as served are what their history says they were."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,12 @@ class Demands:
     """Largest difference between the exported and the native model's probability, on any row."""
     calibration_error: float = 0.01
     observed_to_expected: tuple[float, float] = (0.5, 2.0)
+    mismatched_share: float = 0.001
+    """Of the windowed features of sampled decisions, those that may differ from the same features recomputed."""
+    parity_decisions: int = 100
+    """So many decisions at least must have been compared for their equality to count as measured."""
+    parity_age_s: float = 3_600.0
+    """A comparison older than this says nothing of now."""
 
 
 @dataclass(frozen=True)
@@ -87,9 +98,32 @@ def judge_soundness(soundness: Soundness, demands: Demands, model_budget_ms: flo
     )
 
 
+def judge_parity(report: ParityReport | None, demands: Demands, now: datetime) -> GateResult:
+    """Whether features as served were those that history gives.
+
+    What was not measured, or not of late, passes and says so: a first model has no decisions before it. Too small a
+    sample passes only as long as it shows nothing wrong.
+    """
+    bound = f"<= {demands.mismatched_share:.6g} of served values other than recomputed"
+    if report is None:
+        return _unmeasured(f"not measured yet; {bound}")
+    if (now - report.until).total_seconds() > demands.parity_age_s:
+        return _unmeasured(f"not measured within {demands.parity_age_s:.0f} s; {bound}")
+    share = report.mismatched_share
+    of = f"of {report.values} in {report.decisions} decisions"
+    if report.decisions < demands.parity_decisions and share <= demands.mismatched_share:
+        return _unmeasured(f"not measured yet, {report.decisions} of {demands.parity_decisions} decisions; {bound}")
+    worst = f"; most often {report.mismatched[0].feature}" if report.mismatched else ""
+    return _gate(FEATURE_PARITY, share, lambda v: v <= demands.mismatched_share, f"{bound}, {of}{worst}")
+
+
 def all_passed(results: Sequence[GateResult]) -> bool:
     """Whether there were gates and each passed."""
     return bool(results) and all(result.passed for result in results)
+
+
+def _unmeasured(demand: str) -> GateResult:
+    return GateResult(name=FEATURE_PARITY, passed=True, value=NOT_MEASURED, demand=demand)
 
 
 def _not_behind(lead: float) -> GateResult:

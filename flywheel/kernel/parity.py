@@ -45,6 +45,16 @@ def compare(
     return tuple(_of(name, equal[:, place], apart[:, place]) for place, name in enumerate(names))
 
 
+def is_same(served: float, recomputed: float) -> bool:
+    """Whether two values are equal as single-precision numbers, within the tolerance. Two NaN are equal.
+
+    >>> is_same(16_777_216.0, 16_777_217.0), is_same(1.0, 1.001)
+    (True, False)
+    """
+    single = np.array([served, recomputed]).astype(np.float32).astype(np.float64)
+    return bool(np.isclose(single[0], single[1], rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True))
+
+
 def least_equal(parities: Sequence[FeatureParity]) -> FeatureParity | None:
     """The feature with the smallest share of equal values, the furthest apart among equals; None when there is none."""
     compared = [parity for parity in parities if parity.rows]

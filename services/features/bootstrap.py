@@ -30,6 +30,7 @@ from services.features.archive import LAKE, Archiver
 from services.features.build import HistoryBuilder
 from services.features.count import TileCounter
 from services.features.decisions import DecisionArchive
+from services.features.parity.bootstrap import Parity
 from services.features.rebuild import Rebuilder, Rebuilt
 from services.features.settings import FeaturesSettings
 from services.features.stream import StreamJob
@@ -51,6 +52,7 @@ class FeaturesService:
     tiles: StreamJob
     archive: StreamJob
     decisions: DecisionArchive
+    parity: Parity
     erasures: KafkaErasures
     builder: HistoryBuilder
     offsets: KafkaOffsets
@@ -73,6 +75,7 @@ class FeaturesService:
         erasures.current()
         session = open_session(settings)
         tiles, archive = StreamJob(settings.usecase, "tiles"), StreamJob(settings.usecase, "archive")
+        parity = Parity.assemble(settings, plan, lambda: archive.progress.visible_until_us)
         return cls(
             settings=settings,
             plan=plan,
@@ -83,7 +86,16 @@ class FeaturesService:
             archive=archive,
             decisions=decisions,
             erasures=erasures,
-            builder=HistoryBuilder(plan, session, lake, settings.history_dir, erasures, kept=settings.history_kept),
+            parity=parity,
+            builder=HistoryBuilder(
+                plan,
+                session,
+                lake,
+                settings.history_dir,
+                erasures,
+                kept=settings.history_kept,
+                parity=lambda: parity.watch.latest,
+            ),
             offsets=KafkaOffsets(
                 settings.kafka_bootstrap, [event_topic(settings.usecase, name).name for name in names]
             ),
@@ -140,6 +152,7 @@ class FeaturesService:
             # The JVM may have been told to stop as well and be gone already.
             with contextlib.suppress(Exception):
                 close()
+        self.parity.close()
         self.requests.close()
         self.offsets.close()
         self.erasures.close()

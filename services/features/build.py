@@ -18,6 +18,7 @@ from flywheel.adapters.spark_archive import Lake
 from flywheel.adapters.spark_events import read_archive
 from flywheel.adapters.spark_history import build_history
 from flywheel.contracts.events import Event, from_us, to_us
+from flywheel.contracts.parity import ParityReport
 from flywheel.contracts.training import HistoryBuilt, TrainingFinished, TrainingRequested
 from flywheel.kernel.erasure import Erasures, named_in
 from flywheel.kernel.plan import FeaturePlan, TileView
@@ -40,6 +41,7 @@ class HistoryBuilder:
         erasures: ErasureLog,
         *,
         kept: int,
+        parity: Callable[[], ParityReport | None] = lambda: None,
     ) -> None:
         self._plan = plan
         self._session = session
@@ -47,6 +49,7 @@ class HistoryBuilder:
         self._directory = directory.absolute() / plan.usecase.name
         self._erasures = erasures
         self._kept = kept
+        self._parity = parity
 
     def build(self, request: TrainingRequested) -> HistoryBuilt:
         """A new snapshot of everything in the lake. Raises ValueError while the lake holds no request event."""
@@ -81,6 +84,7 @@ class HistoryBuilder:
             as_known=True,
             rows=rows,
             reason=request.reason,
+            parity=self._parity(),
         )
 
     def _read(self, event: type[Event], erasures: Erasures) -> DataFrame:

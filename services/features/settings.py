@@ -32,6 +32,20 @@ class FeaturesSettings(PlatformSettings):
     """Records that were no event and whose begin is kept in the lake, the newest; all are counted."""
     history_kept: int = Field(default=3, ge=1)
     """Snapshots of feature history that are kept; older ones are deleted."""
+    parity_decisions: int = Field(default=50, ge=1)
+    """Decisions of each interval whose features are computed again from the archive."""
+    parity_every_s: float = Field(default=30.0, gt=0)
+    """That interval."""
+    parity_settle_s: float = Field(default=30.0, ge=0)
+    """How long after a decision its own event may still arrive."""
+    parity_margin_ms: int = Field(default=2_000, ge=0)
+    """Events that arrived that close to what a decision had seen may or may not have been seen."""
+    parity_kept_minutes: float = Field(default=60.0, gt=0)
+    """What a report of parity, and the promotion gate on it, is about."""
+    parity_seed: int = 1
+    """Of the choice of decisions."""
+    parity_memory_mib: int = 256
+    """For reading the archive; what does not fit is spilled to disk."""
 
     @property
     def scratch_dir(self) -> Path:

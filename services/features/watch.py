@@ -29,12 +29,15 @@ def watch(service: FeaturesService, stopping: threading.Event) -> None:
     service.start_streams()
     builder = threading.Thread(target=_build, args=(service, stopping), name="history", daemon=True)
     builder.start()
+    parity = threading.Thread(target=service.parity.run, args=(stopping,), name="parity", daemon=True)
+    parity.start()
     _log.info("features_started", usecase=service.plan.usecase.name)
     while not stopping.wait(_EVERY_S):
         _observe(service)
         if not builder.is_alive() and not stopping.is_set():
             raise JobDied("history: its thread has ended")
     builder.join(timeout=5.0)
+    parity.join(timeout=5.0)
 
 
 def _observe(service: FeaturesService) -> None:

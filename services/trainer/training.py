@@ -14,7 +14,7 @@ from flywheel.contracts.models import Deployment, ModelManifest, Role
 from flywheel.contracts.training import GateResult, HistoryBuilt, TrainingFinished
 from flywheel.kernel.comparison import highest_lead
 from flywheel.kernel.declaration import UseCase
-from flywheel.kernel.gates import Demands, Evidence, all_passed, judge, judge_soundness
+from flywheel.kernel.gates import Demands, Evidence, all_passed, judge, judge_parity, judge_soundness
 from flywheel.kernel.ports import CorruptModel, ModelStore
 from flywheel.kernel.splits import Split, TooLittleHistory, split_by_time
 from services.trainer.appraisal import Appraised, appraise
@@ -52,7 +52,8 @@ class Trainer:
         if earlier is not None:
             return Outcome(earlier, rows=0)
         prepared = self._prepare(history, retrieve)
-        examples, gate = prepared.examples, prepared.leakage.gate
+        examples = prepared.examples
+        of_features = (prepared.leakage.gate, judge_parity(history.parity, self.demands, datetime.now(UTC)))
         _log.info("training_set_read", rows=len(examples.labels))
         split = split_by_time(examples.times_us, self.usecase.label.maturity_us)
         stray = int((examples.times_us < split.begins_us).sum())
@@ -62,8 +63,8 @@ class Trainer:
         baseline = appraise(fit_baseline(train, calibrate), validate)
         candidate = appraise(fit_trees(train, calibrate), validate)
         budget_ms = self.usecase.budget.model_ms
-        gates = (*judge(self._evidence(baseline, candidate, validate), self.demands, budget_ms), gate)
-        baseline_gates = (*judge_soundness(baseline.soundness, self.demands, budget_ms), gate)
+        gates = (*judge(self._evidence(baseline, candidate, validate), self.demands, budget_ms), *of_features)
+        baseline_gates = (*judge_soundness(baseline.soundness, self.demands, budget_ms), *of_features)
         with self.registry.run(self.usecase.name, f"request {history.request_id}") as run_id:
             run = Run(self.usecase, history, run_id, datetime.now(UTC), split.trained_until_us, validate.rows)
             self._record(run, baseline, candidate, split, prepared)
