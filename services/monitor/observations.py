@@ -13,7 +13,14 @@ from flywheel.contracts.decisions import DecisionLogged, Fallback
 from flywheel.contracts.erasure import Erased
 from flywheel.contracts.events import Envelope, Utc, to_us
 from flywheel.contracts.models import Role
-from flywheel.contracts.topics import decisions_topic, erasures_topic, event_topic, training_results_topic
+from flywheel.contracts.parity import ParityReport
+from flywheel.contracts.topics import (
+    decisions_topic,
+    erasures_topic,
+    event_topic,
+    parity_topic,
+    training_results_topic,
+)
 from flywheel.contracts.training import TrainingFinished
 from flywheel.kernel.declaration import UseCase
 from flywheel.kernel.erasure import EraseKey, Erasures, named_in, unit_entity
@@ -42,12 +49,15 @@ class Observations:
 
     `recent` holds the newest decisions, one for each event. Whoever is erased is gone from it and from the ledger as
     soon as that is read, before or after what was about them; the counts stay.
+
+    `parity` is the newest report.
     """
 
     def __init__(self, usecase: UseCase, key: EraseKey, *, window: int, capacity: int) -> None:
         self.ledger = Ledger(usecase.label.maturity_us, capacity)
         self.recent: deque[DecisionLogged] = deque(maxlen=window)
         self.runs: deque[TrainingFinished] = deque(maxlen=_RUNS_KEPT)
+        self.parity: ParityReport | None = None
         self.decisions = 0
         self.counts: Counter[str] = Counter()
         self._ends: dict[tuple[str, int], int] = {}
@@ -62,6 +72,7 @@ class Observations:
             decisions_topic(usecase.name).name: self._read_decision,
             training_results_topic(usecase.name).name: self._read_run,
             erasures_topic(usecase.name).name: self._read_erasure,
+            parity_topic(usecase.name).name: self._read_parity,
         }
 
     @property
@@ -139,6 +150,9 @@ class Observations:
             self.recent.clear()
             self.recent.extend(kept)
             self.ledger.forget(erased.pseudonym, to_us(erased.erased_at))
+
+    def _read_parity(self, record: Record) -> None:
+        self.parity = ParityReport.model_validate_json(record.value)
 
     def _is_erased(self, logged: DecisionLogged) -> bool:
         return self._unit is not None and self.erasures.covers(self._unit, logged.unit, to_us(logged.decided_at))

@@ -11,14 +11,16 @@ import orjson
 
 from flywheel.adapters.logs import Pseudonyms, logger
 from flywheel.contracts.events import from_us
-from flywheel.contracts.training import TrainingFinished, TrainingRequested
+from flywheel.contracts.training import GateResult, TrainingFinished, TrainingRequested
 from flywheel.kernel.declaration import UseCase
+from flywheel.kernel.gates import NOT_MEASURED
 from flywheel.kernel.maturity import Outcomes
 from flywheel.kernel.ports import Unavailable
 from services.monitor import outcomes as matured_outcomes
 from services.monitor import traffic
 from services.monitor.deployed import Deployed
 from services.monitor.observations import Observations
+from services.monitor.parity import parity_of
 from services.monitor.retraining import RetrainingTrigger
 from services.monitor.shifts import DriftWatch
 from services.monitor.state import Comparison, DayQuality, Drift, Gate, Loop, Maturity, Mix, Quality, State, TrainingRun
@@ -100,6 +102,7 @@ class Overview:
             mix=mix,
             stages=traffic.stages(newest, self._usecase),
             freshness=traffic.freshness(newest, self._usecase),
+            parity=parity_of(seen.parity),
             drift=drift,
             maturity=truth.maturity,
             quality=truth.overall,
@@ -167,9 +170,14 @@ def _run(run: TrainingFinished) -> TrainingRun:
         finished_at=run.finished_at,
         version=run.version,
         deployed=run.deployed,
-        gates=tuple(Gate(**gate.model_dump()) for gate in run.gates),
+        gates=tuple(_gate(gate) for gate in run.gates),
         error=run.error,
     )
+
+
+def _gate(gate: GateResult) -> Gate:
+    measured = None if gate.value == NOT_MEASURED else gate.value
+    return Gate(name=gate.name, passed=gate.passed, value=measured, demand=gate.demand)
 
 
 def _restarts(path: Path) -> dict[str, int]:

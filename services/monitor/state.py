@@ -260,6 +260,41 @@ class Retraining(Part):
     last_reason: str | None
 
 
+class ParityFeature(Part):
+    """A feature that was served otherwise than recomputed: how often, how much, and where it was furthest apart.
+
+    A number that is none, or infinite, is null.
+    """
+
+    name: str
+    mismatches: int
+    worst_absolute: Measure
+    worst_relative: Measure
+    event_id: str
+    decided_at: Utc
+    online: Measure
+    offline: Measure
+
+
+class Parity(Part):
+    """Windowed features of sampled decisions, as served, against the same features recomputed from the archive."""
+
+    since: Utc
+    until: Utc
+    decisions: int
+    values: int
+    mismatches: int
+    mismatched_share: float
+    tolerated_share: float
+    """A model is promoted only while the share of mismatches is no larger."""
+    undecidable: int
+    stale_values: int
+    stale_mismatches: int
+    skipped: dict[str, int]
+    """Decisions that there was nothing to compare of, by reason."""
+    features: tuple[ParityFeature, ...]
+
+
 class State(Part):
     """Everything the console shows."""
 
@@ -272,6 +307,8 @@ class State(Part):
     mix: Mix
     stages: tuple[Stage, ...]
     freshness: Freshness
+    parity: Parity | None
+    """None before the first comparison."""
     drift: Drift
     maturity: Maturity
     quality: Quality

@@ -211,6 +211,32 @@
         make("span", {}, gate.name.replaceAll("_", " ")), make("span", {}, `${known(gate.value) ? +gate.value.toPrecision(4) : "–"} (${gate.demand})`))))));
   }
 
+  /* Windowed features as served against the same features recomputed from the archive as of each decision. */
+  function parity({ parity: found }) {
+    if (!found) {
+      say("parity-note", "Sampled decisions have their windowed features recomputed from the archive, as of the moment of each.");
+      return empty("parity", "No decision has been compared yet.");
+    }
+    const apart = [`${count(found.undecidable)} values could not be decided upon`];
+    if (found.stale_values) apart.push(`of ${count(found.stale_values)} stale ones ${count(found.stale_mismatches)} differed`);
+    const skipped = Object.entries(found.skipped).map(([why, number]) => `${count(number)} ${why.replaceAll("_", " ")}`);
+    if (skipped.length) apart.push(`decisions passed over: ${skipped.join(", ")}`);
+    say("parity-note", `Decisions of ${time(found.since)} to ${time(found.until)} UTC, sampled; their windowed features recomputed from the archive as of each. ${apart.join("; ")}.`);
+    by("parity-note").title = "A value cannot be decided upon when an event arrived so close to the decision that nobody knows whether it was seen.";
+    const totals = make("p", { class: `verdict ${found.mismatched_share > found.tolerated_share ? "bad-text" : found.mismatches ? "warn-text" : ""}` },
+      `${count(found.mismatches)} of ${count(found.values)} values in ${count(found.decisions)} decisions differ`
+      + (found.mismatches ? ` (${percent(found.mismatched_share, 3)}; a model is promoted up to ${percent(found.tolerated_share, 1)}).` : "."));
+    if (!found.features.length) return by("parity").replaceChildren(totals);
+    const number = (value) => (known(value) ? String(+value.toPrecision(7)) : "no number");
+    const head = [["feature", ""], ["mismatches", "num"], ["at worst", "num"], ["relative", "num"], ["served", "num"], ["recomputed", "num"], ["event", ""], ["decided", ""]];
+    by("parity").replaceChildren(totals, make("table", {},
+      make("thead", {}, make("tr", {}, ...head.map(([text, kind]) => make("th", { class: kind }, text)))),
+      make("tbody", {}, ...found.features.map((row) => make("tr", {},
+        make("td", {}, row.name), make("td", { class: "num" }, count(row.mismatches)), make("td", { class: "num" }, number(row.worst_absolute)),
+        make("td", { class: "num" }, percent(row.worst_relative)), make("td", { class: "num" }, number(row.online)), make("td", { class: "num" }, number(row.offline)),
+        make("td", { class: "mono" }, row.event_id), make("td", {}, time(row.decided_at)))))));
+  }
+
   function last(state) {
     if (!state.last_decisions.length) return empty("last", "No decision yet.");
     const head = ["decided", "event time", "card", "amount", "score", "action", "why", "arm", "model", "ms"];
@@ -232,7 +258,7 @@
   }
 
   function render(state) {
-    for (const part of [header, loopPicture, decisions, latency, outcomes, experiment, drift, runs, last]) part(state);
+    for (const part of [header, loopPicture, decisions, latency, outcomes, experiment, drift, runs, parity, last]) part(state);
     document.body.dataset.rendered = state.generated_at;
   }
 

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from flywheel.contracts.parity import FeatureMismatches, MismatchExample, ParityReport
 from flywheel.contracts.training import GateResult
-from flywheel.kernel.gates import NOT_MEASURED, Demands, Evidence, Soundness, all_passed, judge, judge_soundness
+from flywheel.kernel.gates import (
+    NOT_MEASURED,
+    Demands,
+    Evidence,
+    Soundness,
+    all_passed,
+    judge,
+    judge_parity,
+    judge_soundness,
+)
 
 GOOD = Evidence(
     validation_positives=30,
@@ -92,3 +103,46 @@ def test_results_survive_the_wire() -> None:
 
 def test_no_gates_are_no_pass() -> None:
     assert not all_passed(())
+
+
+NOW = datetime(2026, 5, 4, tzinfo=UTC)
+
+
+def compared(decisions: int, mismatches: int, *, values: int = 10_000, age_s: float = 60.0) -> ParityReport:
+    at = NOW - timedelta(seconds=age_s)
+    example = MismatchExample(event_id="e1", decided_at=at, online=2.0, offline=1.0)
+    wrong = FeatureMismatches(
+        feature="card_count_1h", mismatches=mismatches, worst_absolute=1.0, worst_relative=0.5, example=example
+    )
+    return ParityReport(
+        usecase="fraud",
+        since=at - timedelta(hours=1),
+        until=at,
+        decisions=decisions,
+        values=values,
+        undecidable=0,
+        stale_values=500,
+        stale_mismatches=500,
+        skipped={},
+        mismatched=(wrong,) if mismatches else (),
+    )
+
+
+def test_features_served_as_recomputed_pass_up_to_the_tolerated_share() -> None:
+    assert judge_parity(compared(100, 10), Demands(), NOW).passed
+    beyond = judge_parity(compared(100, 11), Demands(), NOW)
+    assert not beyond.passed
+    assert beyond.value == 0.0011
+    assert "of 10000 in 100 decisions; most often card_count_1h" in beyond.demand
+
+
+@pytest.mark.parametrize("report", [None, compared(99, 0), compared(99, 10), compared(500, 900, age_s=3_601)])
+def test_what_was_not_measured_of_late_passes_and_says_so(report: ParityReport | None) -> None:
+    gate = judge_parity(report, Demands(), NOW)
+    assert (gate.passed, gate.value) == (True, NOT_MEASURED)
+    assert gate.demand.startswith("not measured")
+
+
+def test_mismatches_of_a_small_sample_do_not_pass() -> None:
+    gate = judge_parity(compared(3, 11), Demands(), NOW)
+    assert (gate.passed, gate.value) == (False, 0.0011)
