@@ -12,8 +12,10 @@ from flywheel.adapters.memory_log import MemoryBroker, MemoryReader
 from flywheel.adapters.memory_model_store import MemoryModelStore
 from flywheel.contracts.decisions import DecisionLogged, Fallback, FeatureStatus
 from flywheel.contracts.events import Envelope
+from flywheel.contracts.messages import Message
 from flywheel.contracts.models import Deployment, ModelManifest
-from flywheel.contracts.topics import decisions_topic, event_topic, training_results_topic
+from flywheel.contracts.parity import FeatureMismatches, ParityReport
+from flywheel.contracts.topics import decisions_topic, event_topic, parity_topic, training_results_topic
 from flywheel.contracts.training import GateResult, TrainingFinished, TrainingRequested
 from flywheel.kernel import drift
 from flywheel.kernel.experiment import assign
@@ -133,6 +135,22 @@ class Scene:
         )
         self._append(training_results_topic(usecase.name).name, run)
 
+    def compare(self, *mismatched: FeatureMismatches) -> None:
+        """Writes a report of parity, with these features served otherwise than recomputed."""
+        report = ParityReport(
+            usecase=usecase.name,
+            since=NOW - timedelta(hours=1),
+            until=NOW - timedelta(seconds=40),
+            decisions=1_950,
+            values=48_000,
+            undecidable=731,
+            stale_values=25,
+            stale_mismatches=2,
+            skipped={"event_not_archived": 3},
+            mismatched=mismatched,
+        )
+        self._append(parity_topic(usecase.name).name, report)
+
     def _write(
         self, at: datetime, wall: datetime, card: str, amount: float, score: float, row: NDArray[np.float64]
     ) -> None:
@@ -177,7 +195,7 @@ class Scene:
         )
         self._append(decisions_topic(usecase.name).name, decision)
 
-    def _append(self, topic: str, message: DecisionLogged | TrainingFinished | Envelope) -> None:
+    def _append(self, topic: str, message: Message | Envelope) -> None:
         self.broker.append(topic, b"key", message.to_bytes())
 
     def _draw(

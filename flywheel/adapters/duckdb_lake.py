@@ -106,7 +106,7 @@ class ArchivedEvents(AbstractContextManager["ArchivedEvents"]):
             QUALIFY row_number() OVER (PARTITION BY event_id ORDER BY ingest_time, kafka_partition, kafka_offset) = 1
         """
         try:
-            return self._database.execute(query, dict(parameters)).to_arrow_table()
+            return self._database.sql(query, params=dict(parameters)).to_arrow_table()
         except duckdb.IOException as error:
             raise Unavailable(f"the archive of {event.event_name} is being written anew: {error}") from error
 

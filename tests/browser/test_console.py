@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from flywheel.contracts.parity import FeatureMismatches, MismatchExample
 from services.monitor.state import State
 from tests.browser_pages import needs_browser, opened, served, text_of
-from tests.monitor_scene import Scene
+from tests.monitor_scene import NOW, Scene
 
 pytestmark = needs_browser
 
@@ -43,6 +44,28 @@ def test_the_numbers_of_the_state_are_on_the_page(tmp_path: Path) -> None:
     assert page.count("<svg") >= 6
 
 
+@pytest.mark.parametrize("differs", [False, True])
+def test_parity_is_told_in_totals_and_what_differs_by_feature(tmp_path: Path, differs: bool) -> None:
+    scene = Scene(per_day=50)
+    example = MismatchExample(event_id="tx-77", decided_at=NOW, online=12.5, offline=11.0)
+    wrong = FeatureMismatches(
+        feature="terminal_risk_7d", mismatches=96, worst_absolute=1.5, worst_relative=0.12, example=example
+    )
+    scene.compare(*[wrong] if differs else [])
+    with served(scene.monitor(data_dir=tmp_path)) as address:
+        page, console = opened(address, tmp_path / "profile")
+    text = text_of(page)
+    assert console == ""
+    assert "Parity: online = offline" in text
+    assert "731 values could not be decided upon; of 25 stale ones 2 differed" in text
+    assert "decisions passed over: 3 event not archived" in text
+    assert ("0 of 48,000 values in 1,950 decisions differ." in text) is not differs
+    row = "terminal_risk_7d 96 1.5 12.0 % 12.5 11 tx-77 12:00:00"
+    assert (row in text) is differs
+    totals = "96 of 48,000 values in 1,950 decisions differ (0.200 %; a model is promoted up to 0.1 %)."
+    assert (totals in text) is differs
+
+
 @pytest.mark.parametrize("young", [False, True])
 def test_an_empty_or_young_loop_tells_what_is_awaited(tmp_path: Path, young: bool) -> None:
     scene = Scene(per_day=50)
@@ -53,6 +76,7 @@ def test_an_empty_or_young_loop_tells_what_is_awaited(tmp_path: Path, young: boo
     text = text_of(page)
     assert console == ""
     assert "No model is deployed yet" in text
+    assert "No decision has been compared yet." in text
     assert ("No matured decision yet: the first matures at event time 2018-06-08" in text) is young
     assert ("No decision yet: they appear as soon as somebody asks serving" in text) is not young
 
