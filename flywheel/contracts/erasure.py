@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from flywheel.contracts.events import Utc
-from flywheel.contracts.training import Message
+from flywheel.contracts.messages import Message
 
 
 class Erased(Message):

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 
 from flywheel.contracts.decisions import DecisionLogged
 from flywheel.contracts.events import to_us
+from flywheel.kernel.features import WindowedFeature
 from flywheel.kernel.history import Moments, Values, history
 from flywheel.kernel.plan import SLACK_US, TileView
 from flywheel.kernel.rows import MARK, TIE, TIME, Cells, in_time
+from flywheel.kernel.tiles import NO_TIME
 
 _DOUBTFUL_LIMIT = 32
 """With more events in doubt than this about one entity, nothing about it is decided upon."""
@@ -27,6 +29,8 @@ class Sight:
 
     certain_us: int
     possible_us: int
+    clear_from_us: int = NO_TIME
+    """In event time: what happened before may be gone from the archive while counts of it stay."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,12 @@ def recompute(view: TileView, rows: Cells, at_us: int, own_tie: int, sight: Sigh
     values = history(view, rows, moments)
     steady = (values == values[0]) | np.isnan(values) & np.isnan(values[0])
     whole = len(doubtful) <= _DOUBTFUL_LIMIT and not _behind(rows, at_us, sight)
-    return Recomputed(values[0], steady.all(axis=0) & whole)
+    clear = np.array([_tail_us(feature, at_us) >= sight.clear_from_us for feature in view.features])
+    return Recomputed(values[0], steady.all(axis=0) & clear & whole)
+
+
+def _tail_us(feature: WindowedFeature, at_us: int) -> int:
+    return at_us - at_us % feature.step_us - feature.delay_us - feature.window_us
 
 
 def _behind(rows: Cells, at_us: int, sight: Sight) -> bool:

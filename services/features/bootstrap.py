@@ -75,7 +75,7 @@ class FeaturesService:
         erasures.current()
         session = open_session(settings)
         tiles, archive = StreamJob(settings.usecase, "tiles"), StreamJob(settings.usecase, "archive")
-        parity = Parity.assemble(settings, plan, lambda: archive.progress.visible_until_us)
+        parity = Parity.assemble(settings, plan, erasures, lambda: archive.progress.visible_until_us)
         return cls(
             settings=settings,
             plan=plan,

@@ -18,6 +18,7 @@ from flywheel.adapters.kafka_topics import publish
 from flywheel.contracts.parity import ParityReport
 from flywheel.contracts.topics import decisions_topic, parity_topic
 from flywheel.kernel.plan import FeaturePlan
+from flywheel.kernel.ports import ErasureLog
 from services.features.parity.check import ParityCheck
 from services.features.parity.sampling import Sampler
 from services.features.parity.watch import ParityWatch
@@ -36,7 +37,11 @@ class Parity:
 
     @classmethod
     def assemble(
-        cls, settings: FeaturesSettings, plan: FeaturePlan, archived_until_us: Callable[[], int | None]
+        cls,
+        settings: FeaturesSettings,
+        plan: FeaturePlan,
+        erasures: ErasureLog,
+        archived_until_us: Callable[[], int | None],
     ) -> Self:
         """The job, reading nothing yet. Raises Unavailable."""
         usecase, topic = settings.usecase, parity_topic(settings.usecase).name
@@ -58,7 +63,7 @@ class Parity:
         watch = ParityWatch(
             usecase,
             sampler,
-            ParityCheck(plan, open_archive, settings.parity_margin_ms * 1000),
+            ParityCheck(plan, open_archive, erasures, settings.parity_margin_ms * 1000),
             archived_until_us=archived_until_us,
             publish=announce,
             kept=timedelta(minutes=settings.parity_kept_minutes),

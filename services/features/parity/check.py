@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 
 from flywheel.adapters.duckdb_lake import Archived, ArchivedEvents
 from flywheel.contracts.decisions import DecisionLogged, FeatureStatus
 from flywheel.contracts.events import to_us
 from flywheel.contracts.parity import MismatchExample
+from flywheel.kernel.erasure import Erasures
 from flywheel.kernel.plan import FeaturePlan, TileView
+from flywheel.kernel.ports import ErasureLog
 from flywheel.kernel.recomputation import recompute, sight_of
-from flywheel.kernel.rows import Cells, event_hash, no_rows
+from flywheel.kernel.rows import MARK, TIME, Cells, event_hash, no_rows
 from flywheel.kernel.tally import Tally
+from flywheel.kernel.tiles import NO_TIME
 
 UNAVAILABLE, UNKNOWN_LAG, NOT_ARCHIVED = "features_unavailable", "lag_not_known", "event_not_archived"
 """Why nothing of a decision is compared: it had no features; nobody knows how far these were behind; the event that
@@ -21,13 +24,19 @@ it is about, with that time, is not in the archive."""
 
 OpenArchive = Callable[[], AbstractContextManager[ArchivedEvents]]
 
+_NEVER_US = 2**62
+
 
 class ParityCheck:
-    """Recomputes the windowed features of decisions. `margin_us` is that of `recomputation.sight_of`."""
+    """Recomputes the windowed features of decisions. `margin_us` is that of `recomputation.sight_of`.
 
-    def __init__(self, plan: FeaturePlan, open_archive: OpenArchive, margin_us: int) -> None:
+    Of whoever was erased nothing is decided upon, nor about others as far back as their counts may still hold them.
+    """
+
+    def __init__(self, plan: FeaturePlan, open_archive: OpenArchive, erasures: ErasureLog, margin_us: int) -> None:
         self._plan = plan
         self._open_archive = open_archive
+        self._erasures = erasures
         self._margin_us = margin_us
 
     def examine(self, decisions: Sequence[DecisionLogged]) -> Tally:
@@ -40,11 +49,24 @@ class ParityCheck:
             moments_us = {logged.event_id: to_us(logged.event_time) for logged in decisions}
             archived = archive.requests(self._plan.usecase.request, self._plan.views, moments_us)
             usable = [logged for logged in decisions if self._is_usable(logged, archived, tally)]
-            values = sum(self._compare(view, archive, usable, archived, tally) for view in self._plan.views)
-        assert values == tally.values + tally.stale_values + tally.undecidable
+            times_us = {to_us(logged.event_time) for logged in usable}
+            entities = {
+                view: {archived[logged.event_id].entity_ids[view.entity.name] for logged in usable}
+                for view in self._plan.views
+            }
+            events = {view: archive.about(view, ids, times_us) for view, ids in entities.items()}
+        # Asked for after the reading: an erasure is announced before anything is taken out of the archive.
+        erasures = self._erasures.current()
+        kinds = [entity.name for entity in self._plan.usecase.entities]
+        for view in self._plan.views:
+            clear_from_us = _clear_from_us(view, events[view], kinds, erasures)
+            for logged in usable:
+                entity_id = archived[logged.event_id].entity_ids[view.entity.name]
+                erased = erasures.covers(view.entity.name, entity_id, 0)
+                self._compare(view, logged, events[view].get(entity_id), _NEVER_US if erased else clear_from_us, tally)
         return tally
 
-    def _is_usable(self, logged: DecisionLogged, archived: dict[str, Archived], tally: Tally) -> bool:
+    def _is_usable(self, logged: DecisionLogged, archived: Mapping[str, Archived], tally: Tally) -> bool:
         why = ""
         if all(status is FeatureStatus.UNAVAILABLE for status in logged.feature_status.values()):
             why = UNAVAILABLE
@@ -59,44 +81,40 @@ class ParityCheck:
         return not why
 
     def _compare(
-        self,
-        view: TileView,
-        archive: ArchivedEvents,
-        decisions: Sequence[DecisionLogged],
-        archived: dict[str, Archived],
-        tally: Tally,
-    ) -> int:
-        """How many values of the view there were."""
-        mine: dict[str, list[DecisionLogged]] = defaultdict(list)
-        for logged in decisions:
-            status = logged.feature_status.get(view.entity.name, FeatureStatus.UNAVAILABLE)
-            if status is not FeatureStatus.UNAVAILABLE:
-                mine[archived[logged.event_id].entity_ids[view.entity.name]].append(logged)
-        moments_us = [to_us(logged.event_time) for about in mine.values() for logged in about]
-        events = archive.about(view, mine.keys(), moments_us) if mine else {}
-        return sum(
-            self._compare_one(view, logged, events.get(entity_id, no_rows(view)), tally)
-            for entity_id, about in mine.items()
-            for logged in about
-        )
-
-    def _compare_one(self, view: TileView, logged: DecisionLogged, events: Cells, tally: Tally) -> int:
+        self, view: TileView, logged: DecisionLogged, events: Cells | None, clear_from_us: int, tally: Tally
+    ) -> None:
         sight = sight_of(logged, self._margin_us)
-        assert sight is not None  # the others are not usable
+        status = logged.feature_status.get(view.entity.name, FeatureStatus.UNAVAILABLE)
+        if sight is None or status is FeatureStatus.UNAVAILABLE:
+            return
         tie = event_hash(self._plan.usecase.request.event_name, logged.event_id)
-        found = recompute(view, events, to_us(logged.event_time), tie, sight)
+        rows = no_rows(view) if events is None else events
+        found = recompute(view, rows, to_us(logged.event_time), tie, replace(sight, clear_from_us=clear_from_us))
         served = dict(zip(logged.feature_names, logged.features, strict=True))
-        stale = logged.feature_status[view.entity.name] is FeatureStatus.STALE
-        names = [(place, feature.name) for place, feature in enumerate(view.features) if feature.name in served]
-        for place, name in names:
+        for place, feature in enumerate(view.features):
+            if feature.name not in served:
+                continue
             if not found.decided[place]:
                 tally.undecidable += 1
                 continue
             example = MismatchExample(
                 event_id=logged.event_id,
                 decided_at=logged.decided_at,
-                online=served[name],
+                online=served[feature.name],
                 offline=float(found.values[place]),
             )
-            tally.compare(name, example, stale=stale)
-        return len(names)
+            tally.compare(feature.name, example, stale=status is FeatureStatus.STALE)
+
+
+def _clear_from_us(view: TileView, events: Mapping[str, Cells], kinds: Iterable[str], erasures: Erasures) -> int:
+    """Event time from which on the archive still has every event that is in the view's counts.
+
+    Events of persons of another kind are taken out of the archive, but not out of the counts of others. How far event
+    time had come at the last erasure is told by the view's own events.
+    """
+    erased_us = [until for kind in kinds if kind != view.entity.name for until in erasures.of(kind).values()]
+    if not erased_us:
+        return NO_TIME
+    last_us = max(erased_us)
+    before = [rows[rows[:, MARK] <= last_us, TIME] for rows in events.values()]
+    return max((int(times.max()) + 1 for times in before if len(times)), default=NO_TIME)

@@ -12,9 +12,12 @@ import numpy as np
 import pytest
 
 from flywheel.adapters.duckdb_lake import ArchivedEvents
+from flywheel.adapters.memory_erasures import MemoryErasures
 from flywheel.contracts.decisions import DecisionLogged, FeatureStatus
+from flywheel.contracts.erasure import Erased
 from flywheel.contracts.events import Event, from_us, to_us
 from flywheel.kernel.durations import DAY_US, HOUR_US, SECOND_US
+from flywheel.kernel.erasure import EraseKey
 from flywheel.kernel.features import split_id
 from flywheel.kernel.plan import compile_plan
 from flywheel.kernel.ports import Unavailable
@@ -30,6 +33,7 @@ MARGIN_US = 2 * SECOND_US
 START_US = to_us(datetime(2018, 4, 1, tzinfo=UTC))
 WALL_US = to_us(datetime(2026, 5, 4, 12, tzinfo=UTC))
 WINDOWED = len(usecase.windowed)
+KEY = EraseKey(b"secret", "fraud")
 
 
 class World:
@@ -80,8 +84,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return World(tmp_path_factory.mktemp("lake"))
 
 
-def check(directory: Path, tmp_path: Path) -> ParityCheck:
-    return ParityCheck(PLAN, lambda: ArchivedEvents(directory, 128, tmp_path / "spill"), MARGIN_US)
+def check(directory: Path, tmp_path: Path, erasures: MemoryErasures | None = None) -> ParityCheck:
+    none = MemoryErasures(KEY)
+    return ParityCheck(PLAN, lambda: ArchivedEvents(directory, 128, tmp_path / "spill"), erasures or none, MARGIN_US)
 
 
 def changed(logged: DecisionLogged, name: str, by: float) -> DecisionLogged:
@@ -203,3 +208,30 @@ def test_only_the_dates_that_windows_reach_are_opened(world: World, tmp_path: Pa
     times_us = opened[:, 0]
     assert at_us - 4 * DAY_US < times_us.min() < at_us - DAY_US
     assert at_us + DAY_US < times_us.max() < at_us + 4 * DAY_US
+
+
+def test_after_an_erasure_counts_that_still_hold_the_person_are_left_undecided(world: World, tmp_path: Path) -> None:
+    cards = {event: str(event.model_dump()["card_id"]) for event in world.arrivals}
+    erased_at_us = WALL_US + 1_100 * 10 * SECOND_US
+    left = {e: at_us for e, at_us in world.arrivals.items() if cards[e] != "card-3" or at_us > erased_at_us}
+    lake = tmp_path / "lake"
+    archive_events(lake, left)
+    decisions = world.sample(60)
+    unaware = check(lake, tmp_path).examine(decisions)
+    assert "terminal_transaction_count_7d" in unaware.mismatched
+    erasures = MemoryErasures(KEY)
+    erasures.publish(
+        Erased(
+            usecase="fraud",
+            entity="card",
+            pseudonym=KEY.pseudonym("card", "card-3"),
+            erased_at=from_us(erased_at_us),
+            key_check=KEY.check,
+            erased_by="somebody",
+        )
+    )
+    found = check(lake, tmp_path, erasures).examine(decisions)
+    assert found.mismatched == {}
+    # Windows that begin after the erasure, and cards that were not erased, are compared as ever.
+    of_cards = sum(feature.entity.name == "card" for feature in usecase.windowed)
+    assert found.values > of_cards * sum(cards[e] != "card-3" for e in list(left)[-60:]) * 0.8

@@ -70,4 +70,4 @@ def test_the_envelope_gives_back_what_was_sealed() -> None:
 
 def test_topic_names_are_unique() -> None:
     names = [topic.name for topic in topics_of("fraud", ("transaction", "chargeback"))]
-    assert len(names) == len(set(names)) == 7
+    assert len(names) == len(set(names)) == 8

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -113,6 +114,18 @@ def test_a_moment_further_back_than_a_store_is_exact_for_is_not_decided_upon() -
     newer = happened("newer", -11 * MINUTE_US, LONG_AGO_US)
     assert not recomputed(OWN, newer).decided.any()
     assert recomputed(OWN, happened("newer", -9 * MINUTE_US, LONG_AGO_US)).decided.all()
+
+
+def test_windows_that_reach_back_to_what_may_be_gone_are_not_decided_upon() -> None:
+    clear_from_us = AT_US - AT_US % MINUTE_US - DAY_US
+    sight = replace(SIGHT, clear_from_us=clear_from_us)
+    found = recompute(TERMINAL, rows(OWN), AT_US, event_hash("transaction", "own"), sight)
+    assert is_decided(found, COUNT_24H)
+    assert not is_decided(found, "terminal_transaction_count_7d")
+    assert not is_decided(found, DELAYED_24H)
+    sight = replace(SIGHT, clear_from_us=clear_from_us + 1)
+    found = recompute(TERMINAL, rows(OWN), AT_US, event_hash("transaction", "own"), sight)
+    assert not is_decided(found, COUNT_24H)
 
 
 def test_an_entity_without_any_event_has_the_values_of_nothing() -> None:

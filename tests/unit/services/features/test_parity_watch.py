@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from flywheel.adapters.memory_erasures import MemoryErasures
 from flywheel.contracts.decisions import DecisionLogged
 from flywheel.contracts.events import from_us, to_us
 from flywheel.contracts.parity import MismatchExample, ParityReport
+from flywheel.kernel.erasure import EraseKey
 from flywheel.kernel.plan import compile_plan
 from flywheel.kernel.ports import Record, Unavailable
 from flywheel.kernel.tally import Tally
@@ -25,6 +27,7 @@ from usecases.fraud import usecase
 
 AT = datetime(2026, 5, 4, 12, tzinfo=UTC)
 SETTLE_US = 5_000_000
+KEY = EraseKey(b"secret", "fraud")
 
 
 class Steady:
@@ -41,7 +44,7 @@ class Check(ParityCheck):
     """Finds one wrong value in every sample, and takes a second for it."""
 
     def __init__(self, clock: Steady) -> None:
-        super().__init__(compile_plan(usecase), nullcontext, 0)  # type: ignore[arg-type]
+        super().__init__(compile_plan(usecase), nullcontext, MemoryErasures(KEY), 0)  # type: ignore[arg-type]
         self.clock = clock
         self.examined: list[list[str]] = []
         self.fails = False

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from flywheel.contracts.parity import FeatureMismatches, MismatchExample
 from flywheel.contracts.training import GateResult, TrainingFinished
+from flywheel.kernel.erasure import EraseKey
 from flywheel.kernel.gates import NOT_MEASURED
 from services.monitor.observations import Observations
 from services.monitor.overview import _run
@@ -26,7 +27,7 @@ WRONG = FeatureMismatches(
 
 
 def seen(scene: Scene) -> Parity | None:
-    observations = Observations(usecase, window=100, capacity=100)
+    observations = Observations(usecase, EraseKey(b"secret", "fraud"), window=100, capacity=100)
     for topic in observations.topics:
         observations.read(scene.broker.records(topic))
     assert observations.counts["unreadable"] == 0
