@@ -24,19 +24,34 @@ end
 # Rows of an edge begin with event time, id hash and mark, eight bytes each; of a mark the lowest six bytes are the
 # offset and the two above the partition. Rows of one partition stand in the order of their offsets, so that those the
 # tiles have absorbed are found at the front, or left for the next time.
+#
+# A few ids are searched for, each in one sweep of memory; for many it is cheaper to look at each step once. 1500 is
+# where both took the same time when measured, for states as for edges.
 _EDGES = """
 local function absorbed_of(from)
   local marks = {}
   for at = from, #ARGV, 2 do marks[tonumber(ARGV[at])] = tonumber(ARGV[at + 1]) end
   return marks
 end
-local function holds(words, tie, first, step)
+local function stands(words, tie, first, step)
   local at = string.find(words, tie, first, true)
   while at do
     if (at - first) % step == 0 then return true end
     at = string.find(words, tie, at + 1, true)
   end
   return false
+end
+local function without_known(wanted, number, words, first, step)
+  if number * step <= 1500 then
+    for tie in pairs(wanted) do
+      if stands(words, tie, first, step) then wanted[tie] = nil end
+    end
+    return
+  end
+  for at = first, #words - 7, step do
+    local tie = string.sub(words, at, at + 7)
+    if wanted[tie] then wanted[tie] = nil end
+  end
 end
 local function trimmed(rows, width, marks)
   local at = 1
@@ -56,21 +71,23 @@ WRITE_STATES = (
 local count = tonumber(ARGV[1])
 local conflicts = {}
 for place = 1, count do
-  local at = 2 + (place - 1) * 5
+  local at = 2 + (place - 1) * 6
   local held = redis.call('HGET', KEYS[place + 1], ARGV[at])
   if string.sub(inside(held), -8) ~= ARGV[at + 4] then conflicts[#conflicts + 1] = place - 1 end
 end
 if #conflicts > 0 then return conflicts end
 for place = 1, count do
-  local at = 2 + (place - 1) * 5
+  local at = 2 + (place - 1) * 6
   redis.call('HSET', KEYS[place + 1], ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3])
+  redis.call('PEXPIRE', KEYS[place + 1], ARGV[at + 5])
 end
-for at = 2 + count * 5, #ARGV, 2 do redis.call('HINCRBY', KEYS[1], ARGV[at], ARGV[at + 1]) end
+for at = 2 + count * 6, #ARGV, 2 do redis.call('HINCRBY', KEYS[1], ARGV[at], ARGV[at + 1]) end
 return conflicts
 """
 )
-"""KEYS: counters, entities. ARGV: number of entities; for each state field, state, time field, time, what is replaced;
-then counters and what is added to them. Gives the places of conflicting entities, none when all is written."""
+"""KEYS: counters, entities. ARGV: number of entities; for each state field, state, time field, time, what is replaced
+and the milliseconds after which the entity is forgotten; then counters and what is added to them.
+Gives the places of conflicting entities, none when all is written."""
 
 APPEND_EDGE = (
     _VALUES
@@ -80,18 +97,27 @@ local header, width, fresh = ARGV[3], tonumber(ARGV[4]), ARGV[5]
 local held = inside(redis.call('HGET', KEYS[1], ARGV[1]))
 local rows = string.sub(held, 1, #header) == header and string.sub(held, #header + 1) or ''
 local state = inside(redis.call('HGET', KEYS[1], ARGV[2]))
-rows = trimmed(rows, width, absorbed_of(6))
+rows = trimmed(rows, width, absorbed_of(7))
+local wanted, number = {}, #fresh / width
+for at = 9, #fresh, width do wanted[string.sub(fresh, at, at + 7)] = true end
+without_known(wanted, number, rows, 9, width)
+without_known(wanted, number, state, 1, 8)
+local parts = {header, rows}
 for at = 1, #fresh, width do
-  local row = string.sub(fresh, at, at + width - 1)
-  local tie = string.sub(row, 9, 16)
-  if not holds(rows, tie, 9, width) and not holds(state, tie, 1, 8) then rows = rows .. row end
+  local tie = string.sub(fresh, at + 8, at + 15)
+  if wanted[tie] then
+    wanted[tie] = nil
+    parts[#parts + 1] = string.sub(fresh, at, at + width - 1)
+  end
 end
-redis.call('HSET', KEYS[1], ARGV[1], wrapped(header .. rows))
-return #rows / width
+local edge = table.concat(parts)
+redis.call('HSET', KEYS[1], ARGV[1], wrapped(edge))
+redis.call('PEXPIRE', KEYS[1], ARGV[6])
+return (#edge - #header) / width
 """
 )
-"""KEYS: an entity. ARGV: edge field, state field, header, bytes of a row, rows, then partitions and absorbed offsets.
-Gives how many rows the edge holds."""
+"""KEYS: an entity. ARGV: edge field, state field, header, bytes of a row, rows, the milliseconds after which the entity
+is forgotten, then partitions and absorbed offsets. Gives how many rows the edge holds."""
 
 TRIM_EDGE = (
     _VALUES

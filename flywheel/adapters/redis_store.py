@@ -18,6 +18,8 @@ from flywheel.kernel.ports import Lane, StateWrite, Stored, StoreProgress, Unava
 from flywheel.kernel.state import offset_of
 
 _WRITE_TIMEOUT_S = 10.0
+_ROWS_AT_ONCE = 128
+"""While rows are added to an edge, Redis answers nobody else."""
 _MAX_US = 2**63
 _UNTIL, _UPDATED = "visible_until_us", "updated_us"
 _PROGRESS_FIELDS = tuple(f"{lane}_{name}" for lane in Lane for name in (_UNTIL, _UPDATED))
@@ -39,6 +41,7 @@ class _Layout:
         self.times = {view: feast_layout.time_field(view) for view in entities}
         self.headers = {view.name: edge_header(view) for view in plan.views}
         self.row_bytes = {view.name: 8 * view.row_cells for view in plan.views}
+        self.lifetimes_ms = {view.name: -(-view.lifetime_us // 1000) for view in plan.views}
         self.progress_key = f"{self._project}:progress"
         self.counted_key = f"{self._project}:counted"
         self.absorbed_key = f"{self._project}:absorbed"
@@ -110,6 +113,7 @@ class RedisFeatureWriter:
                 layout.times[key.view],
                 feast_layout.encode_time(state.newest_us),
                 state.replaces,
+                layout.lifetimes_ms[key.view],
             )
         for name, number in counted.items():
             arguments += (name, number)
@@ -123,11 +127,15 @@ class RedisFeatureWriter:
     def append(self, rows: Mapping[ViewKey, bytes], absorbed: Mapping[int, int]) -> dict[ViewKey, int]:
         """Adds packed rows to the edges; for each, how many rows it holds now. In one round trip."""
         layout, marks, pipe = self._layout, _offsets(absorbed), self._pipeline()
+        asked = []
         for key, packed in rows.items():
-            view = key.view
-            fixed = (layout.edges[view], layout.states[view], layout.headers[view], layout.row_bytes[view], packed)
-            self._call(pipe, APPEND_EDGE, [layout.entity(key)], [*fixed, *marks])
-        return dict(zip(rows, _execute(pipe), strict=True))
+            view, entity = key.view, layout.entity(key)
+            fixed = (layout.edges[view], layout.states[view], layout.headers[view], layout.row_bytes[view])
+            for some in _pieces(packed, _ROWS_AT_ONCE * layout.row_bytes[view]):
+                self._call(pipe, APPEND_EDGE, [entity], [*fixed, some, layout.lifetimes_ms[view], *marks])
+                asked.append(key)
+        # Of a key that was asked about several times, the last answer stays.
+        return dict(zip(asked, _execute(pipe), strict=True))
 
     def trim(self, keys: Sequence[ViewKey], absorbed: Mapping[int, int]) -> None:
         """Takes rows that the tiles have absorbed off the edges, in one round trip."""
@@ -216,6 +224,11 @@ def _execute(pipe: Any) -> list[Any]:
         return list(pipe.execute())
     except (RedisError, OSError) as error:
         raise Unavailable(f"the feature store failed: {error}") from error
+
+
+def _pieces(packed: bytes, length: int) -> list[bytes]:
+    """At least one."""
+    return [packed[at : at + length] for at in range(0, len(packed), length)] or [b""]
 
 
 def _stored(values: Sequence[bytes | None]) -> Stored:

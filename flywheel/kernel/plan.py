@@ -191,6 +191,11 @@ class TileView:
         return FIXED_CELLS + len(self.sources)
 
     @cached_property
+    def lifetime_us(self) -> int:
+        """How long after its newest event a moment can still read anything of an entity."""
+        return max(lane.reach_us + lane.step_us for lane in self.lanes) + SLACK_US
+
+    @cached_property
     def fingerprint(self) -> int:
         """Unsigned 64 bits that change with the layout, so that a foreign value is refused and never misread."""
         lanes = [(lane.step_us, lane.reach_us, [_identity(a) for a in lane.aggregates]) for lane in self.lanes]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 
@@ -18,16 +18,20 @@ from flywheel.adapters.spark_arrivals import EVENT, OFFSET, PARTITION
 from flywheel.contracts.metrics import FEATURES_FOREIGN_STATES
 from flywheel.kernel.plan import FeaturePlan, TileView
 from flywheel.kernel.ports import FeatureWriter, StateWrite, Unavailable, ViewKey
-from flywheel.kernel.rows import MARK
+from flywheel.kernel.rows import MARK, Cells
 from flywheel.kernel.state import Change, EntityState, ForeignState, apply, partition_of
 from services.features.arrivals import changes
 
 _EVENTS_AT_ONCE = 50_000
 _STATES_AT_ONCE = 250
+_BYTES_AT_ONCE = 1 << 20
+"""While states are written, the store answers nobody else."""
 _AGAIN_AFTER_S = 0.5
 _PARTS_BITS = 20
 
 _log = logger(__name__)
+
+_Write = tuple[ViewKey, StateWrite, Cells]
 
 
 class TileCounter:
@@ -93,21 +97,26 @@ class TileCounter:
 
     def _apply(self, view: TileView, chunk: Mapping[ViewKey, Change], number: int) -> None:
         # The edge may take events into a state meanwhile: then that state is read again.
-        while self._conflicts(view, chunk, number):
-            pass
+        while chunk:
+            chunk = self._conflicting(view, chunk, number)
 
-    def _conflicts(self, view: TileView, chunk: Mapping[ViewKey, Change], number: int) -> list[ViewKey]:
+    def _conflicting(self, view: TileView, chunk: Mapping[ViewKey, Change], number: int) -> dict[ViewKey, Change]:
+        """The changes that could not be written."""
         packed = [stored.state for stored in self._writer.read(list(chunk))]
         old = [self._unpacked(view, raw) for raw in packed]
         new, counted = apply(view, old, list(chunk.values()), number)
-        states = {
-            key: StateWrite(after.pack(view), after.newest_us, StateWrite.ending_of(raw))
-            for key, raw, before, after in zip(chunk, packed, old, new, strict=True)
+        writes = [
+            (key, StateWrite(after.pack(view), after.newest_us, StateWrite.ending_of(raw)), rows)
+            for key, raw, before, after, rows in zip(chunk, packed, old, new, counted, strict=True)
             if after is not before
-        }
-        marks = np.concatenate([rows[:, MARK] for rows in counted])
-        numbers = self._plan.counted(view, partition_of(marks))
-        return self._writer.write(states, numbers) if states else []
+        ]
+        left: dict[ViewKey, Change] = {}
+        for some in _by_bytes(writes):
+            marks = np.concatenate([rows[:, MARK] for _, _, rows in some])
+            states = {key: state for key, state, _ in some}
+            if self._writer.write(states, self._plan.counted(view, partition_of(marks))):
+                left |= {key: chunk[key] for key in states}
+        return left
 
     def _unpacked(self, view: TileView, raw: bytes | None) -> EntityState:
         if raw is None:
@@ -119,6 +128,21 @@ class TileCounter:
             FEATURES_FOREIGN_STATES.labels(self._plan.usecase.name, view.name).inc()
             _log.error("state_replaced", view=view.name, reason=str(error))
             return EntityState.empty(view)
+
+
+def _by_bytes(writes: Sequence[_Write]) -> Iterator[list[_Write]]:
+    """The writes in parts whose states are small enough together; one that is big by itself goes alone."""
+    part: list[_Write] = []
+    size = 0
+    for write in writes:
+        length = len(write[1].state)
+        if part and size + length > _BYTES_AT_ONCE:
+            yield part
+            part, size = [], 0
+        part.append(write)
+        size += length
+    if part:
+        yield part
 
 
 def _parts(batch: DataFrame) -> Iterator[DataFrame]:

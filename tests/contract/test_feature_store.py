@@ -155,6 +155,36 @@ def test_partitions_and_offsets_may_be_large(store: Store) -> None:
     assert edge(store) == [2]
 
 
+@pytest.mark.parametrize("number", [1, 20, 100, 128, 129, 700])
+def test_many_rows_at_once_are_kept_once_each_in_their_order(store: Store, number: int) -> None:
+    remembered = b"".join(tie.to_bytes(8, "little") for tie in range(3, 700, 50))
+    store.writer.write({CARD: StateWrite(b"header 1" + remembered + b"version.", 1)}, {})
+    store.writer.append({CARD: rows((5, 0, 1), (2, 0, 2))}, {})
+    arrivals = [(place % 650, 0, 3 + place) for place in range(number)]
+    known = {2, 5, *range(3, 700, 50)}
+    wanted = [5, 2, *(tie for tie in dict.fromkeys(tie for tie, _, _ in arrivals) if tie not in known)]
+    assert store.writer.append({CARD: rows(*arrivals), TERMINAL: b""}, {}) == {CARD: len(wanted), TERMINAL: 0}
+    assert edge(store) == wanted
+
+
+@pytest.mark.engine
+def test_an_entity_is_forgotten_when_nothing_was_written_for_longer_than_it_is_read(redis_server: str) -> None:
+    writer = RedisFeatureWriter(redis_server, PLAN)
+    lifetime_ms = VIEW.lifetime_us // 1000
+    with redis.Redis.from_url(redis_server) as client:
+        client.flushdb()
+        writer.write({CARD: StateWrite(b"state", 1)}, {"counter": 1})
+        (key,) = client.keys("*c1*")
+        assert lifetime_ms - 60_000 < client.pttl(key) <= lifetime_ms
+        client.pexpire(key, 100_000)
+        writer.trim([CARD], {})
+        assert client.pttl(key) <= 100_000
+        writer.append({CARD: rows((1, 0, 1))}, {})
+        assert lifetime_ms - 60_000 < client.pttl(key) <= lifetime_ms
+        assert client.pttl(f"{usecase.name}:counted") == -1
+    writer.close()
+
+
 @pytest.mark.engine
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())

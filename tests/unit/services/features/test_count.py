@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pyarrow as pa
 import pytest
 from prometheus_client import REGISTRY
@@ -194,3 +196,29 @@ def test_a_state_replaced_without_being_read_is_refused() -> None:
     counter(store).count(table(Topic().event("a", "e1", START_US)), 0)
     key = ViewKey(CARD.name, "a")
     assert store.write({key: StateWrite(b"blind", 1)}, {}) == [key]
+
+
+def test_states_are_written_in_steps_that_the_store_can_take_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Watched(MemoryFeatureStore):
+        """Remembers how many bytes of states each step had; one step finds its state changed."""
+
+        def __init__(self) -> None:
+            super().__init__(PLAN)
+            self.sizes: list[list[int]] = []
+
+        def write(self, states: Mapping[ViewKey, StateWrite], counted: Mapping[str, int]) -> list[ViewKey]:
+            self.sizes.append([len(state.state) for state in states.values()])
+            return list(states)[:1] if len(self.sizes) == 2 else super().write(states, counted)
+
+    limit = 5_000
+    monkeypatch.setattr("services.features.count._BYTES_AT_ONCE", limit)
+    store, topic = Watched(), Topic()
+    small = [topic.event(f"c{index}", f"e{index}", START_US) for index in range(20)]
+    big = [topic.event("big", f"b{index}", START_US + index) for index in range(200)]
+    counter(store).count(table(*small, *big), 0)
+    assert all(len(sizes) == 1 or sum(sizes) <= limit for sizes in store.sizes)
+    assert max(len(sizes) for sizes in store.sizes) > 1
+    assert max(max(sizes) for sizes in store.sizes) > limit
+    assert store.counters()["fraud_card_tiles.transaction"] == 220
+    assert values(store, "big", START_US + HOUR_US)["card_transaction_count_1h"] == 200.0
+    assert {key.entity_id for key in store.states} == {"t", "big", *(f"c{index}" for index in range(20))}
