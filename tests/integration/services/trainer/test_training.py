@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,11 @@ from flywheel.adapters.mlflow_registry import MlflowRegistry
 from flywheel.adapters.onnx_scorer import OnnxScorer
 from flywheel.adapters.point_in_time import JoinLimits, join_point_in_time
 from flywheel.contracts.models import Deployment, Role
+from flywheel.contracts.parity import MismatchExample
 from flywheel.contracts.settings import PlatformSettings
 from flywheel.kernel.gates import Demands, all_passed
 from flywheel.kernel.plan import compile_plan
+from flywheel.kernel.tally import Tally, report
 from services.trainer import training
 from services.trainer.appraisal import Appraised, appraise
 from services.trainer.labels import Known, matured_requests
@@ -227,6 +230,23 @@ def test_a_candidate_that_fails_a_gate_is_recorded_and_not_deployed(
     assert store.current("fraud") is None
     assert finished.version is not None
     assert not all(gate.passed for gate in store.load("fraud", finished.version)[0].gates)
+
+
+def test_features_served_otherwise_than_recomputed_keep_a_candidate_from_deciding(
+    small_world: SmallWorld, registry: MlflowRegistry, tmp_path: Path
+) -> None:
+    store = FileModelStore(tmp_path)
+    now = datetime.now(UTC)
+    example = MismatchExample(event_id="e1", decided_at=now, online=2.0, offline=1.0)
+    tally = Tally(decisions=500, values=10_000)
+    for _ in range(50):
+        tally.compare("card_transaction_count_7d", example, stale=False)
+    message = small_world.message("skewed").model_copy(update={"parity": report("fraud", tally, [now])})
+    finished = Trainer(usecase, small_world.lake, store, registry).train(message, small_world.retrieve).finished
+    (failed,) = (gate for gate in finished.gates if not gate.passed)
+    assert (failed.name, failed.value) == ("feature_parity", 50 / 10_050)
+    assert "most often card_transaction_count_7d" in failed.demand
+    assert store.current("fraud") is None
 
 
 def test_a_champion_that_cannot_be_judged_keeps_its_place(
