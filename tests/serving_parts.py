@@ -73,7 +73,7 @@ def rows(view: TileView, payments: Sequence[Past], card: str = "c1", terminal: s
 def packed(view: TileView, payments: Sequence[Past]) -> bytes:
     """The stored state of an entity after these payments."""
     change = Change(rows(view, payments), {0: mark_of(0, len(payments))})
-    (state,), _ = apply(view, [EntityState.empty(view)], [change], 0)
+    (state,), _ = apply(view, [EntityState.empty(view)], [change])
     return state.pack(view)
 
 

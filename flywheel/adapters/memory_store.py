@@ -63,17 +63,20 @@ class MemoryFeatureStore:
         """By partition, the mark below which the tiles of all entities hold every event."""
         return dict(self._absorbed)
 
-    def absorb(self, marks: Mapping[int, int]) -> None:
-        """Publishes these marks."""
-        self._absorbed.update(marks)
+    def absorb(self, marks: Mapping[int, int], source: str | None) -> bool:
+        """Publishes these marks for the stream of that id; False, and nothing is published, for another's store."""
+        if source == self._source:
+            self._absorbed.update(marks)
+        return source == self._source
 
     def counters(self) -> dict[str, int]:
         """Events counted so far, by `<view>.<event>`."""
         return dict(self._counted)
 
     def report(self, lane: Lane, progress: StoreProgress) -> None:
-        """Publishes how far a lane is."""
-        self.progress[lane] = progress
+        """Publishes how far a lane is; of a store whose marks are not known nobody can say that, so nothing happens."""
+        if self._absorbed:
+            self.progress[lane] = progress
 
     def claim(self, source: str) -> str:
         """The id of the stream that fills this store: `source` if it had none before, which it then keeps."""

@@ -137,3 +137,17 @@ return #left / width
 """
 )
 """KEYS: an entity. ARGV: edge field, header, bytes of a row, then partitions and absorbed offsets."""
+
+PUBLISH_MARKS = """
+if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
+for at = 2, #ARGV, 2 do redis.call('HSET', KEYS[2], ARGV[at], ARGV[at + 1]) end
+return 1
+"""
+"""KEYS: source, marks. ARGV: whose store it must be, then partitions and marks."""
+
+PUBLISH_PROGRESS = """
+if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+redis.call('HSET', KEYS[2], unpack(ARGV))
+return 1
+"""
+"""KEYS: marks, progress. ARGV: fields and values."""

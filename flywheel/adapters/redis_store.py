@@ -10,7 +10,7 @@ from redis.exceptions import RedisError
 
 from flywheel.adapters import feast_layout
 from flywheel.adapters.redis_connection import RedisConnection, RefusedCommand, pack
-from flywheel.adapters.redis_scripts import APPEND_EDGE, TRIM_EDGE, WRITE_STATES
+from flywheel.adapters.redis_scripts import APPEND_EDGE, PUBLISH_MARKS, PUBLISH_PROGRESS, TRIM_EDGE, WRITE_STATES
 from flywheel.kernel.edge import edge_header
 from flywheel.kernel.features import split_id
 from flywheel.kernel.plan import FeaturePlan
@@ -152,11 +152,13 @@ class RedisFeatureWriter:
         (found,) = _execute(pipe)
         return {int(partition): int(mark) for partition, mark in found.items()}
 
-    def absorb(self, marks: Mapping[int, int]) -> None:
-        """Publishes the marks up to which the tiles are."""
+    def absorb(self, marks: Mapping[int, int], source: str | None) -> bool:
+        """Publishes these marks for the stream of that id; False, and nothing is published, for another's store."""
         pipe = self._pipeline()
-        pipe.hset(self._layout.absorbed_key, mapping=dict(marks))
-        _execute(pipe)
+        keys = [self._layout.source_key, self._layout.absorbed_key]
+        self._call(pipe, PUBLISH_MARKS, keys, [source or "", *(number for pair in marks.items() for number in pair)])
+        (published,) = _execute(pipe)
+        return bool(published)
 
     def counters(self) -> dict[str, int]:
         """Events counted so far, by `<view>.<event>`."""
@@ -166,10 +168,10 @@ class RedisFeatureWriter:
         return {name.decode(): int(number) for name, number in found.items()}
 
     def report(self, lane: Lane, progress: StoreProgress) -> None:
-        """Publishes how far a lane is."""
+        """Publishes how far a lane is; of a store whose marks are not known nobody can say that, so nothing happens."""
         pipe = self._pipeline()
-        values = {f"{lane}_{_UNTIL}": progress.visible_until_us, f"{lane}_{_UPDATED}": progress.updated_us}
-        pipe.hset(self._layout.progress_key, mapping=values)
+        values = (f"{lane}_{_UNTIL}", progress.visible_until_us, f"{lane}_{_UPDATED}", progress.updated_us)
+        self._call(pipe, PUBLISH_PROGRESS, [self._layout.absorbed_key, self._layout.progress_key], values)
         _execute(pipe)
 
     def claim(self, source: str) -> str:

@@ -11,7 +11,9 @@ from flywheel.contracts.messages import Message
 class FeatureStatus(StrEnum):
     """How far the features of a decision can be trusted.
 
-    `fresh`: everything accepted up to a moment ago is counted. `stale`: the stream is behind its declared bound.
+    `fresh`: everything accepted up to a moment ago is counted. `stale`: the store is behind its declared bound, has
+    lost events of the entity, or the request is so late behind the entity's newest event that part of its windows is
+    gone.
     `missing`: the store has nothing for the entity (an unseen card), values are the declared defaults.
     `unavailable`: the store did not answer in time.
     """

@@ -58,6 +58,9 @@ EDGE_EVENTS = Counter(
 EDGE_UNPARSABLE = Counter(
     "flywheel_edge_unparsable_records_total", "Records of event topics that are no event.", ["usecase"]
 )
+EDGE_LATE = Counter(
+    "flywheel_edge_late_events_total", "Events later than the declared lateness, which are not counted.", ["usecase"]
+)
 EDGE_LAG_SECONDS = Gauge(
     "flywheel_edge_lag_seconds", "How far the edges are behind the accepted events, wall clock.", ["usecase"]
 )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from flywheel.kernel.durations import SECOND_US
 from flywheel.kernel.features import BEFORE_REQUEST, EXACT_US, Statistic, WindowedFeature
 from flywheel.kernel.plan import FIXED_CELLS, Lane, Part, Source, TileView, source_of
 from flywheel.kernel.rows import MARK, TIE, TIME, Cells, in_time
@@ -92,6 +93,7 @@ class Reading:
 
     def _pending(self, state: EntityState, arrived: Cells, own: Cells | None, own_tie: int | None) -> Cells:
         """Events to count beside the state."""
+        arrived_before = own_tie in arrived[:, TIE]
         if len(arrived):
             arrived = arrived[~state.holds(arrived[:, MARK])]
             if len(arrived):
@@ -99,7 +101,7 @@ class Reading:
                 arrived = arrived[~known]
         if own is None or not len(own):
             return arrived
-        if own_tie in state.recent or own_tie in state.raw[:, TIE] or own_tie in arrived[:, TIE]:
+        if arrived_before or own_tie in state.recent or own_tie in state.raw[:, TIE]:
             return arrived
         return np.concatenate([arrived, own]) if len(arrived) else own
 
@@ -117,17 +119,23 @@ class Reading:
         return [_Stretch(lane, own, low[own], ends[own]) for lane, own in enumerate(self._own) if len(own)]
 
     def _cut(self, at_us: int, low: Moments, high: Moments) -> list[_Stretch]:
-        """Windows end before the state does: whole tiles up to the moment, then ever finer ones."""
+        """Windows end before the state does: whole tiles up to the moment, then ever finer ones.
+
+        The second of the moment itself may hold later events, too; what of it is not there as it came is left out.
+        """
         found = []
+        second_us = at_us - at_us % SECOND_US
         ends = np.where(self._delayed, high, at_us - at_us % self._steps)
         for lane, own in enumerate(self._own):
             if len(own):
-                found.append(_Stretch(lane, own, low[own], high[own] if lane == 0 else ends[own]))
+                found.append(
+                    _Stretch(lane, own, low[own], np.minimum(high[own], second_us) if lane == 0 else ends[own])
+                )
         lanes = self.view.lanes
         for lane in range(len(lanes) - 1):
             heads = self._coarser[lane]
             heads = heads[~self._delayed[heads] & (self._steps[heads] != EXACT_US)]
-            coarser_us, end = lanes[lane + 1].step_us, at_us - at_us % lanes[lane].step_us if lane else at_us + 1
+            coarser_us, end = lanes[lane + 1].step_us, at_us - at_us % lanes[lane].step_us
             begin = np.full(len(heads), at_us - at_us % coarser_us)
             found.append(_Stretch(lane, heads, begin, np.full(len(heads), end)))
         return found

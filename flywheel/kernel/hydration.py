@@ -15,7 +15,7 @@ from flywheel.kernel.durations import parse_duration
 from flywheel.kernel.edge import unpack_edge
 from flywheel.kernel.features import Column
 from flywheel.kernel.fold import Reading
-from flywheel.kernel.plan import TileView, compile_plan
+from flywheel.kernel.plan import SLACK_US, TileView, compile_plan
 from flywheel.kernel.ports import Stored, StoreProgress, ViewKey
 from flywheel.kernel.rows import Cells, event_hash, no_rows, rows_about
 from flywheel.kernel.state import EntityState, ForeignState
@@ -97,21 +97,23 @@ class Hydrator:
         for place, (view, found) in enumerate(zip(self._views, stored, strict=True)):
             name = view.entity.name
             try:
-                folded = self._folded(place, found, subject)
+                folded, trusted = self._folded(place, found, subject)
             except ForeignState as error:
                 status[name] = FeatureStatus.UNAVAILABLE
                 foreign.append(str(error))
                 continue
-            status[name] = FeatureStatus.MISSING if found == _NOTHING else present
+            status[name] = FeatureStatus.MISSING if found == _NOTHING else present if trusted else FeatureStatus.STALE
             values.update(zip((feature.name for feature in view.features), folded, strict=True))
         return Hydrated(values, status, UNKNOWN_LAG_MS if lag_us is None else lag_us / 1000, tuple(foreign))
 
-    def _folded(self, place: int, stored: Stored, subject: Subject) -> list[float]:
+    def _folded(self, place: int, stored: Stored, subject: Subject) -> tuple[list[float], bool]:
+        """The view's values, and whether they are all that the declaration promises."""
         state, arrived = opened(self._views[place], stored)
-        found = self._readings[place].values(
-            state, arrived, subject.event.event_time_us, own=subject.own[place], own_tie=subject.tie
-        )
-        return [float(value) for value in found]
+        at_us = subject.event.event_time_us
+        found = self._readings[place].values(state, arrived, at_us, own=subject.own[place], own_tie=subject.tie)
+        # So far behind the entity's newest event, what its windows cover may be gone.
+        trusted = not state.lost and at_us >= state.newest_us - SLACK_US
+        return [float(value) for value in found], trusted
 
     def columns(self, subject: Subject, hydrated: Hydrated) -> dict[str, Column]:
         """Inputs of `assemble`, each of shape (1,)."""

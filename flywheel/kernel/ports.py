@@ -149,14 +149,14 @@ class FeatureWriter(Protocol):
     def absorbed(self) -> dict[int, int]:
         """By partition, the mark below which the tiles of all entities hold every event."""
 
-    def absorb(self, marks: Mapping[int, int]) -> None:
-        """Publishes these marks."""
+    def absorb(self, marks: Mapping[int, int], source: str | None) -> bool:
+        """Publishes these marks for the stream of that id; False, and nothing is published, for another's store."""
 
     def counters(self) -> dict[str, int]:
         """Events counted so far, by `<view>.<event>`."""
 
     def report(self, lane: Lane, progress: StoreProgress) -> None:
-        """Publishes how far a lane is."""
+        """Publishes how far a lane is; of a store whose marks are not known nobody can say that, so nothing happens."""
 
     def claim(self, source: str) -> str:
         """The id of the stream that fills this store: `source` if it had none before, which it then keeps."""

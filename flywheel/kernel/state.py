@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 from flywheel.kernel.plan import RAW_LIMIT, Lane, TileView
@@ -23,9 +24,9 @@ RECENT_LIMIT = 64
 """How many of an entity's last arrivals are remembered by id, so that one that comes again is recognized."""
 
 _OFFSET_BITS = 48
-_HEADER = struct.Struct("<4sIQqqII")
-VERSION = struct.Struct("<q")
-"""The last bytes of a packed state are its version."""
+_HEADER = struct.Struct("<4sIQqIIII")
+_DIGEST = struct.Struct("<Q")
+"""The last bytes of a packed state are a digest of those before: corruption is noticed, and so is another writer."""
 _MAGIC = b"FWT2"
 
 
@@ -57,45 +58,46 @@ def partition_of(marks: NDArray[np.int64]) -> NDArray[np.int64]:
 class EntityState:
     """Everything kept about one entity of a view.
 
-    `positions`: by partition, the mark below which every event of the entity is in this state. `batch_id` is the
-    micro-batch that wrote it last; one that comes again finds itself applied already.
+    `positions`: by partition, the mark below which every event of the entity is in this state; a micro-batch that comes
+    again finds itself there already. `lost`: earlier events are missing, because what held them could not be read.
     """
 
     raw: Cells
     lanes: tuple[Tiles, ...]
     recent: NDArray[np.int64]
     newest_us: int
-    batch_id: int
     positions: Mapping[int, int] = field(default_factory=dict)
-    version: int = 0
-    """Grows with every writing, by which two writers notice each other."""
+    lost: bool = False
 
     @classmethod
-    def empty(cls, view: TileView) -> EntityState:
+    def empty(cls, view: TileView, *, lost: bool = False) -> EntityState:
         lanes = tuple(no_tiles(lane) for lane in view.lanes)
-        return cls(no_rows(view), lanes, np.empty(0, np.int64), 0, -1)
+        return cls(no_rows(view), lanes, np.empty(0, np.int64), 0, lost=lost)
 
     def pack(self, view: TileView) -> bytes:
         """Bytes that `unpack` reads back."""
         marks = np.array(sorted(self.positions.values()), np.int64)
         header = _HEADER.pack(
-            _MAGIC, len(marks), view.fingerprint, self.newest_us, self.batch_id, len(self.recent), len(self.raw)
+            _MAGIC, len(marks), view.fingerprint, self.newest_us, len(self.recent), len(self.raw), self.lost, 0
         )
         parts = [np.array([len(tiles) for tiles in self.lanes], np.int64), marks, self.recent, self.raw]
         for tiles in self.lanes:
             parts.append(tiles.cells)
             for sketches in tiles.sketches:
                 parts += [np.array([len(sketch) for sketch in sketches], np.int64), *sketches]
-        return header + b"".join(part.tobytes() for part in parts) + VERSION.pack(self.version)
+        packed = header + b"".join(part.tobytes() for part in parts)
+        return packed + _digest(packed)
 
     @classmethod
     def unpack(cls, view: TileView, packed: bytes) -> EntityState:
         """The state in `packed`, without copying it. Raises ForeignState."""
-        if len(packed) < _HEADER.size or len(packed) % 8:
+        if len(packed) < _HEADER.size + _DIGEST.size or len(packed) % 8:
             raise ForeignState(f"{view.name}: {len(packed)} bytes are no state")
-        magic, positions, fingerprint, newest_us, batch_id, recent, raw = _HEADER.unpack_from(packed)
+        magic, positions, fingerprint, newest_us, recent, raw, lost, _ = _HEADER.unpack_from(packed)
         if magic != _MAGIC or fingerprint != view.fingerprint:
             raise ForeignState(f"{view.name}: written under another declaration")
+        if packed[-_DIGEST.size :] != _digest(packed[: -_DIGEST.size]):
+            raise ForeignState(f"{view.name}: a state that is damaged")
         words = _Words(view, packed)
         lengths = words.take(len(view.lanes)).tolist()
         marks = words.take(positions)
@@ -104,10 +106,11 @@ class EntityState:
             raw=words.take(raw * view.row_cells).reshape(-1, view.row_cells),
             lanes=tuple(_tiles(lane, length, words) for lane, length in zip(view.lanes, lengths, strict=True)),
             newest_us=newest_us,
-            batch_id=batch_id,
             positions=dict(zip(partition_of(marks).tolist(), marks.tolist(), strict=True)),
+            lost=bool(lost),
         )
-        return replace(found, version=words.finish())
+        words.finish()
+        return found
 
     def holds(self, marks: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which of the events at these positions of the log are in this state."""
@@ -121,7 +124,7 @@ class _Words:
     """Takes arrays of words off packed bytes, never past their end."""
 
     def __init__(self, view: TileView, packed: bytes) -> None:
-        self._words = np.frombuffer(packed, "<i8", offset=_HEADER.size)
+        self._words = np.frombuffer(packed, "<i8", (len(packed) - _HEADER.size) // 8 - 1, _HEADER.size)
         self._view = view
         self._at = 0
 
@@ -131,12 +134,13 @@ class _Words:
         self._at += number
         return self._words[self._at - number : self._at]
 
-    def finish(self) -> int:
-        """The last word."""
-        (last,) = self.take(1).tolist()
+    def finish(self) -> None:
         if self._at != len(self._words):
             raise ForeignState(f"{self._view.name}: {len(self._words) - self._at} words more than announced")
-        return int(last)
+
+
+def _digest(packed: bytes) -> bytes:
+    return _DIGEST.pack(xxhash.xxh64_intdigest(packed))
 
 
 def _tiles(lane: Lane, length: int, words: _Words) -> Tiles:
@@ -161,14 +165,13 @@ class Change:
 
 
 def apply(
-    view: TileView, states: Sequence[EntityState], changes: Sequence[Change], batch_id: int | None = None
+    view: TileView, states: Sequence[EntityState], changes: Sequence[Change]
 ) -> tuple[list[EntityState], list[Cells]]:
     """The states after a micro-batch, and those of its rows that were new to each.
 
-    A batch that a state has seen leaves it as it was, the very same object. Without a `batch_id` the rows are judged
-    by their positions and ids alone.
+    What a state holds already, by position or by id, is passed over: a batch that comes again changes nothing.
     """
-    news = [_new(state, change.rows, batch_id) for state, change in zip(states, changes, strict=True)]
+    news = [_new(state, change.rows) for state, change in zip(states, changes, strict=True)]
     newest = [_newest(state, fresh) for state, fresh in zip(states, news, strict=True)]
     raws, surplus = [], []
     for state, fresh, newest_us in zip(states, news, newest, strict=True):
@@ -181,9 +184,6 @@ def apply(
     ]
     after = []
     for place, (state, change) in enumerate(zip(states, changes, strict=True)):
-        if batch_id is not None and batch_id <= state.batch_id:
-            after.append(state)
-            continue
         reached = {p: max(mark, state.positions.get(p, 0)) for p, mark in change.reached.items()}
         after.append(
             EntityState(
@@ -191,18 +191,15 @@ def apply(
                 lanes=tuple(lane[place] for lane in lanes),
                 recent=np.concatenate([state.recent, news[place][:, TIE]])[-RECENT_LIMIT:],
                 newest_us=newest[place],
-                batch_id=state.batch_id if batch_id is None else batch_id,
                 positions={**state.positions, **reached},
-                version=state.version + 1,
+                lost=state.lost,
             )
         )
     return after, news
 
 
-def _new(state: EntityState, rows: Cells, batch_id: int | None) -> Cells:
+def _new(state: EntityState, rows: Cells) -> Cells:
     """The rows that are not in the state yet, each id once."""
-    if batch_id is not None and batch_id <= state.batch_id:
-        return rows[:0]
     known = {*state.recent.tolist(), *state.raw[:, TIE].tolist()}
     chosen = []
     for place, (tie, held) in enumerate(zip(rows[:, TIE].tolist(), state.holds(rows[:, MARK]).tolist(), strict=True)):

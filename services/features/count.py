@@ -27,7 +27,6 @@ _STATES_AT_ONCE = 250
 _BYTES_AT_ONCE = 1 << 20
 """While states are written, the store answers nobody else."""
 _AGAIN_AFTER_S = 0.5
-_PARTS_BITS = 20
 
 _log = logger(__name__)
 
@@ -57,28 +56,25 @@ class TileCounter:
         self._backlog = backlog
         self._patience_s = patience_s
 
-    def __call__(self, batch: DataFrame, batch_id: int) -> None:
+    def __call__(self, batch: DataFrame, _: int) -> None:
         self._patiently(self._claim)
         backlog = self._backlog()
         if backlog is not None and backlog <= _EVENTS_AT_ONCE:
-            self.count(batch.toArrow(), batch_id << _PARTS_BITS)
+            self.count(batch.toArrow())
             return
         batch.persist()
         try:
-            for number, part in enumerate(_parts(batch)):
-                self.count(part.toArrow(), (batch_id << _PARTS_BITS) + number)
+            for part in _parts(batch):
+                self.count(part.toArrow())
         finally:
             batch.unpersist()
 
-    def count(self, table: pa.Table, number: int) -> None:
-        """Applies rows of `spark_arrivals.arrivals`, some hundred entities an atomic step.
-
-        `number` grows from one table to the next; one that comes again has the number it had before.
-        """
+    def count(self, table: pa.Table) -> None:
+        """Applies rows of `spark_arrivals.arrivals`, some hundred entities an atomic step."""
         for view, found in changes(self._plan, table):
             pending = iter(found.items())
             while chunk := dict(islice(pending, _STATES_AT_ONCE)):
-                self._patiently(partial(self._apply, view, chunk, number))
+                self._patiently(partial(self._apply, view, chunk))
 
     def _patiently(self, step: Callable[[], None]) -> None:
         """Does a step again while the store is away: what it had written already, it finds applied.
@@ -95,20 +91,19 @@ class TileCounter:
                 _log.warning("store_not_answering", reason=str(error))
                 time.sleep(_AGAIN_AFTER_S)
 
-    def _apply(self, view: TileView, chunk: Mapping[ViewKey, Change], number: int) -> None:
+    def _apply(self, view: TileView, chunk: Mapping[ViewKey, Change]) -> None:
         # The edge may take events into a state meanwhile: then that state is read again.
         while chunk:
-            chunk = self._conflicting(view, chunk, number)
+            chunk = self._conflicting(view, chunk)
 
-    def _conflicting(self, view: TileView, chunk: Mapping[ViewKey, Change], number: int) -> dict[ViewKey, Change]:
+    def _conflicting(self, view: TileView, chunk: Mapping[ViewKey, Change]) -> dict[ViewKey, Change]:
         """The changes that could not be written."""
         packed = [stored.state for stored in self._writer.read(list(chunk))]
         old = [self._unpacked(view, raw) for raw in packed]
-        new, counted = apply(view, old, list(chunk.values()), number)
+        new, counted = apply(view, old, list(chunk.values()))
         writes = [
             (key, StateWrite(after.pack(view), after.newest_us, StateWrite.ending_of(raw)), rows)
-            for key, raw, before, after, rows in zip(chunk, packed, old, new, counted, strict=True)
-            if after is not before
+            for key, raw, after, rows in zip(chunk, packed, new, counted, strict=True)
         ]
         left: dict[ViewKey, Change] = {}
         for some in _by_bytes(writes):
@@ -127,7 +122,7 @@ class TileCounter:
             # What it held is lost either way; refusing the whole batch would stop the counting of all entities.
             FEATURES_FOREIGN_STATES.labels(self._plan.usecase.name, view.name).inc()
             _log.error("state_replaced", view=view.name, reason=str(error))
-            return EntityState.empty(view)
+            return EntityState.empty(view, lost=True)
 
 
 def _by_bytes(writes: Sequence[_Write]) -> Iterator[list[_Write]]:

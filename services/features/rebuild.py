@@ -91,7 +91,7 @@ class Rebuilder:
                 frame.unpersist()
         self._writer.recount(counted)
         self._writer.hand_over(None)
-        self._writer.absorb(reached)
+        self._writer.absorb(reached, None)
         return Rebuilt(entities, dict(counted), time.monotonic() - started_s)
 
     def _fill(self, view: TileView, states: DataFrame, counted: Counter[str], tell: Tell) -> int:

@@ -9,12 +9,13 @@ from functools import partial
 
 from flywheel.adapters.kafka_topics import publish
 from flywheel.adapters.logs import logger
+from flywheel.adapters.spark_checkpoint import Checkpoint, LostTrack
 from flywheel.contracts.metrics import FEATURES_EVENTS
 from flywheel.contracts.topics import history_topic, training_results_topic
 from flywheel.contracts.training import HistoryBuilt, TrainingFinished
 from flywheel.kernel.ports import Lane, StoreProgress, Unavailable
 from flywheel.kernel.state import mark_of
-from services.features.bootstrap import FeaturesService
+from services.features.bootstrap import REBUILD, STORE, FeaturesService, tiles_checkpoint
 from services.features.build import serve_requests
 from services.features.stream import JobDied
 
@@ -60,14 +61,25 @@ def _observe(service: FeaturesService) -> None:
 
 def _publish(service: FeaturesService) -> None:
     visible_until_us = service.tiles.progress.visible_until_us
-    if visible_until_us is not None:
-        service.writer.absorb(_marks(service))
+    if visible_until_us is not None and service.tiles.finished:
+        checkpoint = tiles_checkpoint(service.settings, service.plan)
+        if not service.writer.absorb(_marks(service), checkpoint.identity):
+            _claim(service, checkpoint)
+            return
         service.writer.report(Lane.TILES, StoreProgress(visible_until_us, time.time_ns() // 1000))
     by_view: Counter[str] = Counter()
     for name, number in service.writer.counters().items():
         by_view[name.partition(".")[0]] += number
     for view, number in by_view.items():
         FEATURES_EVENTS.labels(service.plan.usecase.name, view).set(number)
+
+
+def _claim(service: FeaturesService, checkpoint: Checkpoint) -> None:
+    """Takes a new store; one that was emptied, or is another's, must not be said to be up to date."""
+    try:
+        checkpoint.claim(service.writer, STORE, REBUILD)
+    except LostTrack as error:
+        raise JobDied(f"tiles: {error}") from error
 
 
 def _marks(service: FeaturesService) -> dict[int, int]:

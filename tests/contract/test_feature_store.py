@@ -211,12 +211,24 @@ def test_edges_of_twin_and_redis_stay_the_same(redis_server: str, data: st.DataO
 
 
 def test_marks_are_what_was_published_last(store: Store) -> None:
-    store.writer.absorb({0: 5, 1: mark_of(1, 2**33)})
-    store.writer.absorb({0: 7})
+    assert store.writer.absorb({0: 5, 1: mark_of(1, 2**33)}, None)
+    assert store.writer.absorb({0: 7}, None)
     assert store.writer.absorbed() == {0: 7, 1: mark_of(1, 2**33)}
 
 
+def test_nothing_is_said_of_a_store_that_was_emptied_or_is_another_s(store: Store) -> None:
+    store.writer.claim("first")
+    assert not store.writer.absorb({0: 5}, "second")
+    assert not store.writer.absorb({0: 5}, None)
+    store.writer.report(Lane.EDGE, StoreProgress(1, 2))
+    assert (store.writer.absorbed(), read(store, CARD)[1]) == ({}, None)
+    assert store.writer.absorb({0: 5}, "first")
+    store.writer.report(Lane.EDGE, StoreProgress(1, 2))
+    assert (store.writer.absorbed(), read(store, CARD)[1]) == ({0: 5}, StoreProgress(1, 2))
+
+
 def test_progress_is_that_of_the_lane_that_is_further(store: Store) -> None:
+    store.writer.absorb({0: 1}, None)
     store.writer.report(Lane.TILES, StoreProgress(1, 2))
     store.writer.report(Lane.TILES, StoreProgress(3, 4))
     assert read(store, CARD) == ([NOTHING], StoreProgress(3, 4))
@@ -232,7 +244,7 @@ def test_the_first_source_keeps_the_store(store: Store) -> None:
 
 def test_a_store_that_is_handed_over_belongs_to_the_next_that_claims_it(store: Store) -> None:
     store.writer.claim("first")
-    store.writer.absorb({0: 5})
+    store.writer.absorb({0: 5}, "first")
     store.writer.report(Lane.EDGE, StoreProgress(1, 2))
     store.writer.hand_over("rebuild")
     assert (store.writer.absorbed(), read(store, CARD)[1]) == ({}, None)
@@ -306,6 +318,7 @@ async def test_a_progress_that_cannot_be_read_is_unknown(redis_server: str, stor
     writer, reader = RedisFeatureWriter(redis_server, PLAN), RedisFeatureReader(redis_server, PLAN)
     with redis.Redis.from_url(redis_server) as client:
         client.flushdb()
+        writer.absorb({0: 1}, None)
         writer.report(Lane.TILES, StoreProgress(1, 2))
         client.hset(f"{usecase.name}:progress", "tiles_visible_until_us", stored)
     assert await reader.read([CARD], 2.0) == ([NOTHING], None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 
 from flywheel.adapters.logs import logger
 from flywheel.contracts.events import Event, to_us
-from flywheel.contracts.metrics import EDGE_ABSORBED, EDGE_EVENTS, EDGE_LARGEST, EDGE_UNPARSABLE
+from flywheel.contracts.metrics import EDGE_ABSORBED, EDGE_EVENTS, EDGE_LARGEST, EDGE_LATE, EDGE_UNPARSABLE
 from flywheel.contracts.topics import event_topic
+from flywheel.kernel.durations import parse_duration
 from flywheel.kernel.edge import EDGE_LIMIT, unpack_edge
 from flywheel.kernel.erasure import Erasures, named_in
 from flywheel.kernel.plan import FeaturePlan, TileView
 from flywheel.kernel.ports import ErasureLog, FeatureWriter, Record, StateWrite, ViewKey
-from flywheel.kernel.rows import MARK, event_hash, rows_of
+from flywheel.kernel.rows import MARK, Cells, event_hash, rows_of
 from flywheel.kernel.state import Change, EntityState, ForeignState, apply, mark_of, partition_of
 
 _TRIMS_AT_ONCE = 500
@@ -52,11 +53,23 @@ class EdgeLane:
         self._absorbed: dict[int, int] = {}
         self._waiting: dict[ViewKey, dict[int, int]] = {}
         """By edge, the last mark of each partition on it."""
+        self._read: dict[int, int] = {}
+        """By partition, the mark up to which every event is on an edge or in a state."""
+        self._newest_us = 0
+        self._lateness_us = parse_duration(plan.usecase.lateness)
         self._usecase = plan.usecase.name
+
+    def begin(self, marks: Mapping[int, int]) -> None:
+        """Records come from these positions on; whatever is before is in the states."""
+        self._read = dict(marks)
 
     def take(self, records: Sequence[Record]) -> None:
         """Makes the records' events visible. Raises Unavailable; taken again, they are visible once."""
-        arrived = self._parsed(records)
+        arrived = self._in_time(self._parsed(records))
+        read = dict(self._read)
+        for record in records:
+            partition = self._plan.partition(self._events[record.topic].event_name, record.partition)
+            read[partition] = max(read.get(partition, 0), mark_of(partition, record.offset + 1))
         for view in self._plan.views:
             rows = self._rows(view, arrived)
             if rows:
@@ -64,8 +77,9 @@ class EdgeLane:
                 held = self._writer.append(packed, self._absorbed)
                 for key, parts in rows.items():
                     self._note(key, parts)
-                self._relieve(key for key, number in held.items() if number > EDGE_LIMIT)
+                self._relieve((key for key, number in held.items() if number > EDGE_LIMIT), read)
                 EDGE_LARGEST.labels(self._usecase, view.name).set(max(held.values()))
+        self._read = read
         EDGE_EVENTS.labels(self._usecase).inc(sum(len(found) for found in arrived.values()))
 
     def tidy(self) -> None:
@@ -98,6 +112,16 @@ class EdgeLane:
                 continue
             partition = self._plan.partition(event.event_name, record.partition)
             found[event].append(_Arrived(fields, time_us, tie, mark_of(partition, record.offset)))
+        return found
+
+    def _in_time(self, arrived: Mapping[type[Event], list[_Arrived]]) -> dict[type[Event], list[_Arrived]]:
+        """Without events later than the declared lateness: the stream will not count them either."""
+        oldest_us = self._newest_us - self._lateness_us
+        for events in arrived.values():
+            self._newest_us = max([self._newest_us, *(one.time_us for one in events)])
+        found = {event: [one for one in events if one.time_us >= oldest_us] for event, events in arrived.items()}
+        late = sum(map(len, arrived.values())) - sum(map(len, found.values()))
+        EDGE_LATE.labels(self._usecase).inc(late)
         return found
 
     def _is_erased(self, event: type[Event], envelope: Mapping[str, Any]) -> bool:
@@ -134,13 +158,14 @@ class EdgeLane:
             partition = int(partition_of(row[MARK : MARK + 1])[0])
             last[partition] = max(last.get(partition, 0), mark)
 
-    def _relieve(self, keys: Any) -> None:
+    def _relieve(self, keys: Iterable[ViewKey], read: Mapping[int, int]) -> None:
         """Edges that have grown too long are taken into the states without waiting for the stream."""
         for key in keys:
-            while not self._absorb(key):
+            while not self._absorb(key, read):
                 pass
 
-    def _absorb(self, key: ViewKey) -> bool:
+    def _absorb(self, key: ViewKey, read: Mapping[int, int]) -> bool:
+        """Takes the older half of an edge into the state; False when another writer was faster."""
         view = self._views[key.view]
         (stored,) = self._writer.read([key])
         try:
@@ -149,9 +174,7 @@ class EdgeLane:
         except ForeignState as error:
             _log.error("edge_not_absorbed", view=view.name, reason=str(error))
             return True
-        older = rows[: len(rows) // 2]
-        partitions = partition_of(older[:, MARK])
-        reached = {int(p): int(older[partitions == p, MARK].max()) + 1 for p in np.unique(partitions)}
+        older, reached = _older_half(rows, read)
         (after,), (fresh,) = apply(view, [state], [Change(older, reached)])
         write = StateWrite(after.pack(view), after.newest_us, StateWrite.ending_of(stored.state))
         if self._writer.write({key: write}, self._plan.counted(view, partition_of(fresh[:, MARK]))):
@@ -159,3 +182,20 @@ class EdgeLane:
         self._writer.trim([key], reached)
         EDGE_ABSORBED.labels(self._usecase, view.name).inc(len(older))
         return True
+
+
+def _older_half(rows: Cells, read: Mapping[int, int]) -> tuple[Cells, dict[int, int]]:
+    """Of each partition the older half of the rows, and the mark past its last.
+
+    A state promises that it holds everything below its marks, so only rows count before which nothing is missing: an
+    edge may still hold rows beyond a position to which the lane was set back.
+    """
+    parts, reached = [rows[:0]], {}
+    partitions = partition_of(rows[:, MARK])
+    for partition in np.unique(partitions).tolist():
+        mine = rows[(partitions == partition) & (rows[:, MARK] < read.get(partition, 0))]
+        mine = mine[np.argsort(mine[:, MARK])][: (len(mine) + 1) // 2]
+        if len(mine):
+            parts.append(mine)
+            reached[partition] = int(mine[-1, MARK]) + 1
+    return np.concatenate(parts), reached

@@ -61,16 +61,19 @@ class Pursuit:
         self._progress = ProgressTracker()
         self._positions: dict[tuple[str, int], int] = {}
         self._tiles: Positions = {}
+        self._marks: Mapping[int, int] = {}
         self._moved_s = steady_s()
         self._following = False
+        self._resumes = False
 
     def readiness(self) -> tuple[bool, str]:
         """Whether the lane can do its work, and a sentence that says so."""
         return self._following, "events are visible" if self._following else "waiting for the tiles to come near"
 
     def restart(self) -> None:
-        """What was polled may not have been written: the log is read again from where the tiles are."""
+        """What was polled may not have been written: the log is read again from where writing was known to be."""
         self._following = False
+        self._resumes = bool(self._positions)
 
     def step(self) -> bool:
         """Waits for records, a moment at most, and makes them visible; False while the tiles are quicker."""
@@ -94,7 +97,9 @@ class Pursuit:
             self._progress.sampled(at_us, ends)
             self._report()
         elif self._is_time(ends):
-            self._positions = dict(self._tiles)
+            if not self._resumes:
+                self._positions = dict(self._tiles)
+                self._lane.begin(self._marks)
             self._follower.start(self._positions)
             self._progress = ProgressTracker()
             self._progress.processed(dict(self._positions))
@@ -102,14 +107,15 @@ class Pursuit:
 
     def _follow_tiles(self) -> None:
         tiles = {}
-        for partition, mark in self._writer.absorbed().items():
+        self._marks = self._writer.absorbed()
+        for partition, mark in self._marks.items():
             event_name, number = self._plan.topic_partition(partition)
             tiles[event_topic(self._plan.usecase.name, event_name).name, number] = offset_of(mark)
         overtaken = any(offset > self._positions.get(partition, 0) for partition, offset in tiles.items())
         # The store was emptied or filled again: what the edges were cleared of may be in no state any more.
         behind = any(tiles.get(partition, -1) < offset for partition, offset in self._tiles.items())
         if overtaken or behind:
-            self._following = False
+            self._following = self._resumes = False
         if tiles != self._tiles:
             self._tiles, self._moved_s = tiles, self._steady_s()
 
@@ -117,6 +123,8 @@ class Pursuit:
         if not self._tiles:
             # Nobody has filled the store yet.
             return False
+        if self._resumes:
+            return True
         behind = sum(max(end - self._tiles.get(partition, 0), 0) for partition, end in ends.items())
         return behind <= NEAR_EVENTS or self._steady_s() - self._moved_s > _STALLED_S
 

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from flywheel.contracts.events import Event
+from flywheel.kernel import sketch as sketch_module
+from flywheel.kernel import state as state_module
 from flywheel.kernel.durations import DAY_US, HOUR_US, MINUTE_US, SECOND_US
 from flywheel.kernel.features import Statistic
 from flywheel.kernel.fold import Reading
@@ -116,14 +118,13 @@ def test_state_and_edge_give_the_window_whatever_arrived_in_which_order(
     numbered = list(enumerate(arriving))
     absorbed = data.draw(st.integers(0, len(arriving)), label="absorbed by the stream")
     state, at = EntityState.empty(VIEW), 0
-    batch_id = 0
     while at < absorbed:
         end = data.draw(st.integers(at + 1, absorbed), label="end of batch")
         batch = rows(VIEW, numbered[at:end])
         for _ in range(data.draw(st.integers(1, 2), label="times the batch comes")):
-            (state,), _ = apply(VIEW, [state], [Change(batch, {0: mark_of(0, end)})], batch_id)
+            (state,), _ = apply(VIEW, [state], [Change(batch, {0: mark_of(0, end)})])
         state = EntityState.unpack(VIEW, state.pack(VIEW))
-        batch_id, at = batch_id + 1, end
+        at = end
     # The edge still holds some of what the stream has absorbed.
     since = data.draw(st.integers(0, absorbed), label="edge since")
     edge = rows(VIEW, _once(numbered, since))
@@ -169,12 +170,12 @@ def test_history_gives_the_window_as_it_was_known(arriving: list[Happened]) -> N
 @given(stories(), st.data())
 def test_the_state_depends_on_the_events_alone(arriving: list[Happened], data: st.DataObject) -> None:
     first = list({(e.name, e.event_id): e for e in reversed(arriving)}.values())
-    (whole,), _ = apply(VIEW, [EntityState.empty(VIEW)], [Change(rows(VIEW, list(enumerate(first))), {})], 0)
+    (whole,), _ = apply(VIEW, [EntityState.empty(VIEW)], [Change(rows(VIEW, list(enumerate(first))), {})])
     state = EntityState.empty(VIEW)
     shuffled = data.draw(st.permutations(first))
-    for batch_id, event in enumerate(shuffled):
-        batch = rows(VIEW, [(batch_id, event)])
-        (state,), _ = apply(VIEW, [state], [Change(batch, {})], batch_id)
+    for offset, event in enumerate(shuffled):
+        batch = rows(VIEW, [(offset, event)])
+        (state,), _ = apply(VIEW, [state], [Change(batch, {})])
     assert state.newest_us == whole.newest_us
     np.testing.assert_array_equal(state.raw[:, :2], whole.raw[:, :2])
     for one, other in zip(state.lanes, whole.lanes, strict=True):
@@ -182,3 +183,56 @@ def test_the_state_depends_on_the_events_alone(arriving: list[Happened], data: s
         np.testing.assert_allclose(one.floats[:, 1:], other.floats[:, 1:], rtol=1e-9, atol=1e-9)
         for mine, theirs in zip(one.sketches, other.sketches, strict=True):
             assert [s.tolist() for s in mine] == [s.tolist() for s in theirs]
+
+
+@settings(max_examples=60)
+@given(st.lists(st.integers(0, 900), min_size=1, max_size=40), st.data())
+def test_beyond_its_limits_a_busy_entity_keeps_whole_seconds(ages_s: list[int], data: st.DataObject) -> None:
+    """Events and readings on whole seconds: there the second in which an event is merged says when it was."""
+    now_us = NOW_US // SECOND_US * SECOND_US
+    events = [Happened("order", str(n), now_us - age * SECOND_US, _order(n)) for n, age in enumerate(ages_s)]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(state_module, "RAW_LIMIT", 4)
+        patched.setattr(state_module, "RECENT_LIMIT", 4)
+        state, at = EntityState.empty(VIEW), 0
+        while at < len(events):
+            end = data.draw(st.integers(at + 1, len(events)))
+            batch = rows(VIEW, list(enumerate(events))[at:end])
+            (state,), _ = apply(VIEW, [state], [Change(batch, {0: mark_of(0, end)})])
+            (again,), new = apply(VIEW, [state], [Change(batch, {0: mark_of(0, end)})])
+            assert not len(new[0])
+            assert again.pack(VIEW) == state.pack(VIEW)
+            at = end
+    assert len(state.raw) <= 4
+    for behind_s in (0, 1, 30):
+        at_us = max(e.time_us for e in events) + behind_s * SECOND_US
+        assert_same(Reading(VIEW).values(state, no_rows(VIEW), at_us), expected(events, at_us, None))
+
+
+@settings(max_examples=40)
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 3 * DAY_US)), min_size=1, max_size=40))
+def test_sketches_say_the_same_wherever_they_are_made(told: list[tuple[int, int]]) -> None:
+    events = [
+        Happened("order", str(n), NOW_US - age_us, {**_order(n), "shop": f"shop-{shop}"}, arrived_us=n)
+        for n, (shop, age_us) in enumerate(told)
+    ]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sketch_module, "EXACT_LIMIT", 3)
+        state = EntityState.empty(VIEW)
+        for offset, event in enumerate(events):
+            change = Change(rows(VIEW, [(offset, event)]), {0: mark_of(0, offset + 1)})
+            (state,), _ = apply(VIEW, [state], [change])
+        state = EntityState.unpack(VIEW, state.pack(VIEW))
+        at_us = max(e.time_us for e in events)
+        past = in_time(rows(VIEW, list(enumerate(events)), list(range(len(events)))))
+        moment = Moments(np.array([at_us]), np.array([0]), np.array([len(events)]))
+        online, offline = Reading(VIEW).values(state, no_rows(VIEW), at_us), history(VIEW, past, moment)[0]
+    for place, feature in enumerate(VIEW.features):
+        if feature.statistic is Statistic.DISTINCT:
+            truth = window_value(feature, ("b",), events, at_us)
+            assert online[place] == offline[place]
+            assert online[place] == pytest.approx(truth, rel=0.1, abs=0.5)
+
+
+def _order(number: int) -> dict[str, object]:
+    return {"buyer": "b", "seller": "z", "shop": "abc"[number % 3], "cents": number, "weight": number / 4}

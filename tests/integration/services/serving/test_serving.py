@@ -60,6 +60,7 @@ def filled(own_redis: tuple[str, subprocess.Popen[bytes]]) -> str:
     state = packed(VIEWS["card"], past)
     writer.write({ViewKey(VIEWS["card"].name, "c1"): StateWrite(state, 1)}, {})
     now_us = time.time_ns() // 1000
+    writer.absorb({0: 1}, None)
     writer.report(Lane.TILES, StoreProgress(now_us + 3_600_000_000, now_us))
     writer.close()
     return url

@@ -76,7 +76,7 @@ def test_events_of_many_entities_find_their_own_state() -> None:
         topic.event("b", "e4", START_US, name="chargeback"),
         topic.event("a", "e2", START_US + 5),
     )
-    counter(store).count(arrived, 0)
+    counter(store).count(arrived)
     assert values(store, "a", START_US + HOUR_US)["card_transaction_count_1h"] == 2.0
     of_b = values(store, "b", START_US + HOUR_US)
     assert of_b["card_transaction_amount_cents_sum_24h"] == 30.0
@@ -116,10 +116,10 @@ def test_a_batch_broken_off_at_any_point_counts_once_when_it_comes_again(
     store, topic = Flaky(writes), Topic()
     arrived = table(*(topic.event(f"c{index}", f"e{index}", START_US) for index in range(6)))
     with pytest.raises(Unavailable):
-        counter(store).count(arrived, 0)
+        counter(store).count(arrived)
     store.writes = 99
-    counter(store).count(arrived, 0)
-    counter(store).count(arrived, 0)
+    counter(store).count(arrived)
+    counter(store).count(arrived)
     assert store.counters()["fraud_card_tiles.transaction"] == 6
     assert values(store, "c5", START_US)["card_transaction_count_1m"] == 1.0
 
@@ -140,7 +140,7 @@ class Restarting(MemoryFeatureStore):
 def test_a_store_that_restarts_is_waited_for_and_nothing_counts_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("services.features.count._AGAIN_AFTER_S", 0.001)
     store = Restarting(PLAN)
-    counter(store, patience_s=10).count(table(Topic().event("a", "e1", START_US)), 0)
+    counter(store, patience_s=10).count(table(Topic().event("a", "e1", START_US)))
     assert store.counters() == {"fraud_card_tiles.transaction": 1, "fraud_terminal_tiles.transaction": 1}
 
 
@@ -150,10 +150,12 @@ def test_a_corrupt_state_is_counted_and_does_not_stop_the_others() -> None:
     labels = {"usecase": "fraud", "view": CARD.name}
     before = REGISTRY.get_sample_value("flywheel_features_foreign_states_total", labels) or 0.0
     arrived = table(topic.event("a", "e1", START_US), topic.event("b", "e2", START_US, 20))
-    counter(store).count(arrived, 0)
+    counter(store).count(arrived)
     assert REGISTRY.get_sample_value("flywheel_features_foreign_states_total", labels) == before + 1
     assert values(store, "a", START_US)["card_transaction_count_1h"] == 1.0
     assert values(store, "b", START_US)["card_transaction_count_1h"] == 1.0
+    lost = {key: EntityState.unpack(CARD, store.states[ViewKey(CARD.name, key)]).lost for key in "ab"}
+    assert lost == {"a": True, "b": False}
 
 
 def test_events_that_the_edge_took_into_the_state_meanwhile_are_not_counted_again() -> None:
@@ -166,17 +168,15 @@ def test_events_that_the_edge_took_into_the_state_meanwhile_are_not_counted_agai
             if not self.overtaken:
                 self.overtaken = True
                 other = MemoryFeatureStore(PLAN)
-                counter(other).count(arrived.slice(0, 1), 0)
+                counter(other).count(arrived.slice(0, 1))
                 key = ViewKey(CARD.name, "a")
-                # As the edge does it: the stream's own batch number stays as it was.
-                state = EntityState.unpack(CARD, other.states[key])
-                self.states[key] = EntityState(**{**state.__dict__, "batch_id": -1}).pack(CARD)
+                self.states[key] = other.states[key]
             return super().write(states, counted)  # type: ignore[arg-type]
 
     topic = Topic()
     arrived = table(topic.event("a", "e1", START_US), topic.event("a", "e2", START_US))
     store = Overtaken(PLAN)
-    counter(store).count(arrived, 0)
+    counter(store).count(arrived)
     assert values(store, "a", START_US)["card_transaction_count_1h"] == 2.0
     assert store.counters()["fraud_card_tiles.transaction"] == 1
 
@@ -184,8 +184,8 @@ def test_events_that_the_edge_took_into_the_state_meanwhile_are_not_counted_agai
 def test_late_events_of_a_burst_find_their_tiles() -> None:
     store, topic = MemoryFeatureStore(PLAN), Topic()
     count = counter(store)
-    count.count(table(topic.event("a", "e1", START_US), topic.event("a", "e2", START_US + 9 * DAY_US, 1)), 0)
-    count.count(table(topic.event("a", "e3", START_US + MINUTE_US, 5)), 1)
+    count.count(table(topic.event("a", "e1", START_US), topic.event("a", "e2", START_US + 9 * DAY_US, 1)))
+    count.count(table(topic.event("a", "e3", START_US + MINUTE_US, 5)))
     found = values(store, "a", START_US + 9 * DAY_US)
     assert found["card_transaction_count_30d"] == 3.0
     assert found["card_transaction_amount_cents_mean_30d"] == 16.0 / 3
@@ -193,7 +193,7 @@ def test_late_events_of_a_burst_find_their_tiles() -> None:
 
 def test_a_state_replaced_without_being_read_is_refused() -> None:
     store = MemoryFeatureStore(PLAN)
-    counter(store).count(table(Topic().event("a", "e1", START_US)), 0)
+    counter(store).count(table(Topic().event("a", "e1", START_US)))
     key = ViewKey(CARD.name, "a")
     assert store.write({key: StateWrite(b"blind", 1)}, {}) == [key]
 

@@ -52,12 +52,12 @@ def count(store: MemoryFeatureStore, at_us: int = START_US + HOUR_US) -> float:
     return float(dict(zip((f.name for f in CARD.features), values, strict=True))["card_transaction_count_24h"])
 
 
-def stream(store: MemoryFeatureStore, batch_id: int, until_offset: int) -> None:
+def stream(store: MemoryFeatureStore, until_offset: int) -> None:
     """What the tiles' job does with everything on the edge below that offset."""
     (stored,) = store.read([KEY])
     state, arrived = opened(CARD, stored)
     rows = arrived[arrived[:, MARK] < mark_of(0, until_offset)]
-    (after,), (fresh,) = apply(CARD, [state], [Change(rows, {0: mark_of(0, until_offset)})], batch_id)
+    (after,), (fresh,) = apply(CARD, [state], [Change(rows, {0: mark_of(0, until_offset)})])
     write = StateWrite(after.pack(CARD), after.newest_us, StateWrite.ending_of(stored.state))
     assert store.write({KEY: write}, PLAN.counted(CARD, partition_of(fresh[:, MARK]))) == []
 
@@ -75,11 +75,11 @@ def test_an_event_counts_once_while_the_tiles_take_it_over() -> None:
     store = MemoryFeatureStore(PLAN)
     edge = EdgeLane(PLAN, store, NOBODY)
     edge.take([record(0, "e0"), record(1, "e1")])
-    stream(store, 0, 1)
+    stream(store, 1)
     assert count(store) == 2
-    stream(store, 1, 2)
+    stream(store, 2)
     assert count(store) == 2
-    store.absorb({0: mark_of(0, 2)})
+    store.absorb({0: mark_of(0, 2)}, None)
     edge.tidy()
     assert store.read([KEY])[0].edge is None
     assert count(store) == 2
@@ -130,7 +130,7 @@ def test_an_edge_that_grows_too_long_goes_into_the_state_and_nothing_is_lost_or_
     edge = EdgeLane(PLAN, store, NOBODY)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(lane_module, "EDGE_LIMIT", 4)
-        offset = absorbed = batch_id = 0
+        offset = absorbed = 0
         for _ in range(data.draw(st.integers(1, 12))):
             number = data.draw(st.integers(1, 5))
             edge.take([record(n, f"e{n}", at_us=START_US + n) for n in range(offset, offset + number)])
@@ -138,17 +138,16 @@ def test_an_edge_that_grows_too_long_goes_into_the_state_and_nothing_is_lost_or_
             assert count(store) == offset
             if data.draw(st.booleans()):
                 absorbed = data.draw(st.integers(absorbed, offset))
-                stream_all(store, batch_id, absorbed)
-                batch_id += 1
+                stream_all(store, absorbed)
                 assert count(store) == offset
-                store.absorb({0: mark_of(0, absorbed)})
+                store.absorb({0: mark_of(0, absorbed)}, None)
                 edge.tidy()
                 assert count(store) == offset
-    stream_all(store, batch_id, offset)
+    stream_all(store, offset)
     assert store.counters()[f"{CARD.name}.transaction"] == offset
 
 
-def stream_all(store: MemoryFeatureStore, batch_id: int, until_offset: int) -> None:
+def stream_all(store: MemoryFeatureStore, until_offset: int) -> None:
     """The stream reads the log from its beginning: what the edge took into the state is among its events."""
     (stored,) = store.read([KEY])
     state, _ = opened(CARD, stored)
@@ -158,7 +157,7 @@ def stream_all(store: MemoryFeatureStore, batch_id: int, until_offset: int) -> N
     ties = np.array([event_hash("transaction", f"e{n}") for n in numbers], np.int64)
     times, marks = np.arange(until_offset) + START_US, np.array([mark_of(0, n) for n in numbers], np.int64)
     _, rows = rows_of(CARD, Transaction, columns, times, ties, marks)
-    (after,), (fresh,) = apply(CARD, [state], [Change(rows, {0: mark_of(0, until_offset)})], batch_id)
+    (after,), (fresh,) = apply(CARD, [state], [Change(rows, {0: mark_of(0, until_offset)})])
     write = StateWrite(after.pack(CARD), after.newest_us, StateWrite.ending_of(stored.state))
     store.write({KEY: write}, PLAN.counted(CARD, partition_of(fresh[:, MARK])))
 
@@ -195,7 +194,7 @@ class Scene:
 
     def __init__(self) -> None:
         self.store = MemoryFeatureStore(PLAN)
-        self.store.absorb({0: mark_of(0, 0)})
+        self.store.absorb({0: mark_of(0, 0)}, None)
         self.log = Log()
         self.now_s = 0.0
         self.pursuit = Pursuit(
@@ -234,7 +233,7 @@ def test_far_behind_it_lets_the_tiles_go_first_unless_they_stand() -> None:
     scene.send(NEAR_EVENTS + 1)
     scene.pursuit.observe()
     assert scene.pursuit.readiness()[0] is False
-    scene.store.absorb({0: mark_of(0, 10)})
+    scene.store.absorb({0: mark_of(0, 10)}, None)
     scene.now_s = 9.0
     scene.pursuit.observe()
     assert scene.pursuit.step()
@@ -252,7 +251,7 @@ def test_overtaken_by_the_tiles_it_goes_on_where_they_are() -> None:
     scene = Scene()
     scene.send(4)
     scene.pursuit.observe()
-    scene.store.absorb({0: mark_of(0, 2)})
+    scene.store.absorb({0: mark_of(0, 2)}, None)
     scene.pursuit.observe()
     scene.pursuit.observe()
     assert scene.log.started_at[-1] == {(TOPIC, 0): 2}
@@ -273,7 +272,7 @@ def test_it_waits_for_a_store_that_nobody_has_filled() -> None:
     assert not scene.pursuit.step()
     assert scene.store.progress == {}
     scene.store.hand_over(None)
-    scene.store.absorb({0: mark_of(0, 1)})
+    scene.store.absorb({0: mark_of(0, 1)}, None)
     scene.pursuit.observe()
     scene.pursuit.step()
     assert scene.ties() == [event_hash("transaction", "e1")]
