@@ -215,7 +215,7 @@ def test_states_are_written_in_steps_that_the_store_can_take_at_once(monkeypatch
     store, topic = Watched(), Topic()
     small = [topic.event(f"c{index}", f"e{index}", START_US) for index in range(20)]
     big = [topic.event("big", f"b{index}", START_US + index) for index in range(200)]
-    counter(store).count(table(*small, *big), 0)
+    counter(store).count(table(*small, *big))
     assert all(len(sizes) == 1 or sum(sizes) <= limit for sizes in store.sizes)
     assert max(len(sizes) for sizes in store.sizes) > 1
     assert max(max(sizes) for sizes in store.sizes) > limit
