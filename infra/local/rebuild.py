@@ -25,7 +25,7 @@ def rebuild(settings: PlatformSettings, console: Console) -> None:
     if not supervisor.is_running():
         raise CannotStart("Nothing runs whose store could be filled; start with `make up`")
     service = next(process for process in processes(declaration(settings)) if process.name == _SERVICE)
-    console.note(_SERVICE, "stops; ingest, the edge lane and serving go on")
+    console.note(_SERVICE, "stops; ingest and serving go on, with stale values")
     supervisor.end(_SERVICE)
     _await(lambda: supervisor.statuses()[_SERVICE].state not in ALIVE, service.stop_within_s + 15, "did not stop")
     try:
