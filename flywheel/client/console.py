@@ -103,9 +103,7 @@ def _gone_by(found: Residue) -> str:
 
 def render_training(finished: TrainingFinished) -> str:
     """How a training run ended: gate by gate, and in one sentence, which is the last line."""
-    rows = [
-        (gate.name, "passed" if gate.passed else "FAILED", _measured(gate), gate.demand) for gate in finished.gates
-    ]
+    rows = [(gate.name, "passed" if gate.passed else "FAILED", _measured(gate), gate.demand) for gate in finished.gates]
     outcome = _outcome(finished)
     return outcome if not rows else f"{table(('gate', '', 'value', 'demand'), rows, frozenset({2}))}\n\n{outcome}"
 
