@@ -1,7 +1,7 @@
 """Fills the online store again from the lake: after it was lost, or for features that were declared later.
 
-The stream stands meanwhile, and the edge waits for it; ingest and serving go on, with values that are stale. The states are those that the stream would hold at
-the lake's position in the log, and there the stream goes on afterwards.
+The stream stands meanwhile, and the edge waits for it; ingest and serving go on, with values that are stale. The states
+are those that the stream would hold at the lake's position in the log, and there the stream goes on afterwards.
 """
 
 from __future__ import annotations
