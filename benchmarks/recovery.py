@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import signal
@@ -17,7 +18,7 @@ from benchmarks.stream_load import Sender
 from flywheel.adapters.redis_store import RedisFeatureWriter
 from flywheel.contracts.events import Event, from_us
 from flywheel.contracts.settings import PlatformSettings
-from flywheel.kernel.durations import HOUR_US
+from flywheel.kernel.durations import HOUR_US, MINUTE_US
 from flywheel.kernel.fold import Reading
 from flywheel.kernel.hydration import opened
 from flywheel.kernel.leakage import Recorded, Request, known_value
@@ -30,6 +31,8 @@ _EVENTS_A_ROUND = 10_000
 _CARDS = 300
 _LATE_SHARE, _TWICE_SHARE = 0.2, 0.1
 _WITHIN_S = 240.0
+_MOMENTS_US = (HOUR_US // 7, 0, -MINUTE_US, -4 * MINUTE_US, -9 * MINUTE_US)
+"""When windows are read, from an entity's newest event on."""
 
 
 def recovery(settings: PlatformSettings, plan: FeaturePlan, tell: Callable[[str], None]) -> Mapping[str, float]:
@@ -99,7 +102,7 @@ def _events(rng: random.Random, number: int) -> list[Event]:
 
 
 def _mismatches(store: RedisFeatureWriter, plan: FeaturePlan, sent: list[Event]) -> tuple[int, int]:
-    """Wrong values and all values, of every entity an hour after its newest event."""
+    """Wrong values and all values, of every entity at moments around its newest event."""
     wrong = values = 0
     for view in plan.views:
         (key,) = view.entity.keys
@@ -108,16 +111,25 @@ def _mismatches(store: RedisFeatureWriter, plan: FeaturePlan, sent: list[Event])
             by_entity[getattr(event, key)][event.event_name][event.event_id] = event
         reading, ids = Reading(view), list(by_entity)
         for entity_id, stored in zip(ids, store.read([ViewKey(view.name, i) for i in ids]), strict=True):
+            state, arrived = opened(view, stored)
             kinds = by_entity[entity_id]
-            at_us = max(e.event_time_us for kind in kinds.values() for e in kind.values()) + HOUR_US // 7
+            newest_us = max(e.event_time_us for kind in kinds.values() for e in kind.values())
             recorded = {name: _recorded(list(kind.values())) for name, kind in kinds.items()}
-            request = Request("nothing", "none", at_us, np.iinfo(np.int64).max)
-            found = reading.values(*opened(view, stored), at_us).tolist()
-            for feature, value in zip(view.features, found, strict=True):
-                wanted = known_value(feature, recorded.get(feature.event.event_name), request)
-                wrong += abs(value - wanted) > 1e-9 * max(1.0, abs(wanted))
-                values += 1
+            for at_us in (newest_us + after_us for after_us in _MOMENTS_US):
+                request = Request("nothing", "none", at_us, np.iinfo(np.int64).max)
+                found = reading.values(state, arrived, at_us).tolist()
+                for feature, value in zip(view.features, found, strict=True):
+                    wanted = known_value(feature, recorded.get(feature.event.event_name), request)
+                    wrong += not is_right(value, wanted)
+                    values += 1
     return wrong, values
+
+
+def is_right(value: float, wanted: float) -> bool:
+    """Whether a value is the wanted one but for rounding; NaN is right where it is wanted."""
+    if math.isnan(wanted):
+        return math.isnan(value)
+    return value == wanted or abs(value - wanted) <= 1e-9 * max(1.0, abs(wanted))
 
 
 def _recorded(events: list[Event]) -> Recorded:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -15,7 +16,7 @@ from flywheel.contracts.events import Envelope, Event
 from flywheel.contracts.topics import event_topic
 from usecases.fraud.events import Chargeback, Transaction
 
-TERMINALS = 2_000
+CARDS, TERMINALS = 5_000, 2_000
 _CHARGEBACK_SHARE = 0.02
 
 
@@ -54,10 +55,11 @@ class Sender:
 class Load:
     """Random payments and some chargebacks at `rate` a second from a thread of its own, while the context lasts.
 
-    `behind_s` says how far it fell behind its schedule at most; `hot` is a card that makes half of all payments.
+    `behind_s` says how far it fell behind its schedule at most; `hot` is a card that makes half of all payments,
+    `hot_payments` in number, chargebacks left out.
     """
 
-    def __init__(self, bootstrap: str, rate: float, *, cards: int = 5_000, hot: str | None = None) -> None:
+    def __init__(self, bootstrap: str, rate: float, *, cards: int = CARDS, hot: str | None = None) -> None:
         self._sender = Sender(bootstrap)
         self._rate = rate
         self._cards = cards
@@ -65,7 +67,9 @@ class Load:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="load", daemon=True)
         self._rng = random.Random(7)
+        self._name = uuid.uuid4().hex
         self.sent = 0
+        self.hot_payments = 0
         self.behind_s = 0.0
 
     def __enter__(self) -> Load:
@@ -94,7 +98,7 @@ class Load:
         if self._hot is not None and rng.random() < 0.5:
             card = self._hot
         fields: dict[str, Any] = {
-            "event_id": f"{id(self):x}-{self.sent}",
+            "event_id": f"{self._name}-{self.sent}",
             "event_time": datetime.now(UTC),
             "card_id": card,
             "terminal_id": f"terminal-{rng.randrange(TERMINALS)}",
@@ -102,4 +106,5 @@ class Load:
         }
         if rng.random() < _CHARGEBACK_SHARE:
             return Chargeback(transaction_id=f"tx-{self.sent}", **fields)
+        self.hot_payments += card == self._hot
         return Transaction(**fields)
