@@ -17,11 +17,11 @@ from pyspark.sql import types as T
 from flywheel.adapters.spark_arrivals import EVENT, TIE, TIME, column_of
 from flywheel.contracts.events import Event
 from flywheel.kernel.features import join_id, split_id
-from flywheel.kernel.history import Moments, history
+from flywheel.kernel.history import Moments, history, known_from, knows_until
 from flywheel.kernel.plan import FeaturePlan, TileView
 from flywheel.kernel.rows import MARK, Cells, in_time, rows_of
 
-_KEY, _ID, _ARRIVED, _ASKED = ("key", "event_id", "arrived_us", "asked")
+_KEY, _ID, _ARRIVED, _ASKED, _BACKFILLED = ("key", "event_id", "arrived_us", "asked", "backfilled")
 
 
 def history_schema(view: TileView) -> T.StructType:
@@ -39,8 +39,8 @@ def history_schema(view: TileView) -> T.StructType:
 def build_history(plan: FeaturePlan, view: TileView, events: Mapping[str, DataFrame]) -> DataFrame:
     """One row for each request event: `history_schema(view)`.
 
-    `events` holds, by event name, a frame with the event's own columns and `ingest_time`, each id once; an absent event
-    never happened. Rows of one entity are computed together in one Python worker, which holds them in memory.
+    `events` holds, by event name, a frame with the event's own columns, `ingest_time` and `backfilled`, each id once; an
+    absent event never happened. Rows of one entity are computed together in one Python worker, which holds them in memory.
     """
     present = [event for event in view.events if event.event_name in events]
     frames = [contributions(view, event, events[event.event_name], F.lit(False).alias(_ASKED)) for event in present]
@@ -55,7 +55,7 @@ def build_history(plan: FeaturePlan, view: TileView, events: Mapping[str, DataFr
 
 def contributions(view: TileView, event: type[Event], frame: DataFrame, *more: Column) -> DataFrame:
     """A row for each entity that an event comes to, with the fields that the view looks at: key, event_name, time_us,
-    tie, arrived_us, event_id, `more`, then the fields."""
+    tie, arrived_us, backfilled, event_id, `more`, then the fields."""
     ways = dict.fromkeys(intake.key_fields for intake in view.intakes if intake.event is event)
     fields = [F.col(name).alias(column_of(event, name)) for name in view.fields_of(event)]
     rows = frame.select(*_fixed(event, F.array(*(_joined(way) for way in ways))), *more, *fields)
@@ -77,6 +77,7 @@ def _fixed(event: type[Event], key: Column) -> list[Column]:
         F.unix_micros("event_time").alias(TIME),
         F.xxhash64(F.concat_ws("/", F.lit(event.event_name), "event_id")).alias(TIE),
         F.unix_micros("ingest_time").alias(_ARRIVED),
+        F.col(_BACKFILLED),
         F.col("event_id").alias(_ID),
     ]
 
@@ -104,17 +105,19 @@ class _Computation:
     def _values(self, rows: pa.Table, asked: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Of each row that is asked for, in their order."""
         keys, times, ties, arrived = (rows[name].to_numpy() for name in (_KEY, TIME, TIE, _ARRIVED))
-        owners, past = self._rows(rows, keys, times, ties, arrived)
+        backfilled = rows[_BACKFILLED].to_numpy()
+        known_us = knows_until(arrived, backfilled)
+        owners, past = self._rows(rows, keys, times, ties, known_from(arrived, backfilled))
         found = []
         for first, last in pairwise([*runs(keys), len(keys)]):
             mine = np.flatnonzero(asked[first:last]) + first
             if len(mine):
                 low, high = np.searchsorted(owners, [first, last])
-                moments = Moments(times[mine], ties[mine], arrived[mine])
+                moments = Moments(times[mine], ties[mine], known_us[mine])
                 found.append(history(self._view, in_time(past[low:high]), moments))
         return np.concatenate(found) if found else np.empty((0, len(self._view.features)))
 
-    def _rows(self, table: pa.Table, keys: Any, times: Any, ties: Any, arrived: Any) -> tuple[Any, Cells]:
+    def _rows(self, table: pa.Table, keys: Any, times: Any, ties: Any, marks: Any) -> tuple[Any, Cells]:
         """The events' rows of cells, and where in the table each came from, in that order."""
         names, asked = table[EVENT].to_numpy(), table[_ASKED].to_numpy()
         places, cells = [np.empty(0, np.intp)], [np.empty((0, self._view.row_cells), np.int64)]
@@ -131,7 +134,7 @@ class _Computation:
         where, rows = np.concatenate(places), np.concatenate(cells)
         order = np.argsort(where, kind="stable")
         where, rows = where[order], rows[order]
-        rows[:, MARK] = arrived[where]
+        rows[:, MARK] = marks[where]
         return where, rows
 
     def _table(self, rows: pa.Table, values: NDArray[np.float64]) -> pa.Table:

@@ -83,7 +83,12 @@ def _replay(options: argparse.Namespace, settings: PlatformSettings) -> int:
             ingest = IngestClient(http, usecase.name, patience_s=_REPLAY_PATIENCE_S, on_wait=waiting)
             present = await ingest.present() if options.align else None
             summary = await replay(
-                aligned(rows, present) if present else rows, event.event_name, ingest, speedup=speedup, report=_say
+                aligned(rows, present) if present else rows,
+                event.event_name,
+                ingest,
+                speedup=speedup,
+                backfilled=not options.live,
+                report=_say,
             )
         _say(str(summary))
         return 1 if summary.rejected else 0
@@ -209,6 +214,13 @@ def _parser() -> argparse.ArgumentParser:
 
     replayed.add_argument(
         "--align", action="store_true", help="shift all times so that the first row happens at the stream's present"
+    )
+
+    replayed.add_argument(
+        "--live",
+        action="store_true",
+        help="the events happen now: in training they count from their arrival on. Otherwise they are backfilled, for a "
+        "file is the past, and count from their event time on",
     )
 
     erasing = _command(commands, "erase", _erase, "delete a person, or another entity, from everything that is kept")

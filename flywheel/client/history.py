@@ -26,14 +26,14 @@ async def load_history(
     report: Callable[[str], None],
     monotonic: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Sends all days before day `days` from where the ledger stands; sends nothing if they are all sent."""
+    """Sends all days before day `days` as backfills from where the ledger stands; nothing if they are all sent."""
     progress = _Progress(days, ledger, report, monotonic)
     for number in range(ledger.day, days):
         planned, day = deliveries.of_day(number)
         ledger.reveal(day)
         while ledger.index < len(planned):
             batch = _batch(planned, ledger.index)
-            sent = await sender.send(batch)
+            sent = await sender.send(batch, backfilled=True)
             ledger.advance(number, ledger.index + len(batch), batch[-1].at_us)
             progress.show(sent, number + ledger.index / len(planned))
         ledger.advance(number + 1, 0, ledger.event_time_us)

@@ -13,6 +13,7 @@ import orjson
 
 from flywheel.adapters.logs import logger
 from flywheel.client.errors import IngestUnreachable, PresentUnknown, RequestRefused
+from flywheel.contracts.events import BACKFILL_HEADER
 
 _RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 _FIRST_PAUSE_S = 0.1
@@ -103,17 +104,21 @@ class IngestClient:
         now = _problem(answer).get("now")
         return datetime.fromisoformat(now) if now else None
 
-    async def send_batch(self, event_name: str, events: Sequence[Mapping[str, Any]]) -> BatchOutcome:
+    async def send_batch(
+        self, event_name: str, events: Sequence[Mapping[str, Any]], *, backfilled: bool = False
+    ) -> BatchOutcome:
         """Sends events of one kind in order and returns once each is accepted or rejected.
 
         While ingest is away or cannot tell what became of an event the whole batch is sent again; the event ids make
-        that harmless. Raises RequestRefused when ingest refuses the request itself.
+        that harmless. `backfilled` events are loaded after the fact. Raises RequestRefused when ingest refuses the
+        request itself.
         """
         path = f"/v1/{self._usecase}/{event_name}/batch"
         body = orjson.dumps({"events": events})
+        headers = _JSON | {BACKFILL_HEADER: "true"} if backfilled else _JSON
         retries, waited_s, reminded_s = 0, 0.0, 0.0
         while True:
-            answer, detail, pause_s = await self._post(path, body, _pause(retries))
+            answer, detail, pause_s = await self._post(path, body, headers, _pause(retries))
             if answer is not None:
                 if retries:
                     _log.info("ingest_accepts_again", after_s=round(waited_s, 1), retries=retries)
@@ -143,10 +148,12 @@ class IngestClient:
             return None
         return Rejection(0, event.get("event_id"), _problem(answer))
 
-    async def _post(self, path: str, body: bytes, pause_s: float) -> tuple[dict[str, Any] | None, str, float]:
+    async def _post(
+        self, path: str, body: bytes, headers: Mapping[str, str], pause_s: float
+    ) -> tuple[dict[str, Any] | None, str, float]:
         """The answer if it is definite for every event; else None, why not, and how long to pause."""
         try:
-            answer = await self._http.post(path, content=body, headers=_JSON)
+            answer = await self._http.post(path, content=body, headers=headers)
         except httpx.TransportError as error:
             return None, _words(error), pause_s
         if answer.status_code in _RETRIED:

@@ -48,11 +48,12 @@ async def replay(
     ingest: IngestClient,
     *,
     speedup: float | None,
+    backfilled: bool,
     report: Callable[[str], None],
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> Summary:
     """Sends the rows in their order. `speedup` 1 keeps the recorded distances, 60 makes a minute a second, None
-    knows no distances."""
+    knows no distances. `backfilled` rows are known from their own times on, others from their arrival."""
     summary = Summary()
     batches = _by_size(rows) if speedup is None else _by_time(rows, _PACED_S * speedup)
     began_s = asyncio.get_running_loop().time()
@@ -61,7 +62,7 @@ async def replay(
             wait_s = began_s + offset_s / speedup - asyncio.get_running_loop().time()
             if wait_s > 0:
                 await sleep(wait_s)
-        await _send(batch, event_name, ingest, summary)
+        await _send(batch, event_name, ingest, summary, backfilled=backfilled)
         if number % _REPORT_EVERY_BATCHES == 0:
             report(f"row {batch[-1].number:,}: {summary.accepted:,} accepted, {summary.rejected:,} rejected so far")
     return summary
@@ -79,13 +80,15 @@ def aligned(rows: Iterable[Row], present: datetime) -> Iterator[Row]:
         yield replace(row, fields={**row.fields, "event_time": (moment + shift).isoformat()})
 
 
-async def _send(batch: list[Row], event_name: str, ingest: IngestClient, summary: Summary) -> None:
+async def _send(
+    batch: list[Row], event_name: str, ingest: IngestClient, summary: Summary, *, backfilled: bool
+) -> None:
     refused: list[tuple[int, str, tuple[str, ...]]] = [
         (row.number, row.unreadable, ()) for row in batch if row.unreadable
     ]
     readable = [row for row in batch if not row.unreadable]
     if readable:
-        outcome = await ingest.send_batch(event_name, [row.fields for row in readable])
+        outcome = await ingest.send_batch(event_name, [row.fields for row in readable], backfilled=backfilled)
         summary.accepted += outcome.accepted
         refused += [(readable[each.index].number, each.reason, each.hints) for each in outcome.rejections]
     for number, reason, hints in sorted(refused):

@@ -21,14 +21,17 @@ class Sender:
         self._ledger = ledger
         self._usecase = usecase
 
-    async def send(self, deliveries: Iterable[Delivery]) -> int:
-        """Sends those that are events, split by event, and returns how many once each has a definite answer."""
+    async def send(self, deliveries: Iterable[Delivery], *, backfilled: bool = False) -> int:
+        """Sends those that are events, split by event, and returns how many once each has a definite answer.
+
+        `backfilled` ones are loaded after the fact.
+        """
         by_event: dict[str, list[Delivery]] = {}
         for delivery in deliveries:
             if delivery.sends:
                 by_event.setdefault(delivery.event_name, []).append(delivery)
         outcomes = [
-            (batch, await self._ingest.send_batch(name, [delivery.fields for delivery in batch]))
+            (batch, await self._ingest.send_batch(name, [each.fields for each in batch], backfilled=backfilled))
             for name, batch in by_event.items()
         ]
         for batch, outcome in outcomes:

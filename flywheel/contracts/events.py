@@ -12,6 +12,9 @@ from pydantic_core import PydanticCustomError
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
+BACKFILL_HEADER = "Flywheel-Backfill"
+"""With the value `true` it tells ingest that a request's events are loaded after the fact, not as they happen."""
+
 
 class _Personal:
     """Marks a field that identifies a person."""
@@ -98,22 +101,28 @@ class Event(BaseModel):
 
 
 class Envelope(BaseModel):
-    """An accepted event as the broker keeps it: the event's own fields, when it arrived, and by which request."""
+    """An accepted event as the broker keeps it: the event's own fields, when it arrived, and by which request.
+
+    A backfilled event was loaded after the fact, so its arrival says nothing about when it could have been known.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     event: dict[str, Any]
     ingest_time: Utc
     request_id: str
+    backfilled: bool = False
 
     @classmethod
-    def seal(cls, event: Event, *, ingest_time: datetime, request_id: str) -> Self:
-        return cls(event=event.model_dump(mode="json"), ingest_time=ingest_time, request_id=request_id)
+    def seal(cls, event: Event, *, ingest_time: datetime, request_id: str, backfilled: bool = False) -> Self:
+        fields = event.model_dump(mode="json")
+        return cls(event=fields, ingest_time=ingest_time, request_id=request_id, backfilled=backfilled)
 
     @staticmethod
-    def sealer(*, ingest_time: datetime, request_id: str) -> Callable[[Event], bytes]:
+    def sealer(*, ingest_time: datetime, request_id: str, backfilled: bool = False) -> Callable[[Event], bytes]:
         """Turns each event of one request into the bytes of `seal(...).to_bytes()`, with one serialisation only."""
-        rest = orjson.dumps({"ingest_time": iso_utc(ingest_time.astimezone(UTC)), "request_id": request_id})
+        arrived = iso_utc(ingest_time.astimezone(UTC))
+        rest = orjson.dumps({"ingest_time": arrived, "request_id": request_id, "backfilled": backfilled})
         tail = b"," + rest[1:]
         return lambda event: b'{"event":' + event.model_dump_json().encode() + tail
 

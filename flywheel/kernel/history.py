@@ -1,7 +1,8 @@
 """Windowed features as of moments in the past, computed from the events themselves.
 
 The windows are those of `fold`: the same steps, the same heads, the same own event. An event takes part only if it had
-arrived by the time at which the moment's own did: history knows what a decision could have known, and no more.
+arrived by the time at which the moment's own did: history knows what a decision could have known, and no more. Of
+backfilled events the arrival says nothing: they are known from their own time on, and a backfilled moment knows all.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ Places = NDArray[np.intp]
 class Moments:
     """When the features are wanted: for events of these times, id hashes and arrivals; shape (moments,) each.
 
-    An id hash that no event has stands for a moment that is no event.
+    An id hash that no event has stands for a moment that is no event. Arrivals are those of `knows_until`.
     """
 
     at_us: Times
@@ -38,10 +39,28 @@ class Moments:
         return Moments(self.at_us[chosen], self.own_ties[chosen], self.known_us[chosen])
 
 
+def known_from(arrived_us: Times, backfilled: NDArray[np.bool_]) -> Times:
+    """Marks of events: what arrives no earlier knows them.
+
+    >>> known_from(np.array([7, 8]), np.array([False, True])).tolist()
+    [7, -9223372036854775808]
+    """
+    return np.where(backfilled, np.iinfo(np.int64).min, arrived_us)
+
+
+def knows_until(arrived_us: Times, backfilled: NDArray[np.bool_]) -> Times:
+    """What events, as moments, know: all with a mark up to that.
+
+    >>> knows_until(np.array([7, 8]), np.array([False, True])).tolist()
+    [7, 9223372036854775807]
+    """
+    return np.where(backfilled, np.iinfo(np.int64).max, arrived_us)
+
+
 def history(view: TileView, rows: Cells, moments: Moments) -> Values:
     """Values of the view's features at each moment for one entity, shape (moments, features).
 
-    `rows` are all its events, each once, sorted by `rows.in_time` and marked with their arrival in microseconds.
+    `rows` are all its events, each once, sorted by `rows.in_time` and marked by `known_from`, in microseconds.
     An event at a moment itself, the moment's own among them, is inside its windows.
     """
     columns = np.empty((len(moments.at_us), len(view.features)), np.float64)

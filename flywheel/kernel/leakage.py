@@ -27,23 +27,29 @@ Way = tuple[str, tuple[str, ...]]
 class Recorded:
     """All events of one kind that ever came to one entity in one way, each once; columns of equal length.
 
-    `fields` holds the event's own fields by name, None or NaN where absent.
+    `fields` holds the event's own fields by name, None or NaN where absent. What was `backfilled` was known from its
+    own time on, whenever it arrived.
     """
 
     ids: Sequence[str]
     times_us: NDArray[np.int64]
     arrived_us: NDArray[np.int64]
     fields: Mapping[str, NDArray[Any]]
+    backfilled: NDArray[np.bool_] | bool = False
 
 
 @dataclass(frozen=True)
 class Request:
-    """The event of a training row: its kind, which, when it happened, when it arrived."""
+    """The event of a training row: its kind, which, when it happened, when it arrived.
+
+    One that was backfilled knows all that had happened by its time, whenever that arrived.
+    """
 
     event_name: str
     event_id: str
     at_us: int
     arrived_us: int
+    backfilled: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,7 +114,8 @@ def _places(feature: WindowedFeature, recorded: Recorded, request: Request) -> l
     low_us = floor_us - feature.delay_us - feature.window_us
     past_us = floor_us - feature.delay_us if feature.delay_us else request.at_us + 1
     inside = (recorded.times_us >= low_us) & (recorded.times_us < past_us)
-    inside &= recorded.arrived_us <= request.arrived_us
+    if not request.backfilled:
+        inside &= recorded.backfilled | (recorded.arrived_us <= request.arrived_us)
     places = [place for place in np.flatnonzero(inside).tolist() if _counts(feature, recorded, place, request)]
     if feature.statistic not in _ORDERED:
         return places

@@ -10,7 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
 from flywheel.adapters import http_problem
-from flywheel.contracts.events import Event
+from flywheel.contracts.events import BACKFILL_HEADER, Event
 
 _REF = "#/components/schemas/"
 
@@ -40,6 +40,14 @@ _ACCEPTED: dict[str, Any] = {
     "required": ["event_id", "status"],
     "properties": {"event_id": {"type": "string"}, "status": {"const": "accepted"}},
 }
+_BACKFILL: dict[str, Any] = {
+    "name": BACKFILL_HEADER,
+    "in": "header",
+    "required": False,
+    "description": "`true` for events that are loaded after the fact. In training they count as known from their event "
+    "time on; live events only from their arrival.",
+    "schema": {"type": "boolean", "default": False},
+}
 
 
 class EventSchemas:
@@ -63,6 +71,7 @@ def event_operation(
         "summary": f"Accept one {event.event_name}",
         "description": (event.__doc__ or "") + "\n\nAnswered once the broker has the event durably.",
         "tags": [usecase],
+        "parameters": [_BACKFILL],
         "requestBody": _body(schema, example),
         "responses": {"202": _answer("The event is kept.", _ACCEPTED), **_refusals()},
     }
@@ -83,6 +92,7 @@ def batch_operation(
         "description": "Good events are kept though others are refused; each has a result of its own. "
         "After a 503 send the whole batch again: event ids make that harmless.",
         "tags": [usecase],
+        "parameters": [_BACKFILL],
         "requestBody": _body(batch, {"events": [example]}),
         "responses": {"200": _answer("One result per event, in order.", _BATCH_RESULT), **_refusals()},
     }

@@ -67,10 +67,11 @@ class Intake:
             Status.UNAVAILABLE: INGEST_EVENTS.labels(usecase, event.event_name, "unavailable"),
         }
 
-    async def take(self, items: Sequence[object], request_id: str) -> list[Outcome]:
+    async def take(self, items: Sequence[object], request_id: str, *, backfilled: bool = False) -> list[Outcome]:
         """One outcome per item, in order, once the broker acknowledged or failed to.
 
-        Valid items reach each partition in the order given, after those of any call that has returned.
+        Valid items reach each partition in the order given, after those of any call that has returned. `backfilled`
+        ones are loaded after the fact, not as they happen.
         """
         outcomes: list[Outcome | None] = [None] * len(items)
         records: list[tuple[bytes, bytes]] = []
@@ -78,7 +79,7 @@ class Intake:
         if not self.clock.known:
             return [Outcome(Status.UNAVAILABLE, _claimed_id(item)) for item in items]
         now = self.clock.wall()
-        seal = Envelope.sealer(ingest_time=now, request_id=request_id)
+        seal = Envelope.sealer(ingest_time=now, request_id=request_id, backfilled=backfilled)
         for index, item in enumerate(items):
             if index and index % _SLICE == 0:
                 # A large batch lets smaller requests through between its slices.

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from flywheel.adapters.http_problem import FieldError, Problem
+from flywheel.contracts.events import BACKFILL_HEADER
 from flywheel.contracts.metrics import INGEST_SECONDS
 from services.ingest.answers import ClockAnswer, answer_batch, answer_one, clock_unknown, invalid
 from services.ingest.bodies import read_json
@@ -97,7 +98,7 @@ def _one(intake: Intake, settings: IngestSettings) -> Handler:
         item = await read_json(
             request, max_bytes=settings.ingest_max_event_bytes, timeout_s=settings.ingest_body_timeout_s
         )
-        (outcome,) = await intake.take([item], request.state.request_id)
+        (outcome,) = await intake.take([item], request.state.request_id, backfilled=_is_backfill(request))
         return answer_one(outcome)
 
     return take_one
@@ -109,9 +110,17 @@ def _batch(intake: Intake, settings: IngestSettings) -> Handler:
             request, max_bytes=settings.ingest_max_batch_bytes, timeout_s=settings.ingest_body_timeout_s
         )
         items = _items(body, settings.ingest_max_batch_events)
-        return answer_batch(await intake.take(items, request.state.request_id))
+        outcomes = await intake.take(items, request.state.request_id, backfilled=_is_backfill(request))
+        return answer_batch(outcomes)
 
     return take_batch
+
+
+def _is_backfill(request: Request) -> bool:
+    said = request.headers.get(BACKFILL_HEADER, "false").strip().lower()
+    if said not in ("true", "false"):
+        raise invalid([FieldError(BACKFILL_HEADER, "Input should be true or false", "leave it out for live events")])
+    return said == "true"
 
 
 def _items(body: Any, limit: int) -> list[object]:
