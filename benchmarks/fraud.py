@@ -167,7 +167,7 @@ def _stored(session: SparkSession, directory: Path, name: str, table: pa.Table) 
     path = directory / f"{name}.parquet"
     pq.write_table(table, path, coerce_timestamps="us", row_group_size=100_000)
     frame: DataFrame = session.read.parquet(str(path))
-    return frame
+    return frame.withColumns({"ingest_time": F.col("event_time"), "backfilled": F.lit(True)})
 
 
 def _exported(fitted: Fitted, rows: Rows) -> NDArray[np.float64]:

@@ -14,13 +14,19 @@ from flywheel.kernel.rows import event_hash, id_hash
 
 @dataclass(frozen=True)
 class Happened:
-    """An event: what kind, which, when, when it arrived, and its own fields."""
+    """An event: what kind, which, when, its own fields, when it arrived, and whether that was after the fact."""
 
     name: str
     event_id: str
     time_us: int
     fields: Mapping[str, object] = field(default_factory=dict)
     arrived_us: int = 0
+    backfilled: bool = False
+
+    @property
+    def knows_until_us(self) -> int | None:
+        """The latest arrival that it knows of as a request; None for all."""
+        return None if self.backfilled else self.arrived_us
 
     @property
     def order(self) -> tuple[int, int]:
@@ -49,7 +55,7 @@ def window_value(
         and tuple(e.fields[name] for name in feature.key_fields) == entity_id
         and all(_meets(e, condition) for condition in feature.conditions)
         and (feature.field is None or e.fields[feature.field] is not None)
-        and (known_us is None or e.arrived_us <= known_us)
+        and (known_us is None or e.backfilled or e.arrived_us <= known_us)
     ]
     value = _statistic(feature, sorted(inside, key=lambda e: e.order), at_us, own)
     return value if feature.bounds is None else min(max(value, feature.bounds[0]), feature.bounds[1])

@@ -127,6 +127,7 @@ def _columns(events: DataFrame, batch_id: int) -> DataFrame:
             "envelope.event.*",
             "envelope.ingest_time",
             "envelope.request_id",
+            F.coalesce("envelope.backfilled", F.lit(False)).alias("backfilled"),
             F.col("partition").alias("kafka_partition"),
             F.col("offset").alias("kafka_offset"),
             F.to_date("envelope.event.event_time").alias("event_date"),

@@ -40,6 +40,7 @@ def envelope_schema(event: type[Event]) -> T.StructType:
             T.StructField("event", event_schema(event)),
             T.StructField("ingest_time", T.TimestampType()),
             T.StructField("request_id", T.StringType()),
+            T.StructField("backfilled", T.BooleanType()),
         ]
     )
 
@@ -100,17 +101,28 @@ def read_archive(
     session: SparkSession, path: str, event: type[Event], erasures: Erasures | None = None, named: Sequence[Named] = ()
 ) -> DataFrame:
     """Archived events, each id once: as it arrived first. Beside their own fields they have `ingest_time`,
-    `kafka_partition` and `kafka_offset`.
+    `kafka_partition`, `kafka_offset` and `backfilled`, which files from before there was such a column leave false.
 
     Without those that name somebody erased, `named` in them: the lake has none, but one put back from a backup does.
     """
-    fields = ["ingest_time", "kafka_partition", "kafka_offset", *event.model_fields]
+    fields = ["ingest_time", "kafka_partition", "kafka_offset", *event.model_fields, "backfilled"]
     arrival = F.struct(*fields)
-    rows = session.read.parquet(path)
+    # Left to itself Spark takes the columns of any one file for those of all.
+    rows = session.read.schema(_archive_schema(event)).parquet(path).fillna({"backfilled": False})
     if erasures:
         rows = without_erased(rows, named, F.col("ingest_time"), erasures)
     first = rows.groupBy("event_id").agg(F.min(arrival).alias("first"))
     return first.select(*(F.col(f"first.{name}").alias(name) for name in fields))
+
+
+def _archive_schema(event: type[Event]) -> T.StructType:
+    beside = (
+        T.StructField("ingest_time", T.TimestampType()),
+        T.StructField("kafka_partition", T.IntegerType()),
+        T.StructField("kafka_offset", T.LongType()),
+        T.StructField("backfilled", T.BooleanType()),
+    )
+    return T.StructType([*event_schema(event), *beside])
 
 
 def _type_of(name: str, annotation: Any) -> T.DataType:

@@ -39,8 +39,9 @@ def history_schema(view: TileView) -> T.StructType:
 def build_history(plan: FeaturePlan, view: TileView, events: Mapping[str, DataFrame]) -> DataFrame:
     """One row for each request event: `history_schema(view)`.
 
-    `events` holds, by event name, a frame with the event's own columns, `ingest_time` and `backfilled`, each id once; an
-    absent event never happened. Rows of one entity are computed together in one Python worker, which holds them in memory.
+    `events` holds, by event name, a frame with the event's own columns, `ingest_time` and `backfilled`, each id once;
+    an absent event never happened. Rows of one entity are computed together in one Python worker, which holds them in
+    memory.
     """
     present = [event for event in view.events if event.event_name in events]
     frames = [contributions(view, event, events[event.event_name], F.lit(False).alias(_ASKED)) for event in present]

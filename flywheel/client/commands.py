@@ -215,12 +215,11 @@ def _parser() -> argparse.ArgumentParser:
     replayed.add_argument(
         "--align", action="store_true", help="shift all times so that the first row happens at the stream's present"
     )
-
     replayed.add_argument(
         "--live",
         action="store_true",
-        help="the events happen now: in training they count from their arrival on. Otherwise they are backfilled, for a "
-        "file is the past, and count from their event time on",
+        help="the events happen now and are known from their arrival on; otherwise they are backfilled, for a file is "
+        "the past, and known from their event time on",
     )
 
     erasing = _command(commands, "erase", _erase, "delete a person, or another entity, from everything that is kept")

@@ -80,9 +80,7 @@ def aligned(rows: Iterable[Row], present: datetime) -> Iterator[Row]:
         yield replace(row, fields={**row.fields, "event_time": (moment + shift).isoformat()})
 
 
-async def _send(
-    batch: list[Row], event_name: str, ingest: IngestClient, summary: Summary, *, backfilled: bool
-) -> None:
+async def _send(batch: list[Row], event_name: str, ingest: IngestClient, summary: Summary, *, backfilled: bool) -> None:
     refused: list[tuple[int, str, tuple[str, ...]]] = [
         (row.number, row.unreadable, ()) for row in batch if row.unreadable
     ]

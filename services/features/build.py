@@ -52,7 +52,10 @@ class HistoryBuilder:
         self._parity = parity
 
     def build(self, request: TrainingRequested) -> HistoryBuilt:
-        """A new snapshot of everything in the lake. Raises ValueError while the lake holds no request event."""
+        """A new snapshot of everything in the lake that had arrived when it was asked for.
+
+        Raises ValueError while that is no request event.
+        """
         if not self._lake.holds(self._plan.usecase.request):
             raise ValueError(f"no {self._plan.usecase.request.event_name} is archived yet")
         # Nobody is erased while a snapshot is written: its rows would outlive them.
@@ -61,8 +64,10 @@ class HistoryBuilder:
 
     def _build(self, request: TrainingRequested, erasures: Erasures) -> HistoryBuilt:
         snapshot_id = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
+        # What is loaded from now on may be backfilled: it would be known to requests whose rows are written already.
+        arrived = F.unix_micros("ingest_time") <= to_us(request.requested_at)
         events = {
-            event.event_name: self._read(event, erasures).persist()
+            event.event_name: self._read(event, erasures).where(arrived).persist()
             for event in self._plan.events
             if self._lake.holds(event)
         }
@@ -105,6 +110,8 @@ class HistoryBuilder:
 def _extent(requests: DataFrame) -> tuple[datetime, int]:
     row = requests.agg(F.max(F.unix_micros("event_time")).alias("until_us"), F.count(F.lit(1)).alias("rows")).first()
     assert row is not None  # an aggregate over everything has one row
+    if not row["rows"]:
+        raise ValueError("no request had arrived when the history was asked for")
     return from_us(row["until_us"]), row["rows"]
 
 

@@ -34,10 +34,11 @@ class Known:
 def matured_requests(lake: Path, usecase: UseCase, known: Known, snapshot: Path) -> pa.Table:
     """Every request event old enough for its label, once, ordered by time.
 
-    Columns: event_id, event_time (UTC), ingest_time, the entities' keys, the numeric fields of the request, label
-    (bool) and in_history (bool), whether the feature history in the directory `snapshot` knows the event. Positive is
-    whom a label event names that happened before the event matured and had arrived by then; a later one is not
-    counted, as in the monitor's quality. An event archived twice counts as it arrived first.
+    Columns: event_id, event_time (UTC), ingest_time, backfilled, the entities' keys, the numeric fields of the request,
+    label (bool) and in_history (bool), whether the feature history in the directory `snapshot` knows the event.
+    Positive is whom a label event names that happened before the event matured and had arrived by then; a later one is
+    not counted, as in the monitor's quality. What was backfilled has arrived once it was loaded, as anything else. An
+    event archived twice counts as it arrived first.
     """
     columns = _columns(usecase)
     with duckdb.connect() as database:
@@ -54,31 +55,41 @@ def matured_requests(lake: Path, usecase: UseCase, known: Known, snapshot: Path)
                 WHERE epoch_us(ingest_time) <= $arrived GROUP BY ALL
             ) named ON requests.event_id = named.subject
                 AND named.reported_us <= epoch_us(requests.event_time) + $maturity
-            WHERE epoch_us(requests.event_time) <= $known - $maturity
+            WHERE epoch_us(requests.event_time) <= $known - $maturity AND epoch_us(requests.ingest_time) <= $arrived
             ORDER BY requests.event_time, requests.event_id
             """,
             params={
                 "known": to_us(known.event_time),
-                "arrived": _ALWAYS_US if known.ingest_time is None else to_us(known.ingest_time),
+                "arrived": arrived_until_us(known.ingest_time),
                 "maturity": usecase.label.maturity_us,
             },
         ).to_arrow_table()
 
 
+def arrived_until_us(ingest_time: datetime | None) -> int:
+    """The latest arrival, in microseconds, that counts; beyond all arrivals for None."""
+    return _ALWAYS_US if ingest_time is None else to_us(ingest_time)
+
+
 def first_arrivals(lake: Path, event: type[Event], *, where: str = "true") -> str | None:
     """SQL of the event's archive below `lake`, each id once, as it arrived first; None when nothing was archived yet.
 
-    Its columns are the event's fields and `ingest_time`. Of ids that no archived row with `where` has, rows may be
-    left out: others need not be read.
+    Its columns are the event's fields, `ingest_time` and `backfilled`, which is false in files that do not have it. Of
+    ids that no archived row with `where` has, rows may be left out: others need not be read.
     """
     directory = lake / event.event_name
     if next(directory.glob("*/*/*.parquet"), None) is None:
         return None
-    files = f"read_parquet('{_quoted(directory)}/*/*/*.parquet', hive_partitioning = true, union_by_name = true)"
+    paths = f"'{_quoted(directory)}/*/*/*.parquet'"
+    files = f"""(
+        SELECT NULL::BOOLEAN AS backfilled WHERE false UNION ALL BY NAME
+        SELECT * FROM read_parquet({paths}, hive_partitioning = true, union_by_name = true)
+    )"""
     wanted = "true" if where == "true" else f"event_id IN (SELECT event_id FROM {files} WHERE {where})"
     return f"""(
-        SELECT {", ".join([*event.model_fields, "ingest_time"])} FROM (
-            SELECT * REPLACE (event_time::TIMESTAMPTZ AS event_time, ingest_time::TIMESTAMPTZ AS ingest_time),
+        SELECT {", ".join([*event.model_fields, *_BESIDE])} FROM (
+            SELECT * REPLACE (event_time::TIMESTAMPTZ AS event_time, ingest_time::TIMESTAMPTZ AS ingest_time,
+                    coalesce(backfilled, false) AS backfilled),
                 row_number() OVER (PARTITION BY event_id ORDER BY ingest_time, kafka_partition, kafka_offset) AS arrival
             FROM {files} WHERE {wanted}
         ) WHERE arrival = 1
@@ -87,7 +98,7 @@ def first_arrivals(lake: Path, event: type[Event], *, where: str = "true") -> st
 
 def _rows_of(lake: Path, event: type[Event]) -> str:
     """`first_arrivals`, or no rows of the same columns."""
-    fields = [*event.model_fields, "ingest_time"]
+    fields = [*event.model_fields, *_BESIDE]
     nothing = ", ".join(f"NULL::{_SQL_TYPES.get(field, 'VARCHAR')} AS {field}" for field in fields)
     return first_arrivals(lake, event) or f"(SELECT {nothing} WHERE false)"
 
@@ -95,12 +106,13 @@ def _rows_of(lake: Path, event: type[Event]) -> str:
 def _columns(usecase: UseCase) -> tuple[str, ...]:
     numeric = [name for name, info in usecase.request.model_fields.items() if info.annotation in (int, float)]
     keys = (key for entity in usecase.entities for key in entity.request_keys)
-    return tuple(dict.fromkeys(("event_id", "event_time", "ingest_time", *keys, *numeric)))
+    return tuple(dict.fromkeys(("event_id", "event_time", *_BESIDE, *keys, *numeric)))
 
 
 def _quoted(path: Path) -> str:
     return str(path).replace("'", "''")
 
 
-_SQL_TYPES = {"event_time": "TIMESTAMPTZ", "ingest_time": "TIMESTAMPTZ"}
+_BESIDE = ("ingest_time", "backfilled")
+_SQL_TYPES = {"event_time": "TIMESTAMPTZ", "ingest_time": "TIMESTAMPTZ", "backfilled": "BOOLEAN"}
 _ALWAYS_US = 2**62

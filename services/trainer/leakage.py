@@ -12,20 +12,19 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from flywheel.contracts.events import Event, from_us, iso_utc, to_us
+from flywheel.contracts.events import Event, from_us, iso_utc
 from flywheel.contracts.training import GateResult, HistoryBuilt
 from flywheel.kernel.declaration import UseCase
 from flywheel.kernel.features import join_id
 from flywheel.kernel.leakage import Mismatch, Recorded, Request, Way, mismatches
 from flywheel.kernel.plan import TileView, compile_plan
-from services.trainer.labels import first_arrivals
+from services.trainer.labels import arrived_until_us, first_arrivals
 from services.trainer.training_set import TIMESTAMP, TrainingSet
 
 GATE = "no_future_features"
 
 _ROWS = 300
 _SEED = 20180401
-_ALWAYS_US = 2**62
 
 
 class FutureLeaked(Exception):
@@ -51,25 +50,22 @@ def check_leakage(
 ) -> LeakageCheck:
     """Computes some rows' windowed features again from the lake's events; half of the rows are positives if it can.
 
-    Raises FutureLeaked when a value differs from what had happened and arrived by the request.
+    Raises FutureLeaked when a value differs from what had happened and arrived by the request; of what was backfilled,
+    from what had happened.
     """
     sample = examples.requests.take(_sampled(examples.labels, rows))
+    until_us = arrived_until_us(history.arrived_until)
     found: list[Mismatch] = []
     values = 0
     for view in compile_plan(usecase).views:
-        recorded = _recorded(lake / usecase.name, view, sample)
+        recorded = _recorded(lake / usecase.name, view, sample, until_us)
         for entity_id, request, trained in _rows(usecase, view, sample):
-            known = request if history.as_known else replace(request, arrived_us=_until_us(history))
+            known = request if history.as_known else replace(request, arrived_us=until_us)
             found += mismatches(view.features, recorded.get(entity_id, {}), known, trained)
             values += len(view.features)
     if found:
         raise FutureLeaked(_told(found, values))
     return LeakageCheck(len(sample), values)
-
-
-def _until_us(history: HistoryBuilt) -> int:
-    """When the history was made, for one whose rows hold all that had arrived by then."""
-    return _ALWAYS_US if history.arrived_until is None else to_us(history.arrived_until)
 
 
 def _sampled(labels: NDArray[np.bool_], rows: int) -> NDArray[np.intp]:
@@ -85,28 +81,35 @@ def _rows(usecase: UseCase, view: TileView, sample: pa.Table) -> Iterator[tuple[
     """The entity's id, the request and the trained values of each sampled row."""
     times_us, arrived_us = (_micros(sample[name]).tolist() for name in (TIMESTAMP, "ingest_time"))
     names = [feature.name for feature in view.features]
+    backfilled = sample["backfilled"].to_pylist()
     values = np.column_stack([sample[name].cast(pa.float64()).to_numpy() for name in names])
     ids = _entity_ids(sample, view.entity.request_keys)
     for row, event_id in enumerate(sample["event_id"].to_pylist()):
         trained = dict(zip(names, values[row].tolist(), strict=True))
-        yield ids[row], Request(usecase.request.event_name, event_id, times_us[row], arrived_us[row]), trained
+        request = Request(usecase.request.event_name, event_id, times_us[row], arrived_us[row], backfilled[row])
+        yield ids[row], request, trained
 
 
-def _recorded(lake: Path, view: TileView, sample: pa.Table) -> dict[str, dict[Way, Recorded]]:
-    """All events that came to the sampled entities, by entity, event name and way."""
+def _recorded(lake: Path, view: TileView, sample: pa.Table, until_us: int) -> dict[str, dict[Way, Recorded]]:
+    """All events that came to the sampled entities and had arrived by then, by entity, event name and way."""
     found: dict[str, dict[Way, Recorded]] = {}
     with duckdb.connect() as database:
         database.execute("SET TimeZone = 'UTC'")
         names = [f"key_{place}" for place in range(len(view.entity.keys))]
         database.register("sampled", sample.select(list(view.entity.request_keys)).rename_columns(names))
         for event, fields in dict.fromkeys((feature.event, feature.key_fields) for feature in view.features):
-            for entity_id, recorded in _that_came(database, lake, view, event, fields):
+            for entity_id, recorded in _that_came(database, lake, view, event, fields, until_us):
                 found.setdefault(entity_id, {})[event.event_name, fields] = recorded
     return found
 
 
 def _that_came(
-    database: duckdb.DuckDBPyConnection, lake: Path, view: TileView, event: type[Event], keys: tuple[str, ...]
+    database: duckdb.DuckDBPyConnection,
+    lake: Path,
+    view: TileView,
+    event: type[Event],
+    keys: tuple[str, ...],
+    until_us: int,
 ) -> Iterator[tuple[str, Recorded]]:
     alike = " AND ".join(f"sampled.key_{place} = {key}" for place, key in enumerate(keys))
     sampled = f"EXISTS (SELECT 1 FROM sampled WHERE {alike})"
@@ -114,18 +117,20 @@ def _that_came(
     if rows is None:
         return
     fields = _fields(view, event)
-    columns = list(dict.fromkeys([*keys, "event_id", "event_time", "ingest_time", *fields]))
+    columns = list(dict.fromkeys([*keys, "event_id", "event_time", "ingest_time", "backfilled", *fields]))
     table = database.sql(
-        f"SELECT {', '.join(columns)} FROM {rows} WHERE {sampled} ORDER BY {', '.join(keys)}, event_time, event_id"
+        f"SELECT {', '.join(columns)} FROM {rows} WHERE {sampled} AND epoch_us(ingest_time) <= {until_us} "
+        f"ORDER BY {', '.join(keys)}, event_time, event_id"
     ).to_arrow_table()
     owners, ids = np.array(_entity_ids(table, keys), object), table["event_id"].to_pylist()
     times_us, arrived_us = _micros(table["event_time"]), _micros(table["ingest_time"])
+    backfilled = table["backfilled"].to_numpy()
     values = {name: table[name].to_numpy() for name in fields}
     starts = np.flatnonzero(np.concatenate([[True], owners[1:] != owners[:-1]])).tolist() if ids else []
     for first, last in pairwise([*starts, len(ids)]):
         part = slice(first, last)
         mine = {name: column[part] for name, column in values.items()}
-        yield owners[first], Recorded(ids[part], times_us[part], arrived_us[part], mine)
+        yield owners[first], Recorded(ids[part], times_us[part], arrived_us[part], mine, backfilled[part])
 
 
 def _fields(view: TileView, event: type[Event]) -> list[str]:

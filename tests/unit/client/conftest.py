@@ -26,6 +26,8 @@ class FakeIngest:
     failures: list[int | Exception] = field(default_factory=list)
     kept: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
     """Accepted events in their order of arrival, redelivered ones included."""
+    backfilled: list[bool] = field(default_factory=list)
+    """Of each kept event, whether its request said so."""
     keep_despite_failure: bool = False
     pauses: list[float] = field(default_factory=list)
     on_request: Callable[[], None] = lambda: None
@@ -48,6 +50,7 @@ class FakeIngest:
             else:
                 if failure is None or self.keep_despite_failure:
                     self.kept.append((event_name, item))
+                    self.backfilled.append(request.headers.get("flywheel-backfill") == "true")
             results.append(result)
         if isinstance(failure, Exception):
             raise failure

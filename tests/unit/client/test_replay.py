@@ -50,9 +50,15 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-async def run(ingest: Any, rows: Any, speedup: float | None = None) -> Summary:
+async def run(ingest: Any, rows: Any, speedup: float | None = None, *, backfilled: bool = True) -> Summary:
     return await replay(
-        rows, "transaction", ingest.client(), speedup=speedup, report=lambda _: None, sleep=ingest.pause
+        rows,
+        "transaction",
+        ingest.client(),
+        speedup=speedup,
+        backfilled=backfilled,
+        report=lambda _: None,
+        sleep=ingest.pause,
     )
 
 
@@ -61,6 +67,12 @@ async def test_each_format_brings_the_same_events(name: str, ingest: Any, tmp_pa
     summary = await run(ingest, read_rows(write(tmp_path / name, ROWS), Transaction))
     assert str(summary) == "8 accepted, 0 rejected"
     assert [Transaction.model_validate(item).model_dump() for _, item in ingest.kept] == ROWS
+
+
+@pytest.mark.parametrize("backfilled", [True, False])
+async def test_ingest_is_told_whether_rows_are_backfilled(ingest: Any, backfilled: bool) -> None:
+    await run(ingest, [Row(n, as_text(row)) for n, row in enumerate(ROWS, 1)], backfilled=backfilled)
+    assert ingest.backfilled == [backfilled] * len(ROWS)
 
 
 async def test_rejections_name_row_field_and_reason(ingest: Any, tmp_path: Path) -> None:

@@ -59,6 +59,7 @@ async def test_history_is_sent_whole_and_counted(world: World, ingest: Any, tmp_
         assert count["rejected"] == count["malformed"]
     assert counts["transaction"]["late"] > 0
     assert "100%" in lines[-1]
+    assert all(ingest.backfilled)
 
 
 async def test_loading_again_sends_nothing(world: World, ingest: Any, tmp_path: Path) -> None:
@@ -150,6 +151,7 @@ async def test_live_play_continues_where_it_stopped(world: World, ingest: Any, t
     for name in ("tx", "cb"):
         arrived = [i for i in ingest.ids if i.startswith(name)]
         assert arrived == [i for i in expected if i.startswith(name)][: len(arrived)]
+    assert not any(ingest.backfilled)
     assert len(decider.asked) == len(set(decider.asked)) == ledger.decisions["approve"]
     assert decider.too_late == []
 
@@ -228,7 +230,8 @@ async def test_no_batch_of_history_spans_more_than_lateness_forgives(world: Worl
     spans: list[int] = []
 
     class Watching(Sender):
-        async def send(self, deliveries: Any) -> int:
+        async def send(self, deliveries: Any, *, backfilled: bool = False) -> int:
+            assert backfilled
             batch = list(deliveries)
             assert len(batch) <= BATCH_EVENTS
             spans.append(batch[-1].at_us - batch[0].at_us)

@@ -22,11 +22,13 @@ _moments = st.datetimes(min_value=datetime(1970, 1, 2), max_value=datetime(2100,
 )
 
 
-@given(_moments, _moments, st.text(max_size=20))
-def test_the_fast_seal_writes_the_same_bytes(event_time: datetime, ingest_time: datetime, request_id: str) -> None:
+@given(_moments, _moments, st.text(max_size=20), st.booleans())
+def test_the_fast_seal_writes_the_same_bytes(
+    event_time: datetime, ingest_time: datetime, request_id: str, backfilled: bool
+) -> None:
     event = Transaction(event_time=event_time, **_FIELDS)
-    fast = Envelope.sealer(ingest_time=ingest_time, request_id=request_id)(event)
-    assert fast == Envelope.seal(event, ingest_time=ingest_time, request_id=request_id).to_bytes()
+    how: dict[str, Any] = {"ingest_time": ingest_time, "request_id": request_id, "backfilled": backfilled}
+    assert Envelope.sealer(**how)(event) == Envelope.seal(event, **how).to_bytes()
 
 
 @given(_moments)

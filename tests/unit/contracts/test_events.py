@@ -68,6 +68,18 @@ def test_the_envelope_gives_back_what_was_sealed() -> None:
     assert Transaction.model_validate(back.event) == event
 
 
+@pytest.mark.parametrize("backfilled", [True, False])
+def test_the_envelope_says_whether_it_was_backfilled(backfilled: bool) -> None:
+    arrived = datetime(2026, 1, 1, tzinfo=UTC)
+    seal = Envelope.sealer(ingest_time=arrived, request_id="r1", backfilled=backfilled)
+    assert Envelope.from_bytes(seal(Transaction.model_validate(GOOD))).backfilled is backfilled
+
+
+def test_a_record_that_does_not_say_so_was_live() -> None:
+    old = b'{"event":{},"ingest_time":"2026-01-01T00:00:00.000000Z","request_id":"r1"}'
+    assert not Envelope.from_bytes(old).backfilled
+
+
 def test_topic_names_are_unique() -> None:
     names = [topic.name for topic in topics_of("fraud", ("transaction", "chargeback"))]
     assert len(names) == len(set(names)) == 8

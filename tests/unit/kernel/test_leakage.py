@@ -118,6 +118,17 @@ def test_what_arrived_after_the_request_was_not_known() -> None:
     assert known_value(one(Statistic.SUM), events, request(AT_US + 1)) == 7.0
 
 
+def test_what_was_backfilled_was_known_from_its_own_time_on() -> None:
+    events = recorded([AT_US - 3, AT_US - 2, AT_US, AT_US + 1], [1, 2, 4, 8], [AT_US + DAY_US] * 2 + [AT_US] * 2)
+    loaded = dataclasses.replace(events, backfilled=np.array([True, False, False, True]))
+    assert known_value(one(Statistic.SUM), loaded, request()) == 5.0
+
+
+def test_a_backfilled_request_knows_whatever_had_happened() -> None:
+    events = recorded([AT_US - 3, AT_US - 2, AT_US, AT_US + 1], [1, 2, 4, 8], [AT_US + DAY_US] * 3 + [AT_US])
+    assert known_value(one(Statistic.SUM), events, dataclasses.replace(request(), backfilled=True)) == 7.0
+
+
 def test_what_happens_after_the_request_is_never_known() -> None:
     events = recorded([AT_US, AT_US + 1], [1, 2], [AT_US, AT_US])
     assert known_value(one(Statistic.SUM), events, request(AT_US + DAY_US)) == 1.0

@@ -18,7 +18,7 @@ from flywheel.kernel import state as state_module
 from flywheel.kernel.durations import DAY_US, HOUR_US, MINUTE_US, SECOND_US
 from flywheel.kernel.features import Statistic
 from flywheel.kernel.fold import Reading
-from flywheel.kernel.history import Moments, history
+from flywheel.kernel.history import Moments, history, known_from, knows_until
 from flywheel.kernel.plan import SLACK_US, TileView, view_of
 from flywheel.kernel.rows import Cells, event_hash, in_time, no_rows, rows_of
 from flywheel.kernel.state import Change, EntityState, apply, mark_of
@@ -73,7 +73,11 @@ def stories(draw: st.DrawFn) -> list[Happened]:
     events = [draw(_event(number)) for number in range(draw(st.integers(0, 25)))]
     again = draw(st.lists(st.sampled_from(events), max_size=4)) if events else []
     arriving = draw(st.permutations([*events, *again]))
-    return [replace(event, arrived_us=NOW_US + place) for place, event in enumerate(arriving)]
+    after_the_fact = draw(st.lists(st.booleans(), min_size=len(arriving), max_size=len(arriving)))
+    return [
+        replace(event, arrived_us=NOW_US + place, backfilled=backfilled)
+        for place, (event, backfilled) in enumerate(zip(arriving, after_the_fact, strict=True))
+    ]
 
 
 _KINDS: dict[str, type[Event]] = {"order": Order, "refund": Refund}
@@ -154,16 +158,38 @@ def _once(numbered: list[tuple[int, Happened]], since: int) -> list[tuple[int, H
 def test_history_gives_the_window_as_it_was_known(arriving: list[Happened]) -> None:
     first = list({(e.name, e.event_id): e for e in reversed(arriving)}.values())
     mine = [e for e in first if e.name == "order" and "b" in (e.fields["buyer"], e.fields["seller"])]
-    past = in_time(rows(VIEW, list(enumerate(first)), [e.arrived_us for e in first]))
+    past = in_time(rows(VIEW, list(enumerate(first)), known_from(*arrivals(first)).tolist()))
     moments = Moments(
         np.array([e.time_us for e in mine], np.int64),
         np.array([event_hash(e.name, e.event_id) for e in mine], np.int64),
-        np.array([e.arrived_us for e in mine], np.int64),
+        knows_until(*arrivals(mine)),
     )
     values = history(VIEW, past, moments)
     for row, own in enumerate(mine):
-        known = [e for e in first if e.arrived_us <= own.arrived_us]
+        known = [e for e in first if e.backfilled or own.backfilled or e.arrived_us <= own.arrived_us]
         assert_same(values[row], expected(known, own.time_us, own))
+
+
+def arrivals(events: Sequence[Happened]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """When each arrived, and whether it was backfilled."""
+    return np.array([e.arrived_us for e in events], np.int64), np.array([e.backfilled for e in events], np.bool_)
+
+
+@settings(max_examples=50, deadline=None)
+@given(stories(), st.data())
+def test_history_of_backfilled_events_does_not_depend_on_the_order_of_loading(
+    arriving: list[Happened], data: st.DataObject
+) -> None:
+    loaded = [replace(e, backfilled=True) for e in {(e.name, e.event_id): e for e in arriving}.values()]
+    again = [replace(e, arrived_us=NOW_US + n) for n, e in enumerate(data.draw(st.permutations(loaded)))]
+    found = []
+    for events in (loaded, again):
+        events = sorted(events, key=lambda e: (e.time_us, e.name, e.event_id))
+        past = in_time(rows(VIEW, list(enumerate(events)), known_from(*arrivals(events)).tolist()))
+        times_us = np.array([e.time_us for e in events], np.int64)
+        ties = np.array([event_hash(e.name, e.event_id) for e in events], np.int64)
+        found.append(history(VIEW, past, Moments(times_us, ties, knows_until(*arrivals(events)))))
+    np.testing.assert_array_equal(*found)
 
 
 @settings(max_examples=100, deadline=None)

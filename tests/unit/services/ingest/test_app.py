@@ -101,7 +101,24 @@ async def test_an_accepted_event_is_in_the_log_as_it_was_sent(door: Door) -> Non
         "event": {**event, "event_time": "2018-04-01T00:00:31.500000Z"},
         "ingest_time": "2026-01-02T03:04:05.000000Z",
         "request_id": "r-1",
+        "backfilled": False,
     }
+
+
+@pytest.mark.parametrize(("said", "kept"), [("true", True), ("True", True), ("false", False)])
+async def test_events_are_backfilled_where_the_request_says_so(door: Door, said: str, kept: bool) -> None:
+    header = {"Flywheel-Backfill": said}
+    assert (await door.send(ONE, transaction(), **header)).status_code == 202
+    assert (await door.send(BATCH, {"events": [transaction(), transaction()]}, **header)).json()["accepted"] == 2
+    assert [envelope.backfilled for envelope in door.kept()] == [kept] * 3
+
+
+@pytest.mark.parametrize("said", ["yes", "1", ""])
+async def test_a_backfill_header_that_says_neither_is_refused(door: Door, said: str) -> None:
+    for path, body in ((ONE, transaction()), (BATCH, {"events": [transaction()]})):
+        problem = assert_problem(await door.send(path, body, **{"Flywheel-Backfill": said}), 422, "invalid-event")
+        assert problem["errors"][0]["field"] == "Flywheel-Backfill"
+    assert door.kept() == []
 
 
 @pytest.mark.parametrize(

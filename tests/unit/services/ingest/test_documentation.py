@@ -55,6 +55,8 @@ def test_every_event_is_documented(document: dict[str, Any], usecase: str, event
     for path in (f"/v1/{usecase}/{event.event_name}", f"/v1/{usecase}/{event.event_name}/batch"):
         operation = document["paths"][path]["post"]
         assert {"400", "408", "413", "415", "422", "503"} < set(operation["responses"])
+        (header,) = operation["parameters"]
+        assert (header["name"], header["in"], header["required"]) == ("Flywheel-Backfill", "header", False)
         body = operation["requestBody"]["content"]["application/json"]
         items = body["schema"]["properties"]["events"]["items"] if path.endswith("batch") else body["schema"]
         schema = document["components"]["schemas"][items["$ref"].rpartition("/")[2]]
