@@ -46,7 +46,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
 
 @pytest.fixture(scope="module")
 def story() -> list[Happened]:
-    """Orders and refunds of few people over forty days, in the order of their arrival, many of them late."""
+    """Orders and refunds of few people over forty days, in the order of their arrival, many late, some backfilled."""
     rng = random.Random(4)
     found = []
     for number in range(400):
@@ -60,7 +60,8 @@ def story() -> list[Happened]:
                 "shop": rng.choice("abc"),
                 "weight": rng.choice([None, 0.25, 0.5, 8.0]),
             }
-        found.append(Happened(name, str(number), at_us - at_us % 1000, fields, arrived_us=START_US + number))
+        loaded = rng.random() < 0.3
+        found.append(Happened(name, str(number), at_us - at_us % 1000, fields, START_US + number, backfilled=loaded))
     return found
 
 
@@ -70,6 +71,7 @@ def frames(session: SparkSession, story: list[Happened]) -> dict[str, DataFrame]
     found = {}
     for name, event in kinds.items():
         schema = event_schema(event).add("ingest_time", "timestamp").add("kafka_partition", "integer")
+        schema = schema.add("backfilled", "boolean")
         rows = [
             {
                 **happened.fields,
@@ -78,6 +80,7 @@ def frames(session: SparkSession, story: list[Happened]) -> dict[str, DataFrame]
                 "ingest_time": from_us(happened.arrived_us),
                 "kafka_partition": number % 2,
                 "kafka_offset": number,
+                "backfilled": happened.backfilled,
             }
             for number, happened in enumerate(story)
             if happened.name == name
@@ -87,7 +90,7 @@ def frames(session: SparkSession, story: list[Happened]) -> dict[str, DataFrame]
 
 
 def wanted(view: TileView, entity_id: str, story: list[Happened], at_us: int, own: Happened | None = None) -> Any:
-    known_us = None if own is None else own.arrived_us
+    known_us = None if own is None else own.knows_until_us
     parts = split_id(entity_id)
     return [
         pytest.approx(window_value(f, parts, story, at_us, own=own, known_us=known_us), rel=1e-9, abs=1e-9)

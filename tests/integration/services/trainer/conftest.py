@@ -46,9 +46,16 @@ class SmallWorld:
         self.features = self._write_history()
 
     def archive(
-        self, name: str, frame: pd.DataFrame, *, batch_id: int, ingest_time: datetime, lake: Path | None = None
+        self,
+        name: str,
+        frame: pd.DataFrame,
+        *,
+        batch_id: int,
+        ingest_time: datetime,
+        lake: Path | None = None,
+        backfilled: bool | None = None,
     ) -> None:
-        """Appends events to the lake, or to another."""
+        """Appends events to the lake, or to another. `backfilled` None: to files that have no such column."""
         for date, part in frame.groupby(frame["event_time"].dt.date):
             directory = (lake or self.lake) / "fraud" / name / f"event_date={date}" / f"batch_id={batch_id}"
             directory.mkdir(parents=True, exist_ok=True)
@@ -58,6 +65,8 @@ class SmallWorld:
                 kafka_partition=0,
                 kafka_offset=np.arange(len(part)),
             )
+            if backfilled is not None:
+                rows["backfilled"] = backfilled
             pq.write_table(pa.Table.from_pandas(rows, preserve_index=False), directory / "part-0.parquet")
 
     def message(self, request_id: str = "first", days: float = DAYS) -> HistoryBuilt:

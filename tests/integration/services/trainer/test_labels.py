@@ -80,6 +80,32 @@ def test_a_label_that_had_not_arrived_is_not_counted(small_world: SmallWorld, tm
     assert later["label"].sum() == 40
 
 
+def test_backfilled_labels_count_whatever_their_order_of_loading(small_world: SmallWorld, tmp_path: Path) -> None:
+    until = from_us(small_world.until_us)
+    for name, earlier_h in (("chargeback", 1), ("transaction", 2)):
+        arrived = ARRIVED - timedelta(hours=earlier_h)
+        frame = small_world.frames[name]
+        small_world.archive(name, frame, batch_id=0, ingest_time=arrived, lake=tmp_path, backfilled=True)
+    found = matured_requests(tmp_path, usecase, Known(until, ARRIVED), small_world.snapshot).to_pandas()
+    usual = matured_requests(small_world.lake, usecase, Known(until, ARRIVED), small_world.snapshot).to_pandas()
+    assert found["backfilled"].all()
+    assert not usual["backfilled"].any()
+    pd.testing.assert_series_equal(found["label"], usual["label"])
+
+
+def test_a_request_that_arrived_after_the_history_was_asked_for_is_left_out(
+    small_world: SmallWorld, tmp_path: Path
+) -> None:
+    payments = small_world.frames["transaction"].head(40)
+    moment = timedelta(microseconds=1)
+    small_world.archive("transaction", payments.head(20), batch_id=0, ingest_time=ARRIVED, lake=tmp_path)
+    later = {"batch_id": 1, "ingest_time": ARRIVED + moment, "lake": tmp_path, "backfilled": True}
+    small_world.archive("transaction", payments.tail(20), **later)
+    known = Known(from_us(small_world.until_us), ARRIVED)
+    found = matured_requests(tmp_path, usecase, known, small_world.snapshot).to_pandas()
+    assert set(found["event_id"]) == set(payments.head(20)["event_id"])
+
+
 def test_without_any_chargeback_nothing_is_positive(tmp_path: Path, small_world: SmallWorld) -> None:
     lake = tmp_path
     (lake / "fraud").mkdir()

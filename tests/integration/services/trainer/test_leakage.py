@@ -96,6 +96,40 @@ def test_what_arrived_after_the_request_must_not_be_counted(
         check_leakage(lake, usecase, unaware, examples)
 
 
+@pytest.mark.parametrize("first_loaded", ["transaction", "chargeback"])
+def test_backfilled_events_are_known_by_their_own_time_in_whatever_order_they_were_loaded(
+    small_world: SmallWorld, examples: TrainingSet, tmp_path: Path, first_loaded: str
+) -> None:
+    def check(lake: Path, *, backfilled: bool) -> None:
+        for name, frame in small_world.frames.items():
+            arrived = ARRIVED - timedelta(hours=2 if name == first_loaded else 1)
+            small_world.archive(name, frame, batch_id=0, ingest_time=arrived, lake=lake, backfilled=backfilled)
+        rows = read_training_set(lake, usecase, known(small_world), small_world.retrieve)
+        assert len(rows.labels) == len(examples.labels)
+        check_leakage(lake, usecase, known(small_world), rows)
+
+    check(tmp_path / "backfilled", backfilled=True)
+    if first_loaded == "transaction":
+        # No live payment could know of chargebacks that came after all payments.
+        with pytest.raises(FutureLeaked, match="chargeback_count"):
+            check(tmp_path / "live", backfilled=False)
+
+
+def test_what_was_backfilled_after_the_history_is_no_leak(
+    small_world: SmallWorld, examples: TrainingSet, tmp_path: Path
+) -> None:
+    lake = tmp_path / "lake"
+    shutil.copytree(small_world.lake, lake)
+    more = small_world.frames["transaction"].copy()
+    more["event_id"] = "more-" + more["event_id"]
+    moment = timedelta(microseconds=1)
+    small_world.archive("transaction", more, batch_id=50, ingest_time=ARRIVED + moment, lake=lake, backfilled=True)
+    check_leakage(lake, usecase, known(small_world), examples)
+    later = known(small_world).model_copy(update={"arrived_until": ARRIVED + moment})
+    with pytest.raises(FutureLeaked, match="transaction_count"):
+        check_leakage(lake, usecase, later, examples)
+
+
 def test_nothing_is_trained_on_rows_that_know_the_future(small_world: SmallWorld, tmp_path: Path) -> None:
     def leaking(requests: pa.Table) -> pa.Table:
         frame = small_world.retrieve(requests).to_pandas()
