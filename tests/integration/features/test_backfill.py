@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -63,7 +63,7 @@ def envelope(event: Event, arrived_s: int, *, backfilled: bool) -> bytes:
     return Envelope.seal(event, ingest_time=arrived, request_id="r", backfilled=backfilled).to_bytes()
 
 
-def records(session: SparkSession, values: list[tuple[Event, bytes]]) -> DataFrame:
+def records(session: SparkSession, values: Sequence[tuple[Event, bytes]]) -> DataFrame:
     rows = [
         (event_topic("fraud", event.event_name).name, 0, offset, LOADED, b"c1", value)
         for offset, (event, value) in enumerate(values)

@@ -189,7 +189,7 @@ def test_history_of_backfilled_events_does_not_depend_on_the_order_of_loading(
         times_us = np.array([e.time_us for e in events], np.int64)
         ties = np.array([event_hash(e.name, e.event_id) for e in events], np.int64)
         found.append(history(VIEW, past, Moments(times_us, ties, knows_until(*arrivals(events)))))
-    np.testing.assert_array_equal(*found)
+    np.testing.assert_array_equal(found[0], found[1])
 
 
 @settings(max_examples=100, deadline=None)

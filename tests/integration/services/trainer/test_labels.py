@@ -97,10 +97,9 @@ def test_a_request_that_arrived_after_the_history_was_asked_for_is_left_out(
     small_world: SmallWorld, tmp_path: Path
 ) -> None:
     payments = small_world.frames["transaction"].head(40)
-    moment = timedelta(microseconds=1)
+    later = ARRIVED + timedelta(microseconds=1)
     small_world.archive("transaction", payments.head(20), batch_id=0, ingest_time=ARRIVED, lake=tmp_path)
-    later = {"batch_id": 1, "ingest_time": ARRIVED + moment, "lake": tmp_path, "backfilled": True}
-    small_world.archive("transaction", payments.tail(20), **later)
+    small_world.archive("transaction", payments.tail(20), batch_id=1, ingest_time=later, lake=tmp_path, backfilled=True)
     known = Known(from_us(small_world.until_us), ARRIVED)
     found = matured_requests(tmp_path, usecase, known, small_world.snapshot).to_pandas()
     assert set(found["event_id"]) == set(payments.head(20)["event_id"])
