@@ -28,7 +28,7 @@ Places = NDArray[np.intp]
 class Moments:
     """When the features are wanted: for events of these times, id hashes and arrivals; shape (moments,) each.
 
-    An id hash that no event has stands for a moment that is no event. Arrivals are those of `knows_until`.
+    An id hash that no event has stands for a moment that is no event. What backfilled ones know `knows_until` tells.
     """
 
     at_us: Times
@@ -60,7 +60,8 @@ def knows_until(arrived_us: Times, backfilled: NDArray[np.bool_]) -> Times:
 def history(view: TileView, rows: Cells, moments: Moments) -> Values:
     """Values of the view's features at each moment for one entity, shape (moments, features).
 
-    `rows` are all its events, each once, sorted by `rows.in_time` and marked by `known_from`, in microseconds.
+    `rows` are all its events, each once, sorted by `rows.in_time` and marked with their arrival in microseconds, or by
+    `known_from` where some may be backfilled.
     An event at a moment itself, the moment's own among them, is inside its windows.
     """
     columns = np.empty((len(moments.at_us), len(view.features)), np.float64)
