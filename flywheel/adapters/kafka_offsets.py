@@ -1,4 +1,4 @@
-"""Asks Kafka where its topics end, without reading them."""
+"""Asks Kafka where its topics begin and end, without reading them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from flywheel.kernel.ports import Unavailable
 
 
 class KafkaOffsets:
-    """End offsets of some topics, one short question for each partition."""
+    """First and end offsets of some topics, one short question for each partition."""
 
     def __init__(self, bootstrap: str, topics: Sequence[str], *, timeout_s: float = 2.0) -> None:
         self._topics = tuple(topics)
@@ -22,18 +22,25 @@ class KafkaOffsets:
 
     def ends(self) -> dict[tuple[str, int], int]:
         """Next offset by topic and partition. Raises Unavailable when the broker does not answer."""
-        try:
-            partitions = self._known_partitions()
-            return {(p.topic, p.partition): self._end(p) for p in partitions}
-        except KafkaException as error:
-            raise Unavailable(f"end offsets not known: {error}") from error
+        return {place: end for place, (_, end) in self._bounds().items()}
+
+    def firsts(self) -> dict[tuple[str, int], int]:
+        """Offset of the oldest record kept, by topic and partition. Raises Unavailable like `ends`."""
+        return {place: first for place, (first, _) in self._bounds().items()}
 
     def close(self) -> None:
         """Closes the connection."""
         self._consumer.close()
 
-    def _end(self, partition: TopicPartition) -> int:
-        return int(self._consumer.get_watermark_offsets(partition, timeout=self._timeout_s)[1])
+    def _bounds(self) -> dict[tuple[str, int], tuple[int, int]]:
+        try:
+            return {(p.topic, p.partition): self._bounds_of(p) for p in self._known_partitions()}
+        except KafkaException as error:
+            raise Unavailable(f"offsets not known: {error}") from error
+
+    def _bounds_of(self, partition: TopicPartition) -> tuple[int, int]:
+        first, end = self._consumer.get_watermark_offsets(partition, timeout=self._timeout_s)
+        return int(first), int(end)
 
     def _known_partitions(self) -> list[TopicPartition]:
         if not self._partitions:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from pyspark.sql import DataFrame, Observation
+from pyspark.sql import DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 
 from flywheel.adapters.spark_erasures import without_erased
@@ -70,6 +72,24 @@ class Lake:
     def unreadable(self, records: DataFrame, most: int) -> list[DeadLetter]:
         """The first records of a micro-batch that are no event, at most so many of each topic, and why."""
         return [letter for event in self._usecase.events for letter in self._unreadable(records, event, most)]
+
+    def firsts_within(
+        self, session: SparkSession, events: Sequence[type[Event]], within_us: int
+    ) -> dict[tuple[str, int], int]:
+        """By topic and partition, the offset of the first event at most so much older than the newest of all."""
+        held = [self._times(session, event) for event in events if self.holds(event)]
+        if not held:
+            return {}
+        rows = reduce(DataFrame.unionByName, held)
+        newest_us = rows.agg(F.max("time_us")).collect()[0][0]
+        recent = rows.where(F.col("time_us") >= newest_us - within_us)
+        found = recent.groupBy("topic", "kafka_partition").agg(F.min("kafka_offset").alias("first")).collect()
+        return {(row["topic"], row["kafka_partition"]): row["first"] for row in found}
+
+    def _times(self, session: SparkSession, event: type[Event]) -> DataFrame:
+        topic = F.lit(event_topic(self._usecase.name, event.event_name).name).alias("topic")
+        time_us = F.unix_micros("event_time").alias("time_us")
+        return session.read.parquet(str(self.path(event))).select(topic, "kafka_partition", "kafka_offset", time_us)
 
     def source(self) -> str | None:
         """The id of the stream that fills this lake; None for a new one."""

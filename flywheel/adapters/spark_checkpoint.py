@@ -58,9 +58,12 @@ class Checkpoint:
         shutil.rmtree(self._directory, ignore_errors=True)
 
     @property
-    def start(self) -> str:
-        """Where a query without a checkpoint begins, as Spark's option `startingOffsets` says it."""
-        return self._start.read_text() if self._start.exists() else "earliest"
+    def beginning(self) -> dict[str, dict[str, int]]:
+        """The offsets of `begin_anew` while the query that reads from there on has finished nothing, otherwise none."""
+        if self.has_committed or not self._start.exists():
+            return {}
+        found: dict[str, dict[str, int]] = json.loads(self._start.read_text())
+        return found
 
     def check(self, sink: Claimable, what: str, way_out: str = "`make clean` starts afresh") -> None:
         """Raises LostTrack unless the query may go on writing to the sink, called `what` in the message."""

@@ -17,6 +17,7 @@ from flywheel.contracts.topics import event_topic
 from flywheel.kernel.declaration import UseCase
 from flywheel.kernel.erasure import Erasures, Named, named_in
 
+_JSON = {"mode": "PERMISSIVE", "allowSingleQuotes": "false", "allowNonNumericNumbers": "false"}
 _TYPES: tuple[tuple[type, T.DataType], ...] = (
     (bool, T.BooleanType()),
     (int, T.LongType()),
@@ -85,7 +86,7 @@ def without_erased_records(records: DataFrame, usecase: UseCase, erasures: Erasu
 
 def envelope_of(event: type[Event]) -> Column:
     """The envelope in a record's value; its event is null where the record is none of this event."""
-    return F.from_json(F.col("value").cast("string"), envelope_schema(event), {"mode": "PERMISSIVE"})
+    return F.from_json(F.col("value").cast("string"), envelope_schema(event), _JSON)
 
 
 def is_event(event: type[Event], envelope: Column) -> Column:

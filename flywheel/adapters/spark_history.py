@@ -14,7 +14,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from flywheel.adapters.spark_arrivals import EVENT, TIE, TIME, column_of
+from flywheel.adapters.spark_arrivals import EVENT, TIE, TIME, column_of, fields_at
 from flywheel.contracts.events import Event
 from flywheel.kernel.features import join_id, split_id
 from flywheel.kernel.history import Moments, history, known_from, knows_until
@@ -108,7 +108,7 @@ class _Computation:
         keys, times, ties, arrived = (rows[name].to_numpy() for name in (_KEY, TIME, TIE, _ARRIVED))
         backfilled = rows[_BACKFILLED].to_numpy()
         known_us = knows_until(arrived, backfilled)
-        owners, past = self._rows(rows, keys, times, ties, known_from(arrived, backfilled))
+        owners, past = self._rows(rows, known_from(arrived, backfilled))
         found = []
         for first, last in pairwise([*runs(keys), len(keys)]):
             mine = np.flatnonzero(asked[first:last]) + first
@@ -118,20 +118,15 @@ class _Computation:
                 found.append(history(self._view, in_time(past[low:high]), moments))
         return np.concatenate(found) if found else np.empty((0, len(self._view.features)))
 
-    def _rows(self, table: pa.Table, keys: Any, times: Any, ties: Any, marks: Any) -> tuple[Any, Cells]:
+    def _rows(self, table: pa.Table, marks: Any) -> tuple[Any, Cells]:
         """The events' rows of cells, and where in the table each came from, in that order."""
         names, asked = table[EVENT].to_numpy(), table[_ASKED].to_numpy()
         places, cells = [np.empty(0, np.intp)], [np.empty((0, self._view.row_cells), np.int64)]
         for event in self._events:
             mine = np.flatnonzero((names == event.event_name) & ~asked)
-            columns = {name: table[column_of(event, name)].to_numpy()[mine] for name in self._view.fields_of(event)}
-            # The mark carries the place through: the same event stands under every entity that it comes to.
-            ids, rows = rows_of(self._view, event, columns, times[mine], ties[mine], mine)
-            right = np.array(
-                [keys[place] == entity for place, entity in zip(rows[:, MARK], ids, strict=True)], np.bool_
-            )
-            places.append(rows[right, MARK])
-            cells.append(rows[right])
+            rows = rows_at(self._view, event, table, mine)
+            places.append(mine)
+            cells.append(rows)
         where, rows = np.concatenate(places), np.concatenate(cells)
         order = np.argsort(where, kind="stable")
         where, rows = where[order], rows[order]
@@ -145,6 +140,24 @@ class _Computation:
         columns += [pa.array(values[:, index]) for index in range(values.shape[1])]
         names = [*self._view.entity.keys, "event_timestamp", "event_id", *(f.name for f in self._view.features)]
         return pa.table(columns, names=names)
+
+
+def rows_at(view: TileView, event: type[Event], table: pa.Table, places: NDArray[np.intp]) -> Cells:
+    """The row of cells of each of the event's `contributions` at these places; its mark is the place.
+
+    ValueError when one contributes nothing to the entity that it stands under.
+    """
+    keys, times, ties = (table[name].take(pa.array(places)).to_numpy() for name in (_KEY, TIME, TIE))
+    order = np.arange(len(places))
+    # The mark carries the place through: the same event stands under every entity that it comes to.
+    ids, made = rows_of(view, event, fields_at(table, event, view.fields_of(event), places), times, ties, order)
+    right = [keys[place] == entity for place, entity in zip(made[:, MARK].tolist(), ids, strict=True)]
+    rows = made[np.array(right, np.bool_)]
+    rows = rows[np.argsort(rows[:, MARK], kind="stable")]
+    if not np.array_equal(rows[:, MARK], order):
+        raise ValueError(f"{view.name}: Spark writes an id of {event.event_name} otherwise than the kernel does")
+    rows[:, MARK] = places
+    return rows
 
 
 def whole_entities(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:

@@ -13,11 +13,11 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from flywheel.adapters.spark_arrivals import EVENT, TIE, TIME, column_of
-from flywheel.adapters.spark_history import contributions, runs, whole_entities
+from flywheel.adapters.spark_arrivals import EVENT
+from flywheel.adapters.spark_history import contributions, rows_at, runs, whole_entities
 from flywheel.contracts.events import Event
 from flywheel.kernel.plan import FeaturePlan, TileView
-from flywheel.kernel.rows import MARK, Cells, rows_of
+from flywheel.kernel.rows import MARK, Cells
 from flywheel.kernel.state import Change, EntityState, apply, partition_of
 
 KEY, STATE, NEWEST, COUNTED = ("key", "state", "newest_us", "counted")
@@ -78,7 +78,7 @@ class _Computation:
 
     def _states(self, table: pa.Table) -> list[dict[str, Any]]:
         keys = table[KEY].to_numpy()
-        rows = self._rows(table, keys)
+        rows = self._rows(table)
         bounds = [*runs(keys), len(keys)]
         changes = []
         for first, last in pairwise(bounds):
@@ -96,20 +96,14 @@ class _Computation:
             for first, state, fresh in zip(bounds, states, counted, strict=False)
         ]
 
-    def _rows(self, table: pa.Table, keys: Any) -> Cells:
+    def _rows(self, table: pa.Table) -> Cells:
         """A row of cells for each row of the table."""
-        rows = np.empty((len(keys), self._view.row_cells), np.int64)
-        names, marks = table[EVENT].to_numpy(), table[_MARK].to_numpy()
-        times, ties = table[TIME].to_numpy(), table[TIE].to_numpy()
+        rows = np.empty((len(table), self._view.row_cells), np.int64)
+        names = table[EVENT].to_numpy()
         for event in self._events:
             mine = np.flatnonzero(names == event.event_name)
-            columns = {name: table[column_of(event, name)].to_numpy()[mine] for name in self._view.fields_of(event)}
-            # The mark carries the place through: an event stands here once under each entity that it comes to.
-            ids, made = rows_of(self._view, event, columns, times[mine], ties[mine], mine)
-            right = [keys[place] == entity for place, entity in zip(made[:, MARK].tolist(), ids, strict=True)]
-            made = made[np.array(right, np.bool_)]
-            rows[made[:, MARK]] = made
-        rows[:, MARK] = marks
+            rows[mine] = rows_at(self._view, event, table, mine)
+        rows[:, MARK] = table[_MARK].to_numpy()
         return rows
 
     def _by_event(self, rows: Cells) -> list[tuple[str, int]]:

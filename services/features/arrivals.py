@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from flywheel.adapters.spark_arrivals import EVENT, OFFSET, PARTITION, TIE, TIME, column_of
+from flywheel.adapters.spark_arrivals import EVENT, OFFSET, PARTITION, TIE, TIME, fields_at
 from flywheel.contracts.events import Event
 from flywheel.kernel.plan import FeaturePlan, TileView
 from flywheel.kernel.ports import ViewKey
@@ -25,7 +25,7 @@ def changes(plan: FeaturePlan, table: pa.Table) -> Iterator[tuple[TileView, dict
     marks = _marks(plan, table)
     reached = _reached(marks)
     names = table[EVENT].to_numpy()
-    events = {event: (np.flatnonzero(names == event.event_name), _columns(plan, event, table)) for event in plan.events}
+    events = {event: _own(plan, event, table, names) for event in plan.events}
     fixed = (table[TIME].to_numpy(), table[TIE].to_numpy(), marks)
     for view in plan.views:
         ids: list[str] = []
@@ -33,9 +33,7 @@ def changes(plan: FeaturePlan, table: pa.Table) -> Iterator[tuple[TileView, dict
         for event in view.events:
             mine, columns = events[event]
             if len(mine):
-                found, rows = rows_of(
-                    view, event, {name: column[mine] for name, column in columns.items()}, *(f[mine] for f in fixed)
-                )
+                found, rows = rows_of(view, event, columns, *(cells[mine] for cells in fixed))
                 ids += found
                 parts.append(rows)
         if ids:
@@ -66,5 +64,9 @@ def _reached(marks: NDArray[np.int64]) -> dict[int, int]:
     return {int(p): int(marks[partitions == p].max()) + 1 for p in np.unique(partitions)}
 
 
-def _columns(plan: FeaturePlan, event: type[Event], table: pa.Table) -> dict[str, NDArray[Any]]:
-    return {name: table[column_of(event, name)].to_numpy() for name in plan.fields_of(event)}
+def _own(
+    plan: FeaturePlan, event: type[Event], table: pa.Table, names: NDArray[Any]
+) -> tuple[NDArray[np.intp], dict[str, NDArray[Any]]]:
+    """Where in the table the event's rows are, and the fields of these."""
+    mine = np.flatnonzero(names == event.event_name)
+    return mine, fields_at(table, event, plan.fields_of(event), mine)

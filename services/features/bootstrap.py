@@ -24,9 +24,11 @@ from flywheel.adapters.spark_events import read_stream, without_erased_records
 from flywheel.adapters.spark_session import start_session
 from flywheel.contracts.topics import event_topic, topics_of, training_requests_topic
 from flywheel.kernel import catalog
+from flywheel.kernel.durations import parse_duration
 from flywheel.kernel.erasure import EraseKey
 from flywheel.kernel.plan import FeaturePlan, compile_plan
 from services.features.archive import LAKE, Archiver
+from services.features.beginning import starting_offsets
 from services.features.build import HistoryBuilder
 from services.features.count import TileCounter
 from services.features.decisions import DecisionArchive
@@ -111,6 +113,7 @@ class FeaturesService:
     def start_streams(self) -> None:
         """Counting and archiving go on where they stopped."""
         usecase, checkpoint = self.plan.usecase, tiles_checkpoint(self.settings, self.plan)
+        start = self._start(checkpoint)
         counter = TileCounter(
             self.plan,
             self.writer,
@@ -119,7 +122,11 @@ class FeaturesService:
         )
         records = without_erased_records(
             read_stream(
-                self.session, self.settings.kafka_bootstrap, usecase.name, self.plan.events, start=checkpoint.start
+                self.session,
+                self.settings.kafka_bootstrap,
+                usecase.name,
+                self.plan.events,
+                start=self._start(checkpoint),
             ),
             usecase,
             self.erasures.current(),
@@ -145,6 +152,18 @@ class FeaturesService:
             trigger_ms=self.settings.archive_trigger_ms,
         )
         self.decisions.start(self.session)
+
+    def _start(self, checkpoint: Checkpoint) -> str:
+        """Where the tile query begins if it never finished a batch: after a rebuild far enough before the rebuilt
+        positions to know again the ids of events that may come twice."""
+        rebuilt = checkpoint.beginning
+        if not rebuilt:
+            return "earliest"
+        topics = {event_topic(self.plan.usecase.name, event.event_name).name for event in self.plan.events}
+        kept = {place: first for place, first in self.offsets.firsts().items() if place[0] in topics}
+        lateness_us = parse_duration(self.plan.usecase.lateness)
+        recent = self.lake.firsts_within(self.session, self.plan.events, lateness_us)
+        return starting_offsets(rebuilt, recent, kept)
 
     def close(self) -> None:
         """Streams end between two micro-batches; then everything is let go of."""

@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
 from flywheel.adapters.logs import logger
-from flywheel.contracts.events import Event, to_us
+from flywheel.contracts.events import Event
 from flywheel.contracts.metrics import EDGE_ABSORBED, EDGE_EVENTS, EDGE_LARGEST, EDGE_LATE, EDGE_UNPARSABLE
 from flywheel.contracts.topics import event_topic
 from flywheel.kernel.durations import parse_duration
 from flywheel.kernel.edge import EDGE_LIMIT, unpack_edge
+from flywheel.kernel.envelopes import Opened, open_envelope
 from flywheel.kernel.erasure import Erasures, named_in
 from flywheel.kernel.plan import FeaturePlan, TileView
 from flywheel.kernel.ports import ErasureLog, FeatureWriter, Record, StateWrite, ViewKey
@@ -99,19 +98,16 @@ class EdgeLane:
         found: dict[type[Event], list[_Arrived]] = defaultdict(list)
         for record in records:
             event = self._events[record.topic]
-            try:
-                envelope = orjson.loads(record.value)
-                if self._is_erased(event, envelope):
-                    continue
-                fields = envelope["event"]
-                time_us = to_us(datetime.fromisoformat(fields["event_time"]))
-                tie = event_hash(event.event_name, fields["event_id"])
-            except (ValueError, KeyError, TypeError, AttributeError):
+            opened = open_envelope(event, record.value)
+            if opened is None:
                 # The stream counts it too, and keeps it.
                 EDGE_UNPARSABLE.labels(self._usecase).inc()
                 continue
+            if self._is_erased(event, opened):
+                continue
+            tie = event_hash(event.event_name, opened.fields["event_id"])
             partition = self._plan.partition(event.event_name, record.partition)
-            found[event].append(_Arrived(fields, time_us, tie, mark_of(partition, record.offset)))
+            found[event].append(_Arrived(opened.fields, opened.time_us, tie, mark_of(partition, record.offset)))
         return found
 
     def _in_time(self, arrived: Mapping[type[Event], list[_Arrived]]) -> dict[type[Event], list[_Arrived]]:
@@ -124,13 +120,12 @@ class EdgeLane:
         EDGE_LATE.labels(self._usecase).inc(late)
         return found
 
-    def _is_erased(self, event: type[Event], envelope: Mapping[str, Any]) -> bool:
+    def _is_erased(self, event: type[Event], opened: Opened) -> bool:
         if self._erased is None:
             self._erased = self._erasures.current()
         if not self._erased:
             return False
-        arrived_us = to_us(datetime.fromisoformat(envelope["ingest_time"]))
-        return self._erased.covers_event(self._named[event], envelope["event"], arrived_us)
+        return self._erased.covers_event(self._named[event], opened.fields, opened.arrived_us)
 
     def _rows(
         self, view: TileView, arrived: Mapping[type[Event], list[_Arrived]]
