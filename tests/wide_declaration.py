@@ -24,6 +24,8 @@ class Order(Event):
     shop: str
     cents: int
     weight: Annotated[float | None, Field()]
+    stall: int
+    parcel: int | None
 
 
 class Refund(Event):
@@ -32,10 +34,12 @@ class Refund(Event):
 
     buyer: str
     cents: int
+    stall: int
 
 
 BUYER = Entity("buyer", key="buyer")
 PAIR = Entity("pair", key=("buyer", "shop"))
+STALL = Entity("stall", key="stall")
 FEATURES: tuple[WindowedFeature, ...] = (
     *agg.count(Order).by(BUYER).over("10s", "10m", "1h", "7d", "90d"),
     *agg.total(Order, "cents").by(BUYER).over("1m", "24h", "30d"),
@@ -59,6 +63,12 @@ FEATURES: tuple[WindowedFeature, ...] = (
     *agg.largest(Order, "cents").by(BUYER).within(10, 60).over("10m", "24h"),
     *agg.count(Order).by(BUYER, via="seller").over("10m", "24h"),
 )
+OF_STALLS: tuple[WindowedFeature, ...] = (
+    *agg.count(Order).by(STALL).over("10m", "24h"),
+    *agg.distinct(Order, "parcel").by(STALL).over("1h", "30d"),
+    *agg.largest(Order, "parcel", default=-1.0).by(STALL).over("24h"),
+    *agg.count(Refund).by(STALL).over("30d"),
+)
 OF_PAIRS: tuple[WindowedFeature, ...] = (
     *agg.count(Order).by(PAIR).over("10m", "24h"),
     *agg.since_last(Order).by(PAIR).over("30d"),
@@ -70,8 +80,8 @@ USECASE: UseCase = dataclasses.replace(
     name="wide",
     events=(Order, Refund),
     request=Order,
-    entities=(BUYER, PAIR),
-    features=(*FEATURES, *OF_PAIRS),
+    entities=(BUYER, PAIR, STALL),
+    features=(*FEATURES, *OF_PAIRS, *OF_STALLS),
     label=Label(Refund, joins="buyer", matures_after="7d"),
     policy=dataclasses.replace(_FRAUD.policy, amount_field="cents"),
     experiment=dataclasses.replace(_FRAUD.experiment, unit="buyer"),

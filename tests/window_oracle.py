@@ -52,7 +52,7 @@ def window_value(
         for e in everything.values()
         if e.name == feature.event.event_name
         and low <= e.time_us < high
-        and tuple(e.fields[name] for name in feature.key_fields) == entity_id
+        and tuple(str(e.fields[name]) for name in feature.key_fields) == entity_id
         and all(_meets(e, condition) for condition in feature.conditions)
         and (feature.field is None or e.fields[feature.field] is not None)
         and (known_us is None or e.backfilled or e.arrived_us <= known_us)

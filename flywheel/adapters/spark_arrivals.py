@@ -41,7 +41,8 @@ def _values(column: pa.ChunkedArray) -> NDArray[Any]:
     # Arrow would turn them into doubles: 7 into 7.0, which is another id, and long ones into their neighbours.
     if pa.types.is_integer(column.type) and column.null_count:
         return np.array(column.to_pylist(), object)
-    return column.to_numpy()
+    values: NDArray[Any] = column.to_numpy()
+    return values
 
 
 def arrivals(records: DataFrame, plan: FeaturePlan) -> DataFrame:

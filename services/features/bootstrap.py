@@ -121,13 +121,7 @@ class FeaturesService:
             backlog=lambda: self.tiles.progress.backlog if self.tiles.is_ready else None,
         )
         records = without_erased_records(
-            read_stream(
-                self.session,
-                self.settings.kafka_bootstrap,
-                usecase.name,
-                self.plan.events,
-                start=self._start(checkpoint),
-            ),
+            read_stream(self.session, self.settings.kafka_bootstrap, usecase.name, self.plan.events, start=start),
             usecase,
             self.erasures.current(),
         )
