@@ -16,6 +16,7 @@ from flywheel.contracts.events import Event
 from flywheel.contracts.topics import event_topic
 from flywheel.kernel.declaration import UseCase
 from flywheel.kernel.erasure import Erasures, Named, named_in
+from flywheel.kernel.fields import required_fields
 
 _JSON = {"mode": "PERMISSIVE", "allowSingleQuotes": "false", "allowNonNumericNumbers": "false"}
 _TYPES: tuple[tuple[type, T.DataType], ...] = (
@@ -91,9 +92,8 @@ def envelope_of(event: type[Event]) -> Column:
 
 def is_event(event: type[Event], envelope: Column) -> Column:
     """Whether an envelope, as `envelope_of` gives it, has its arrival and every field that the event must have."""
-    required = [name for name, info in event.model_fields.items() if info.is_required()]
     found = envelope["ingest_time"].isNotNull()
-    for name in required:
+    for name in required_fields(event):
         found = found & envelope["event"][name].isNotNull()
     return F.coalesce(found, F.lit(False))
 

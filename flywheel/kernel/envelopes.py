@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from flywheel.contracts.events import Event, to_us
-from flywheel.kernel.fields import kind_of
+from flywheel.kernel.fields import kind_of, required_fields
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-](0\d|1[0-7]):[0-5]\d)", re.ASCII)
 _LONG = range(-(1 << 63), 1 << 63)
@@ -53,7 +53,7 @@ def _kinds(event: type[Event]) -> dict[str, type | None]:
 
 @cache
 def _required(event: type[Event]) -> tuple[str, ...]:
-    return tuple(name for name, info in event.model_fields.items() if info.is_required())
+    return required_fields(event)
 
 
 def _typed(kind: type | None, value: Any) -> Any:

@@ -22,6 +22,17 @@ def numeric_fields(event: type[Event]) -> dict[str, type]:
     return {n: kinds[info.annotation] for n, info in event.model_fields.items() if info.annotation in (int, float)}
 
 
+def required_fields(event: type[Event]) -> tuple[str, ...]:
+    """Names of the fields without whose value a record is no such event."""
+    return tuple(n for n, info in event.model_fields.items() if info.is_required() and not _nullable(info.annotation))
+
+
+def _nullable(annotation: Any) -> bool:
+    if get_origin(annotation) is Annotated:
+        return _nullable(get_args(annotation)[0])
+    return get_origin(annotation) in (Union, UnionType) and NoneType in get_args(annotation)
+
+
 def _plain(annotation: Any) -> type | None:
     origin = get_origin(annotation)
     if origin is Annotated:

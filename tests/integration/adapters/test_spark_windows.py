@@ -54,7 +54,8 @@ def story() -> list[Happened]:
     for number in range(400):
         at_us = START_US + number * DAY_US // 10 - rng.choice([0, 0, 1, 60_000_000, 3 * HOUR_US, 2 * DAY_US])
         buyer = f"b{rng.randrange(4)}"
-        fields: dict[str, Any] = {"buyer": buyer, "cents": rng.choice([0, 1, 49, 50, 7_000]), "stall": rng.choice(STALLS)}
+        fields: dict[str, Any] = {"buyer": buyer, "cents": rng.choice([0, 1, 49, 50, 7_000])}
+        fields |= {"stall": rng.choice(STALLS)}
         name = "refund" if rng.random() < 0.2 else "order"
         if name == "order":
             fields |= {
