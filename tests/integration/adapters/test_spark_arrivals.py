@@ -47,7 +47,7 @@ def value(number: int, event: dict[str, Any] | None = None, **envelope: Any) -> 
     return orjson.dumps({"event": fields, "ingest_time": NOON, "request_id": "r", **envelope})
 
 
-GOOD = [
+GOOD: list[dict[str, Any]] = [
     {},
     {"weight": None},
     {"weight": "heavy"},

@@ -65,3 +65,15 @@ def test_it_refuses_anything_else(
         commit(tmp_path)
     with pytest.raises(LostTrack, match=f"the store .*{reason}|{reason}.* the store"):
         checkpoint.check(store, "the store")
+
+
+def test_a_new_query_begins_where_it_was_told_until_it_has_finished_something(tmp_path: Path) -> None:
+    checkpoint = started(tmp_path / "c")
+    assert checkpoint.beginning == {}
+    checkpoint.begin_anew({"topic": {"0": 5}})
+    assert checkpoint.identity is None
+    assert checkpoint.beginning == {"topic": {"0": 5}}
+    started(tmp_path / "c", "q2")
+    assert checkpoint.beginning == {"topic": {"0": 5}}
+    commit(tmp_path / "c")
+    assert checkpoint.beginning == {}
