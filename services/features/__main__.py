@@ -75,7 +75,7 @@ def run(settings: FeaturesSettings) -> int:
         return 1
     try:
         watch(service, stopping)
-    except JobDied as error:
+    except (JobDied, Unavailable) as error:
         log.error("features_job_died", reason=str(error))
         return 1
     finally:
