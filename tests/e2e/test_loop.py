@@ -80,7 +80,8 @@ def decide_by_model(stack: Sandbox, fields: dict[str, Any]) -> DecideResponse:
         try:
             found.append(decide(stack, fields))
         except ServingUnreachable as refusal:
-            assert "DEADLINE_EXCEEDED" in str(refusal), refusal
+            if "DEADLINE_EXCEEDED" not in str(refusal):
+                raise
             return False
         return found[-1].fallback == "none"
 
