@@ -1,4 +1,4 @@
-"""One real stack for all end-to-end tests: `make up` on ports of its own, with a small and fast world."""
+"""One real stack for the end-to-end tests of a file: `make up` on ports of its own, with a small and fast world."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WORLD = {"customers": 600, "history_days": 60, "rate": 100}
 """A day lasts about eleven seconds, so labels mature within little more than a minute."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     """A stack that is up. At the end it must come down without leaving anything behind."""
     made = sandbox(tmp_path_factory.mktemp("stack"), world=WORLD)
