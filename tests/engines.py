@@ -9,9 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from pyspark.sql import SparkSession
 
+from flywheel.adapters.spark_session import start_session
 from infra.local import broker, jars, online_store
 from infra.local.failures import CannotStart
+from infra.local.places import JARS
 from infra.local.readiness import BrokerAnswers, Probe, RedisAnswers, until
 from infra.local.side_by_side import free_ports
 
@@ -74,3 +77,18 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     port = free_port()
     with running(online_store.command(directory, port), RedisAnswers(port), directory / "redis.log"):
         yield f"redis://127.0.0.1:{port}/0"
+
+
+@pytest.fixture(scope="session")
+def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
+    """The one Spark of this process: what its Java machine was started with, jars among it, holds to the end."""
+    made = start_session(
+        "tests",
+        master="local[2]",
+        heap_mib=768,
+        shuffle_partitions=2,
+        jars=sorted((JARS / "spark").glob("*.jar")),
+        scratch_dir=tmp_path_factory.mktemp("spark"),
+    )
+    yield made
+    made.stop()

@@ -306,6 +306,8 @@ def test_down_and_up_keep_data_offsets_and_models(stack: Sandbox) -> None:
     assert started.returncode == 0, started.stdout
     assert (stack.settings.model_dir / "fraud" / "deployments.jsonl").read_text().startswith(deployments)
     assert decide_by_model(stack, payment("e2e-again", present(stack), 2_500)).action == "approve"
+    events = state(stack)["loop"]["events"]
+    await_that("events flow again", lambda: state(stack)["loop"]["events"] > events + 100, 60)
     settle(stack, 180)
     after = balance(stack)
     assert after["events_counted"] > before["events_counted"]

@@ -92,6 +92,7 @@ def test_progress_as_the_stream_reports_it(store: tuple[Any, RedisEraser, Path])
     client, eraser, _ = store
     assert eraser.progress() == {}
     writer = RedisFeatureWriter(f"redis://127.0.0.1:{client.connection_pool.connection_kwargs['port']}/0", PLAN)
+    writer.absorb({0: 1}, None)
     writer.report(Lane.TILES, StoreProgress(5, 7))
     assert eraser.progress() == {Lane.TILES: StoreProgress(5, 7)}
     writer.report(Lane.EDGE, StoreProgress(6, 8))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from pyspark.sql import functions as F
 from flywheel.adapters.memory_erasures import MemoryErasures
 from flywheel.adapters.spark_archive import Lake
 from flywheel.adapters.spark_arrivals import OFFSET, TIME, arrivals
-from flywheel.adapters.spark_session import start_session
 from flywheel.contracts.topics import event_topic
 from flywheel.kernel.durations import DAY_US, HOUR_US
 from flywheel.kernel.envelopes import open_envelope
@@ -82,20 +80,6 @@ RECORDS = [
     value(0).replace(b"0.5", b"NaN").replace(b'"cents":5', b'"cents":NaN'),
     *RAW,
 ]
-
-
-@pytest.fixture(scope="module")
-def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
-    made = start_session(
-        "test-arrivals",
-        master="local[2]",
-        heap_mib=512,
-        shuffle_partitions=1,
-        jars=[],
-        scratch_dir=tmp_path_factory.mktemp("spark"),
-    )
-    yield made
-    made.stop()
 
 
 @pytest.fixture(scope="module")

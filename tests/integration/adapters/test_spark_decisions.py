@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,11 +13,9 @@ from pyspark.sql import DataFrame, SparkSession
 
 from flywheel.adapters.kafka_topics import create_topics
 from flywheel.adapters.spark_decisions import DECISION_SCHEMA, DecisionLake, read_decisions
-from flywheel.adapters.spark_session import start_session
 from flywheel.contracts.decisions import DecisionLogged
 from flywheel.contracts.topics import decisions_topic
 from flywheel.kernel.erasure import EraseKey, Erasures
-from infra.local.places import JARS
 from services.trainer.served import served_rows
 from tests.decision_rows import asked, decided
 from usecases.fraud import usecase
@@ -29,19 +26,6 @@ FIRST = datetime(2018, 4, 1, 23, 59, 59, 999_999, tzinfo=UTC)
 SECOND = datetime(2018, 4, 2, tzinfo=UTC)
 NOBODY = Erasures(EraseKey(b"key", "fraud"))
 ROW = [float(number) for number in range(len(usecase.feature_names))]
-
-
-@pytest.fixture(scope="module")
-def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
-    found = start_session(
-        "decisions",
-        master="local[1]",
-        heap_mib=512,
-        jars=sorted((JARS / "spark").glob("*.jar")),
-        scratch_dir=tmp_path_factory.mktemp("spark"),
-    )
-    yield found
-    found.stop()
 
 
 def send(bootstrap: str, *values: bytes) -> None:

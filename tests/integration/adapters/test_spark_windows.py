@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,7 +11,6 @@ from pyspark.sql import DataFrame, SparkSession
 
 from flywheel.adapters.spark_events import event_schema
 from flywheel.adapters.spark_history import build_history
-from flywheel.adapters.spark_session import start_session
 from flywheel.adapters.spark_states import KEY, STATE, build_states
 from flywheel.contracts.events import Event, from_us, to_us
 from flywheel.kernel.durations import DAY_US, HOUR_US
@@ -30,20 +28,6 @@ PLAN = compile_plan(USECASE)
 # The last two are one as doubles.
 STALLS = (7, 1 << 53, (1 << 53) + 1)
 START_US = to_us(datetime(2018, 6, 1, tzinfo=UTC))
-
-
-@pytest.fixture(scope="module")
-def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
-    made = start_session(
-        "test-windows",
-        master="local[2]",
-        heap_mib=512,
-        shuffle_partitions=2,
-        jars=[],
-        scratch_dir=tmp_path_factory.mktemp("spark"),
-    )
-    yield made
-    made.stop()
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,7 +13,6 @@ from pyspark.sql import DataFrame, SparkSession
 from flywheel.adapters.memory_erasures import MemoryErasures
 from flywheel.adapters.spark_archive import Lake
 from flywheel.adapters.spark_events import read_archive
-from flywheel.adapters.spark_session import start_session
 from flywheel.contracts.events import Envelope, Event
 from flywheel.contracts.topics import event_topic
 from flywheel.contracts.training import TrainingRequested
@@ -30,16 +29,6 @@ NOBODY = MemoryErasures(EraseKey(b"key", "fraud"))
 START = datetime(2018, 4, 1, tzinfo=UTC)
 LOADED = datetime(2026, 1, 1, tzinfo=UTC)
 _RECORD = "topic string, partition int, offset long, timestamp timestamp, key binary, value binary"
-
-
-@pytest.fixture(scope="module")
-def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
-    scratch = tmp_path_factory.mktemp("spark")
-    made = start_session(
-        "test-backfill", master="local[2]", heap_mib=512, shuffle_partitions=2, jars=[], scratch_dir=scratch
-    )
-    yield made
-    made.stop()
 
 
 def payment(day: int) -> Transaction:

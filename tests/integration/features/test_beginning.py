@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,11 +13,9 @@ from pyspark.sql import DataFrame, SparkSession
 from flywheel.adapters.kafka_offsets import KafkaOffsets
 from flywheel.adapters.spark_arrivals import OFFSET, PARTITION, arrivals
 from flywheel.adapters.spark_events import read_stream
-from flywheel.adapters.spark_session import start_session
 from flywheel.contracts.events import Envelope
 from flywheel.contracts.topics import event_topic
 from flywheel.kernel.plan import compile_plan
-from infra.local.places import JARS
 from services.features.beginning import starting_offsets
 from tests.wide_declaration import USECASE, Order
 
@@ -27,20 +24,6 @@ pytestmark = pytest.mark.engine
 PLAN = compile_plan(USECASE)
 TOPICS = [event_topic(USECASE.name, event.event_name).name for event in PLAN.events]
 NOON = datetime(2018, 6, 1, 12, tzinfo=UTC)
-
-
-@pytest.fixture(scope="module")
-def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
-    found = start_session(
-        "beginning",
-        master="local[1]",
-        heap_mib=512,
-        shuffle_partitions=1,
-        jars=sorted((JARS / "spark").glob("*.jar")),
-        scratch_dir=tmp_path_factory.mktemp("spark"),
-    )
-    yield found
-    found.stop()
 
 
 def send(bootstrap: str, partition: int, *event_ids: str) -> None:

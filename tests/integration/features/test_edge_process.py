@@ -74,13 +74,13 @@ def test_features_stay_exact_while_spark_is_stopped_killed_and_back(stack: Stack
         before = counted(stack)
         for number in range(2):
             stack.send(lot(rng, f"b{number}", 11 * DAY_US, 100))
-            until(lambda: not mismatches(stack), "events on the edge", stack, 20)
+            until(lambda: not mismatches(stack), "events on the edge", stack, 60)
         assert counted(stack) == before, "the tiles have not moved"
         edge.kill()
         edge.wait()
         stack.send(lot(rng, "c", 13 * DAY_US, 100))
         edge = stack.start("services.features.edge")
-        until(lambda: not mismatches(stack), "events on the edge again", stack, 40)
+        until(lambda: not mismatches(stack), "events on the edge again", stack, 60)
         spark = stack.start()
         deadline_s = time.monotonic() + 150
         while counted(stack) != expected_counts(stack):
