@@ -54,7 +54,8 @@ class EdgeLane:
         """By edge, the last mark of each partition on it."""
         self._read: dict[int, int] = {}
         """By partition, the mark up to which every event is on an edge or in a state."""
-        self._newest_us = 0
+        self._newest_us: dict[int, int] = {}
+        """By partition, the newest event time read."""
         self._lateness_us = parse_duration(plan.usecase.lateness)
         self._usecase = plan.usecase.name
 
@@ -112,9 +113,11 @@ class EdgeLane:
 
     def _in_time(self, arrived: Mapping[type[Event], list[_Arrived]]) -> dict[type[Event], list[_Arrived]]:
         """Without events later than the declared lateness: the stream will not count them either."""
-        oldest_us = self._newest_us - self._lateness_us
-        for events in arrived.values():
-            self._newest_us = max([self._newest_us, *(one.time_us for one in events)])
+        # Behind the partition that is furthest behind: a backlog is read from one partition after the other.
+        oldest_us = min(self._newest_us.values(), default=0) - self._lateness_us
+        for one in (one for events in arrived.values() for one in events):
+            partition = int(partition_of(np.array([one.mark]))[0])
+            self._newest_us[partition] = max(self._newest_us.get(partition, 0), one.time_us)
         found = {event: [one for one in events if one.time_us >= oldest_us] for event, events in arrived.items()}
         late = sum(map(len, arrived.values())) - sum(map(len, found.values()))
         EDGE_LATE.labels(self._usecase).inc(late)

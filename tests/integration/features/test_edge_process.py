@@ -73,12 +73,12 @@ def test_features_stay_exact_while_spark_is_stopped_killed_and_back(stack: Stack
         spark.wait()
         before = counted(stack)
         for number in range(2):
-            stack.send(lot(rng, f"b{number}", 11 * DAY_US, 100))
+            stack.send(lot(rng, f"b{number}", (1 + number) * 11 * DAY_US, 100))
             until(lambda: not mismatches(stack), "events on the edge", stack, 60)
         assert counted(stack) == before, "the tiles have not moved"
         edge.kill()
         edge.wait()
-        stack.send(lot(rng, "c", 13 * DAY_US, 100))
+        stack.send(lot(rng, "c", 33 * DAY_US, 100))
         edge = stack.start("services.features.edge")
         until(lambda: not mismatches(stack), "events on the edge again", stack, 60)
         spark = stack.start()
@@ -132,7 +132,7 @@ def test_a_lost_store_is_rebuilt_row_by_row_while_traffic_goes_on(stack: Stack) 
         assert "make rebuild" in stack.log()
 
         filled = stack.start("services.features", "rebuild")
-        stack.send(lot(random.Random(5), "d", 15 * DAY_US, 50))
+        stack.send(lot(random.Random(5), "d", 44 * DAY_US, 50))
         assert filled.wait(120) == 0, stack.log()
         after = states(stack)
         for key, state in before.items():
