@@ -305,8 +305,8 @@ def test_an_event_is_late_behind_the_slowest_partition_only() -> None:
     edge = EdgeLane(PLAN, store, NOBODY)
     edge.take([record(0, "a"), record(0, "b", partition=1)])
     edge.take([record(n, f"p0-{n}", at_us=START_US + n * 24 * HOUR_US) for n in range(1, 4)])
-    edge.take([record(1, "from the slow one", at_us=START_US + HOUR_US, partition=1)])
+    edge.take([record(1, "slow", at_us=START_US + HOUR_US, partition=1)])
     assert count(store, START_US + 2 * HOUR_US) == 3
-    edge.take([record(2, "catches up", at_us=START_US + 72 * HOUR_US, partition=1)])
-    edge.take([record(3, "too late", at_us=START_US + 2 * HOUR_US, partition=1)])
+    edge.take([record(2, "catches-up", at_us=START_US + 72 * HOUR_US, partition=1)])
+    edge.take([record(3, "too-late", at_us=START_US + 2 * HOUR_US, partition=1)])
     assert count(store, START_US + 2 * HOUR_US) == 3
