@@ -113,12 +113,16 @@ class EdgeLane:
 
     def _in_time(self, arrived: Mapping[type[Event], list[_Arrived]]) -> dict[type[Event], list[_Arrived]]:
         """Without events later than the declared lateness: the stream will not count them either."""
-        # Behind the partition that is furthest behind: a backlog is read from one partition after the other.
-        oldest_us = min(self._newest_us.values(), default=0) - self._lateness_us
-        for one in (one for events in arrived.values() for one in events):
-            partition = int(partition_of(np.array([one.mark]))[0])
-            self._newest_us[partition] = max(self._newest_us.get(partition, 0), one.time_us)
-        found = {event: [one for one in events if one.time_us >= oldest_us] for event, events in arrived.items()}
+        # Behind its own partition: a backlog is read from one partition after the other.
+        oldest_us = {partition: newest_us - self._lateness_us for partition, newest_us in self._newest_us.items()}
+        found: dict[type[Event], list[_Arrived]] = {}
+        for event, events in arrived.items():
+            partitions = partition_of(np.array([one.mark for one in events], np.int64)).tolist()
+            found[event] = [
+                one for one, p in zip(events, partitions, strict=True) if one.time_us >= oldest_us.get(p, one.time_us)
+            ]
+            for one, partition in zip(events, partitions, strict=True):
+                self._newest_us[partition] = max(self._newest_us.get(partition, 0), one.time_us)
         late = sum(map(len, arrived.values())) - sum(map(len, found.values()))
         EDGE_LATE.labels(self._usecase).inc(late)
         return found

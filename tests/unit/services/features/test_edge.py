@@ -300,7 +300,7 @@ def test_a_state_of_another_declaration_leaves_the_edge_alone() -> None:
     assert EntityState.empty(CARD).newest_us == 0
 
 
-def test_an_event_is_late_behind_the_slowest_partition_only() -> None:
+def test_an_event_is_late_behind_its_own_partition_only() -> None:
     store = MemoryFeatureStore(PLAN)
     edge = EdgeLane(PLAN, store, NOBODY)
     edge.take([record(0, "a"), record(0, "b", partition=1)])
