@@ -18,7 +18,7 @@ from flywheel.adapters.spark_history import contributions, rows_at, runs, whole_
 from flywheel.contracts.events import Event
 from flywheel.kernel.plan import FeaturePlan, TileView
 from flywheel.kernel.rows import MARK, Cells
-from flywheel.kernel.state import Change, EntityState, apply, partition_of
+from flywheel.kernel.state import OFFSET_BITS, Change, EntityState, apply, partition_of
 
 KEY, STATE, NEWEST, COUNTED = ("key", "state", "newest_us", "counted")
 _ARRIVED, _MARK = ("arrived_us", "mark")
@@ -57,7 +57,9 @@ def _below(plan: FeaturePlan, event: type[Event], frame: DataFrame, reached: Map
     """The events below the marks, each with its own."""
     first = plan.partition(event.event_name, 0)
     limits = {partition - first: mark for partition, mark in reached.items() if partition >= first}
-    mark = F.shiftleft(F.col("kafka_partition").cast("bigint") + F.lit(first), 48).bitwiseOR(F.col("kafka_offset"))
+    mark = F.shiftleft(F.col("kafka_partition").cast("bigint") + F.lit(first), OFFSET_BITS).bitwiseOR(
+        F.col("kafka_offset")
+    )
     limit = F.coalesce(*(F.when(F.col("kafka_partition") == n, F.lit(m)) for n, m in limits.items()), F.lit(0))
     return frame.withColumn(_MARK, mark).where(F.col(_MARK) < limit)
 

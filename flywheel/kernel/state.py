@@ -10,6 +10,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 import xxhash
@@ -23,7 +24,8 @@ from flywheel.kernel.tiles import Tiles, joined, lifted, no_tiles, together
 RECENT_LIMIT = 64
 """How many of an entity's last arrivals are remembered by id, so that one that comes again is recognized."""
 
-_OFFSET_BITS = 48
+OFFSET_BITS = 48
+"""Of a position these are the offset, and those above them the partition."""
 _HEADER = struct.Struct("<4sIQqIIII")
 _DIGEST = struct.Struct("<Q")
 """The last bytes of a packed state are a digest of those before: corruption is noticed, and so is another writer."""
@@ -34,24 +36,22 @@ class ForeignState(ValueError):
     """The bytes are no state of this view: corrupt, or written under another declaration."""
 
 
-def mark_of(partition: int, offset: int) -> int:
+Numbers = TypeVar("Numbers", int, NDArray[np.int64])
+
+
+def mark_of(partition: Numbers, offset: Numbers) -> Numbers:
     """An event's position in the log as one number; partitions of all topics are numbered through."""
-    return partition << _OFFSET_BITS | offset
-
-
-def marks_of(partitions: NDArray[np.int64], offsets: NDArray[np.int64]) -> NDArray[np.int64]:
-    """`mark_of` of each pair."""
-    return partitions.astype(np.int64) << _OFFSET_BITS | offsets
+    return partition << OFFSET_BITS | offset
 
 
 def offset_of(mark: int) -> int:
     """The offset of a position."""
-    return mark & (1 << _OFFSET_BITS) - 1
+    return mark & (1 << OFFSET_BITS) - 1
 
 
-def partition_of(marks: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The partitions of these positions."""
-    return marks >> _OFFSET_BITS
+def partition_of(mark: Numbers) -> Numbers:
+    """The partition of a position, or of each of many."""
+    return mark >> OFFSET_BITS
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from flywheel.contracts.events import Event
 from flywheel.kernel.plan import FeaturePlan, TileView
 from flywheel.kernel.ports import ViewKey
 from flywheel.kernel.rows import MARK, Cells, rows_of
-from flywheel.kernel.state import Change, marks_of, partition_of
+from flywheel.kernel.state import Change, mark_of, partition_of
 
 
 def changes(plan: FeaturePlan, table: pa.Table) -> Iterator[tuple[TileView, dict[ViewKey, Change]]]:
@@ -55,7 +55,7 @@ def _by_entity(view: TileView, ids: list[str], rows: Cells, reached: Mapping[int
 def _marks(plan: FeaturePlan, table: pa.Table) -> NDArray[np.int64]:
     numbers = {event.event_name: plan.partition(event.event_name, 0) for event in plan.events}
     first = np.array([numbers[name] for name in table[EVENT].to_pylist()], np.int64)
-    return marks_of(first + table[PARTITION].to_numpy(), table[OFFSET].to_numpy())
+    return mark_of(first + table[PARTITION].to_numpy(), table[OFFSET].to_numpy())
 
 
 def _reached(marks: NDArray[np.int64]) -> dict[int, int]:
