@@ -62,10 +62,11 @@ class EdgeLane:
     def begin(self, marks: Mapping[int, int]) -> None:
         """Records come from these positions on; whatever is before is in the states."""
         self._read = dict(marks)
+        self._newest_us = {}
 
     def take(self, records: Sequence[Record]) -> None:
         """Makes the records' events visible. Raises Unavailable; taken again, they are visible once."""
-        arrived = self._in_time(self._parsed(records))
+        arrived, newest_us = self._in_time(self._parsed(records))
         read = dict(self._read)
         for record in records:
             partition = self._plan.partition(self._events[record.topic].event_name, record.partition)
@@ -79,7 +80,8 @@ class EdgeLane:
                     self._note(key, parts)
                 self._relieve((key for key, number in held.items() if number > EDGE_LIMIT), read)
                 EDGE_LARGEST.labels(self._usecase, view.name).set(max(held.values()))
-        self._read = read
+        # Only what was written counts as read: after a failure the same records come again, and are not late by then.
+        self._read, self._newest_us = read, newest_us
         EDGE_EVENTS.labels(self._usecase).inc(sum(len(found) for found in arrived.values()))
 
     def tidy(self) -> None:
@@ -111,21 +113,25 @@ class EdgeLane:
             found[event].append(_Arrived(opened.fields, opened.time_us, tie, mark_of(partition, record.offset)))
         return found
 
-    def _in_time(self, arrived: Mapping[type[Event], list[_Arrived]]) -> dict[type[Event], list[_Arrived]]:
-        """Without events later than the declared lateness: the stream will not count them either."""
-        # Behind its own partition: a backlog is read from one partition after the other.
-        oldest_us = {partition: newest_us - self._lateness_us for partition, newest_us in self._newest_us.items()}
-        found: dict[type[Event], list[_Arrived]] = {}
+    def _in_time(
+        self, arrived: Mapping[type[Event], list[_Arrived]]
+    ) -> tuple[dict[type[Event], list[_Arrived]], dict[int, int]]:
+        """The events without those later than the declared lateness, which the stream will not count either; and by
+        partition the newest event time with them."""
+        newest_us = dict(self._newest_us)
+        found: dict[type[Event], list[_Arrived]] = defaultdict(list)
+        late = 0
         for event, events in arrived.items():
-            partitions = partition_of(np.array([one.mark for one in events], np.int64)).tolist()
-            found[event] = [
-                one for one, p in zip(events, partitions, strict=True) if one.time_us >= oldest_us.get(p, one.time_us)
-            ]
-            for one, partition in zip(events, partitions, strict=True):
-                self._newest_us[partition] = max(self._newest_us.get(partition, 0), one.time_us)
-        late = sum(map(len, arrived.values())) - sum(map(len, found.values()))
+            for one in events:
+                partition = partition_of(one.mark)
+                # Behind its own partition as it was before: a backlog is read from one partition after the other.
+                if one.time_us < self._newest_us.get(partition, one.time_us) - self._lateness_us:
+                    late += 1
+                else:
+                    found[event].append(one)
+                newest_us[partition] = max(newest_us.get(partition, 0), one.time_us)
         EDGE_LATE.labels(self._usecase).inc(late)
-        return found
+        return found, newest_us
 
     def _is_erased(self, event: type[Event], opened: Opened) -> bool:
         if self._erased is None:
@@ -157,7 +163,7 @@ class EdgeLane:
         last = self._waiting.setdefault(key, {})
         for row in rows:
             mark = int(row[MARK])
-            partition = int(partition_of(row[MARK : MARK + 1])[0])
+            partition = partition_of(mark)
             last[partition] = max(last.get(partition, 0), mark)
 
     def _relieve(self, keys: Iterable[ViewKey], read: Mapping[int, int]) -> None:

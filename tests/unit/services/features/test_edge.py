@@ -310,3 +310,27 @@ def test_an_event_is_late_behind_its_own_partition_only() -> None:
     edge.take([record(2, "catches-up", at_us=START_US + 72 * HOUR_US, partition=1)])
     edge.take([record(3, "too-late", at_us=START_US + 2 * HOUR_US, partition=1)])
     assert count(store, START_US + 2 * HOUR_US) == 3
+
+
+def test_what_is_read_again_after_a_failed_write_or_a_step_back_is_not_late() -> None:
+    class Away(MemoryFeatureStore):
+        away = True
+
+        def append(self, *args: object) -> dict[ViewKey, int]:
+            if self.away:
+                raise Unavailable("away")
+            return super().append(*args)  # type: ignore[arg-type]
+
+    store = Away(PLAN)
+    edge = EdgeLane(PLAN, store, NOBODY)
+    backlog = [record(n, f"e{n}", at_us=START_US + n * 30 * HOUR_US) for n in range(4)]
+    with pytest.raises(Unavailable):
+        edge.take(backlog)
+    store.away = False
+    edge.take(backlog)
+    assert count(store, START_US) == 1
+
+    store.edges.clear()
+    edge.begin({0: mark_of(0, 0)})
+    edge.take(backlog)
+    assert count(store, START_US) == 1
