@@ -11,6 +11,7 @@ from flywheel.contracts.events import Event
 from flywheel.kernel.behaviour import behaviour_of
 from flywheel.kernel.durations import parse_duration
 from flywheel.kernel.features import Entity, Feature, InvalidDeclaration, RequestFeature, WindowedFeature
+from flywheel.kernel.fields import numeric_fields
 
 
 @dataclass(frozen=True)
@@ -197,10 +198,7 @@ def _check(usecase: UseCase) -> None:
 
 
 def _check_inputs(usecase: UseCase) -> None:
-    known = {"request.event_time_us"}
-    for name, info in usecase.request.model_fields.items():
-        if info.annotation in (int, float):
-            known.add(f"request.{name}")
+    known = {"request.event_time_us", *(f"request.{name}" for name in numeric_fields(usecase.request))}
     for feature in usecase.features:
         if isinstance(feature, RequestFeature):
             for name in feature.inputs:

@@ -12,6 +12,7 @@ import pyarrow as pa
 from flywheel.contracts.events import Event, to_us
 from flywheel.contracts.training import HistoryBuilt
 from flywheel.kernel.declaration import UseCase
+from flywheel.kernel.fields import numeric_fields
 
 LABEL = "label"
 IN_HISTORY = "in_history"
@@ -104,9 +105,8 @@ def _rows_of(lake: Path, event: type[Event]) -> str:
 
 
 def _columns(usecase: UseCase) -> tuple[str, ...]:
-    numeric = [name for name, info in usecase.request.model_fields.items() if info.annotation in (int, float)]
     keys = (key for entity in usecase.entities for key in entity.request_keys)
-    return tuple(dict.fromkeys(("event_id", "event_time", *_BESIDE, *keys, *numeric)))
+    return tuple(dict.fromkeys(("event_id", "event_time", *_BESIDE, *keys, *numeric_fields(usecase.request))))
 
 
 def _quoted(path: Path) -> str:
