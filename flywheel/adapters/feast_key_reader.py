@@ -5,15 +5,19 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-_STRING, _INT32, _INT64 = 2, 3, 4
-_NUMBERS = {_INT32: "<i", _INT64: "<q"}
+from flywheel.adapters.feast_keys import NUMBERS, VALUE_TYPES
+from flywheel.kernel.stored import KeyType
+
+_TYPES = {number: key_type for key_type, number in VALUE_TYPES.items()}
 
 
 def join_keys(raw: bytes, project: str) -> dict[str, str] | None:
     """Values by join key, of entities with several keys too; None when the key is not one of the project's entities.
 
-    >>> from flywheel.adapters.feast_layout import entity_key
-    >>> join_keys(entity_key("fraud", ["card_id"], ["c1"]), "fraud")
+    >>> from flywheel.adapters.feast_keys import EntityKeys
+    >>> from flywheel.kernel.stored import JoinKey
+    >>> (key,) = EntityKeys("fraud", [JoinKey("card_id")]).encode([["c1"]])
+    >>> join_keys(key, "fraud")
     {'card_id': 'c1'}
     >>> join_keys(b"fraud:progress", "fraud") is None
     True
@@ -49,6 +53,7 @@ def _parts(raw: bytes, start: int) -> Iterator[tuple[int, bytes, int]]:
 
 
 def _text(kind: int, value: bytes) -> str:
-    if kind == _STRING:
+    key_type = _TYPES.get(kind)
+    if key_type is KeyType.STRING:
         return value.decode()
-    return str(struct.unpack(_NUMBERS[kind], value)[0]) if kind in _NUMBERS else value.hex()
+    return value.hex() if key_type is None else str(NUMBERS[key_type].unpack(value)[0])

@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 
 from flywheel.kernel.stored import JoinKey, KeyType
 
-_STRING = 2
+VALUE_TYPES = {KeyType.STRING: 2, KeyType.INT32: 3, KeyType.INT64: 4}
+"""As Feast numbers them."""
+NUMBERS = {KeyType.INT32: struct.Struct("<i"), KeyType.INT64: struct.Struct("<q")}
+"""How it lays out those that are numbers."""
+
 _SIZE = struct.Struct("<I")
-_HEADS = {
-    KeyType.STRING: _SIZE.pack(_STRING),
-    KeyType.INT32: struct.pack("<II", 3, 4),
-    KeyType.INT64: struct.pack("<II", 4, 8),
-}
+_TEXT = _SIZE.pack(VALUE_TYPES[KeyType.STRING])
 
 
 class EntityKeys:
@@ -24,35 +24,34 @@ class EntityKeys:
     """
 
     def __init__(self, project: str, join_keys: Sequence[JoinKey]) -> None:
-        ordered = sorted(join_keys, key=lambda key: key.name)
-        names = [key.name.encode() for key in ordered]
-        self._start = _SIZE.pack(len(names)) + b"".join(
-            _HEADS[KeyType.STRING] + _SIZE.pack(len(name)) + name for name in names
-        )
+        # Feast puts the keys into the order of their names.
+        self._order = sorted(range(len(join_keys)), key=lambda place: join_keys[place].name)
+        ordered = [join_keys[place] for place in self._order]
+        names = [_encode_text(key.name) for key in ordered]
+        self._start = b"".join((_SIZE.pack(len(names)), *names))
         self._end = project.encode()
         self._encoders = [_encoder(key) for key in ordered]
 
     def encode(self, columns: Sequence[Sequence[str | int]]) -> list[bytes]:
-        """The Redis keys of entities, from a column of values for each join key in the order of the keys' names.
+        """The Redis keys of entities, from a column of values for each join key, in the order of the keys.
 
-        Raises ValueError for a number beyond its type, or text that is no Unicode.
+        Raises ValueError for a number beyond its type, text that is no Unicode, or columns that are not one a key.
         """
         start, end = self._start, self._end
+        if len(columns) != len(self._encoders):
+            raise ValueError(f"{len(columns)} columns of values for {len(self._encoders)} join keys")
         if len(columns) == 1:
             encode = self._encoders[0]
             return [start + encode(value) + end for value in columns[0]]
-        encoded = (map(encode, column) for encode, column in zip(self._encoders, columns, strict=True))
+        encoded = map(map, self._encoders, [columns[place] for place in self._order])
         return [b"".join((start, *parts, end)) for parts in zip(*encoded, strict=True)]
 
 
 def _encoder(key: JoinKey) -> Callable[..., bytes]:
-    head = _HEADS[key.type]
-
-    def encode_string(value: str) -> bytes:
-        text = value.encode()
-        return head + _SIZE.pack(len(text)) + text
-
-    number = struct.Struct("<q" if key.type is KeyType.INT64 else "<i")
+    if key.type is KeyType.STRING:
+        return _encode_text
+    number = NUMBERS[key.type]
+    head = _SIZE.pack(VALUE_TYPES[key.type]) + _SIZE.pack(number.size)
 
     def encode_number(value: int) -> bytes:
         try:
@@ -60,4 +59,9 @@ def _encoder(key: JoinKey) -> Callable[..., bytes]:
         except struct.error as error:
             raise ValueError(f"{key.name} is no {key.type.value}: {value}") from error
 
-    return encode_string if key.type is KeyType.STRING else encode_number
+    return encode_number
+
+
+def _encode_text(value: str) -> bytes:
+    text = value.encode()
+    return _TEXT + _SIZE.pack(len(text)) + text

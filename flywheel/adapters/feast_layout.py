@@ -7,30 +7,14 @@ murmur3 of `view:feature` in little endian and `_ts:view`, its values serialized
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
 
 import mmh3
 
-_STRING = 2
-_BYTES_VAL = 0x0A
-_SECONDS = 0x08
-_NANOS = 0x10
+from flywheel.kernel.varints import encode_varint, read_varint
 
-
-def entity_key(project: str, join_keys: Sequence[str], values: Sequence[str]) -> bytes:
-    """The Redis key of one entity. Feast puts the keys into the order of their names.
-
-    >>> entity_key("p", ["c"], ["x"]).hex()
-    '0100000002000000010000006302000000010000007870'
-    """
-    pairs = sorted(zip(join_keys, values, strict=True))
-    names = [_text(name) for name, _ in pairs]
-    return b"".join((struct.pack("<I", len(pairs)), *names, *(_text(value) for _, value in pairs), project.encode()))
-
-
-def _text(text: str) -> bytes:
-    raw = text.encode()
-    return struct.pack("<II", _STRING, len(raw)) + raw
+_BYTES_HEAD = b"\x0a"
+_SECONDS_HEAD = b"\x08"
+_NANOS_HEAD = b"\x10"
 
 
 def state_feature(entity: str) -> str:
@@ -58,7 +42,7 @@ def time_field(view: str) -> bytes:
 
 def encode_value(raw: bytes) -> bytes:
     """A ValueProto that holds these bytes."""
-    return bytes((_BYTES_VAL,)) + _varint(len(raw)) + raw
+    return _BYTES_HEAD + encode_varint(len(raw)) + raw
 
 
 def decode_value(message: bytes) -> bytes:
@@ -67,30 +51,14 @@ def decode_value(message: bytes) -> bytes:
     >>> decode_value(encode_value(b"state"))
     b'state'
     """
-    if not message or message[0] != _BYTES_VAL:
+    if not message.startswith(_BYTES_HEAD):
         return message
-    length = shift = 0
-    for position in range(1, len(message)):
-        byte = message[position]
-        length |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            raw = message[position + 1 :]
-            return raw if len(raw) == length else message
-        shift += 7
-    return message
+    length, start = read_varint(message, 1) or (-1, 0)
+    return message[start:] if len(message) - start == length else message
 
 
 def encode_time(time_us: int) -> bytes:
     """A Timestamp message of that many microseconds since the Unix epoch (not before it)."""
     seconds, rest_us = divmod(time_us, 1_000_000)
-    message = bytes((_SECONDS,)) + _varint(seconds) if seconds else b""
-    return message + (bytes((_NANOS,)) + _varint(rest_us * 1000) if rest_us else b"")
-
-
-def _varint(number: int) -> bytes:
-    groups = bytearray()
-    while number > 0x7F:
-        groups.append(number & 0x7F | 0x80)
-        number >>= 7
-    groups.append(number)
-    return bytes(groups)
+    message = _SECONDS_HEAD + encode_varint(seconds) if seconds else b""
+    return message + (_NANOS_HEAD + encode_varint(rest_us * 1000) if rest_us else b"")

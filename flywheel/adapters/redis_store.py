@@ -9,6 +9,7 @@ import redis
 from redis.exceptions import RedisError
 
 from flywheel.adapters import feast_layout
+from flywheel.adapters.feast_keys import EntityKeys
 from flywheel.adapters.redis_connection import RedisConnection, RefusedCommand, pack
 from flywheel.adapters.redis_scripts import APPEND_EDGE, PUBLISH_MARKS, PUBLISH_PROGRESS, TRIM_EDGE, WRITE_STATES
 from flywheel.kernel.edge import edge_header
@@ -16,6 +17,7 @@ from flywheel.kernel.features import split_id
 from flywheel.kernel.plan import FeaturePlan
 from flywheel.kernel.ports import Lane, StateWrite, Stored, StoreProgress, Unavailable, ViewKey
 from flywheel.kernel.state import offset_of
+from flywheel.kernel.stored import JoinKey
 
 _WRITE_TIMEOUT_S = 10.0
 _ROWS_AT_ONCE = 128
@@ -30,7 +32,9 @@ class _Layout:
 
     def __init__(self, plan: FeaturePlan) -> None:
         self._project = plan.usecase.name
-        self._views = {view.name: view for view in plan.views}
+        self._keys = {
+            view.name: EntityKeys(self._project, [JoinKey(name) for name in view.entity.keys]) for view in plan.views
+        }
         entities = {view.name: view.entity.name for view in plan.views}
         self.states = {
             view: feast_layout.value_field(view, feast_layout.state_feature(name)) for view, name in entities.items()
@@ -49,7 +53,8 @@ class _Layout:
 
     def entity(self, key: ViewKey) -> bytes:
         """The Redis key of an entity."""
-        return feast_layout.entity_key(self._project, self._views[key.view].entity.keys, split_id(key.entity_id))
+        (entity,) = self._keys[key.view].encode([[value] for value in split_id(key.entity_id)])
+        return entity
 
     def place(self, key: ViewKey) -> tuple[bytes, bytes, bytes]:
         """Redis key and hash fields of a state and an edge."""

@@ -32,11 +32,13 @@ def encode_varint(number: int) -> bytes:
 
 def read_varint(message: bytes, start: int) -> tuple[int, int] | None:
     """The unsigned integer that begins at `start`, and where it ends; None when none does."""
-    number = 0
-    for place, byte in enumerate(message[start : start + MAX_BYTES]):
-        number |= (byte & _SEVEN_BITS) << 7 * place
+    number = shift = 0
+    for end, byte in enumerate(message[start : start + MAX_BYTES], start + 1):
         if byte < _MORE:
-            return (number, start + place + 1) if number <= _64_BITS else None
+            number |= byte << shift
+            return (number, end) if number <= _64_BITS else None
+        number |= (byte & _SEVEN_BITS) << shift
+        shift += 7
     return None
 
 

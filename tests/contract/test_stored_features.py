@@ -73,7 +73,7 @@ class RedisWriter:
 
     def _hash(self, keys: Keys) -> str:
         join_keys = {key.name: key for view in PLAN.views for key in view.join_keys}
-        columns = [[keys[name]] for name in sorted(keys)]
+        columns = [[value] for value in keys.values()]
         (key,) = EntityKeys(PROJECT, [join_keys[name] for name in keys]).encode(columns)
         return cast(str, key)  # The client's annotations forbid keys of bytes; Redis does not.
 

@@ -12,7 +12,7 @@ import pytest
 import redis
 from confluent_kafka.admin import AdminClient
 
-from flywheel.adapters.feast_layout import entity_key
+from flywheel.adapters.feast_keys import EntityKeys
 from flywheel.adapters.kafka_residue import find_residue
 from flywheel.adapters.kafka_topics import configs_of, create_topics, keep_as_declared, publish
 from flywheel.adapters.redis_erasure import RedisEraser
@@ -20,6 +20,7 @@ from flywheel.adapters.redis_store import RedisFeatureWriter
 from flywheel.contracts.topics import Topic, erasures_topic, event_topic
 from flywheel.kernel.plan import compile_plan
 from flywheel.kernel.ports import Lane, StoreProgress, Unavailable
+from flywheel.kernel.stored import JoinKey
 from infra.local import online_store
 from infra.local.readiness import RedisAnswers
 from tests.engines import free_port, running
@@ -30,6 +31,11 @@ PLAN = compile_plan(usecase)
 pytestmark = pytest.mark.engine
 
 HOUR_US = 3_600_000_000
+
+
+def entity_key(project: str, **values: str) -> bytes:
+    (key,) = EntityKeys(project, [JoinKey(name) for name in values]).encode([[value] for value in values.values()])
+    return key
 
 
 @pytest.fixture
@@ -45,12 +51,12 @@ def store(tmp_path: Path) -> Iterator[tuple[Any, RedisEraser, Path]]:
 
 def test_every_key_that_names_the_entity_goes_and_no_other(store: tuple[Any, RedisEraser, Path]) -> None:
     client, eraser, _ = store
-    mine = [entity_key("fraud", ["card_id"], ["c1"]), entity_key("fraud", ["card_id", "terminal_id"], ["c1", "t1"])]
+    mine = [entity_key("fraud", card_id="c1"), entity_key("fraud", card_id="c1", terminal_id="t1")]
     others = [
-        entity_key("fraud", ["card_id"], ["c12"]),
-        entity_key("fraud", ["terminal_id"], ["c1"]),
-        entity_key("ads", ["card_id"], ["c1"]),
-        entity_key("ads", ["card_id", "terminal_id"], ["c1", "t1"]),
+        entity_key("fraud", card_id="c12"),
+        entity_key("fraud", terminal_id="c1"),
+        entity_key("ads", card_id="c1"),
+        entity_key("ads", card_id="c1", terminal_id="t1"),
         b"fraud:progress",
     ]
     for key in (*mine, *others):
@@ -68,15 +74,15 @@ def test_every_key_that_names_the_entity_goes_and_no_other(store: tuple[Any, Red
 def test_an_id_with_the_signs_of_a_pattern_is_taken_by_the_letter(store: tuple[Any, RedisEraser, Path]) -> None:
     client, eraser, _ = store
     for name in ("c[1-3]*?", "c2", "c1x"):
-        client.hset(entity_key("fraud", ["card_id"], [name]), "f", b"v")
+        client.hset(entity_key("fraud", card_id=name), "f", b"v")
     assert eraser.remove({"card_id": "c[1-3]*?"}) == 1
     assert eraser.count({"card_id": "c2"}) == 1
 
 
 def test_nothing_of_the_removed_stays_in_the_append_only_file(store: tuple[Any, RedisEraser, Path]) -> None:
     client, eraser, directory = store
-    client.hset(entity_key("fraud", ["card_id"], ["somebody-unmistakable"]), "f", b"v")
-    client.hset(entity_key("fraud", ["card_id"], ["somebody-else"]), "f", b"v")
+    client.hset(entity_key("fraud", card_id="somebody-unmistakable"), "f", b"v")
+    client.hset(entity_key("fraud", card_id="somebody-else"), "f", b"v")
 
     def on_disk(name: bytes) -> bool:
         return any(name in file.read_bytes() for file in directory.glob("**/appendonly*") if file.is_file())
