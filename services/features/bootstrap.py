@@ -33,6 +33,7 @@ from services.features.build import HistoryBuilder
 from services.features.count import TileCounter
 from services.features.decisions import DecisionArchive
 from services.features.parity.bootstrap import Parity
+from services.features.positions import counted_only
 from services.features.rebuild import Rebuilder, Rebuilt
 from services.features.settings import FeaturesSettings
 from services.features.stream import StreamJob
@@ -153,8 +154,7 @@ class FeaturesService:
         rebuilt = checkpoint.beginning
         if not rebuilt:
             return "earliest"
-        topics = {event_topic(self.plan.usecase.name, event.event_name).name for event in self.plan.events}
-        kept = {place: first for place, first in self.offsets.firsts().items() if place[0] in topics}
+        kept = counted_only(self.plan, self.offsets.firsts())
         lateness_us = parse_duration(self.plan.usecase.lateness)
         recent = self.lake.firsts_within(self.session, self.plan.events, lateness_us)
         return starting_offsets(rebuilt, recent, kept)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
 
-Offsets = Mapping[tuple[str, int], int]
-"""Next offset by topic and partition."""
+from services.features.positions import Positions
 
 
 class ProgressTracker:
@@ -18,18 +16,18 @@ class ProgressTracker:
 
     def __init__(self, samples: int = 4096) -> None:
         self._waiting: deque[tuple[int, dict[tuple[str, int], int]]] = deque(maxlen=samples)
-        self._ends: Offsets = {}
-        self._processed: Offsets | None = None
+        self._ends: Positions = {}
+        self._processed: Positions | None = None
         self.visible_until_us: int | None = None
         """None until the job is known to have processed everything up to some moment."""
 
-    def sampled(self, at_us: int, ends: Offsets) -> None:
+    def sampled(self, at_us: int, ends: Positions) -> None:
         """The broker's end offsets, asked for no earlier than `at_us`."""
         self._ends = ends
         self._waiting.append((at_us, dict(ends)))
         self._settle()
 
-    def processed(self, offsets: Offsets) -> None:
+    def processed(self, offsets: Positions) -> None:
         """The job has finished everything below these offsets."""
         self._processed = offsets
         self._settle()
@@ -47,5 +45,5 @@ class ProgressTracker:
             self.visible_until_us = self._waiting.popleft()[0]
 
 
-def _reached(ends: Offsets, processed: Offsets) -> bool:
+def _reached(ends: Positions, processed: Positions) -> bool:
     return all(processed.get(partition, 0) >= end for partition, end in ends.items())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 
@@ -19,11 +19,10 @@ from flywheel.adapters.spark_archive import Lake
 from flywheel.adapters.spark_checkpoint import Checkpoint
 from flywheel.adapters.spark_events import read_archive
 from flywheel.adapters.spark_states import COUNTED, KEY, NEWEST, STATE, build_states
-from flywheel.contracts.topics import event_topic
 from flywheel.kernel.erasure import named_in
 from flywheel.kernel.plan import FeaturePlan, TileView
 from flywheel.kernel.ports import ErasureLog, FeatureWriter, StateWrite, ViewKey
-from flywheel.kernel.state import mark_of
+from services.features.positions import events_by_topic, flattened, marks_of
 
 UNDER_WAY = "rebuild"
 """What the store belongs to meanwhile: a stream that is started then refuses to count on top of half a store."""
@@ -78,7 +77,7 @@ class Rebuilder:
         started_s = time.monotonic()
         self._writer.hand_over(UNDER_WAY)
         tiles.begin_anew(positions)
-        reached = self._marks(positions)
+        reached = marks_of(self._plan, flattened(positions))
         events = self._archived()
         entities: dict[str, int] = {}
         counted: Counter[str] = Counter()
@@ -131,14 +130,5 @@ class Rebuilder:
 
     def _positions(self, archive: Checkpoint) -> dict[str, dict[str, int]]:
         """Of the topics that are counted."""
-        wanted = {event_topic(self._plan.usecase.name, event.event_name).name for event in self._plan.events}
+        wanted = events_by_topic(self._plan)
         return {topic: ends for topic, ends in archive.positions().items() if topic in wanted}
-
-    def _marks(self, positions: Mapping[str, Mapping[str, int]]) -> dict[int, int]:
-        return dict(self._each_mark(positions))
-
-    def _each_mark(self, positions: Mapping[str, Mapping[str, int]]) -> Iterator[tuple[int, int]]:
-        for topic, ends in positions.items():
-            for number, offset in ends.items():
-                partition = self._plan.partition(topic.rpartition(".")[2], int(number))
-                yield partition, mark_of(partition, offset)

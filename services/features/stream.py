@@ -18,7 +18,8 @@ from flywheel.contracts.metrics import (
     FEATURES_LATE,
     FEATURES_UNPARSABLE,
 )
-from services.features.progress import Offsets, ProgressTracker
+from services.features.positions import Positions, flattened
+from services.features.progress import ProgressTracker
 
 Sink = Callable[[DataFrame, int], None]
 
@@ -36,7 +37,7 @@ class StreamJob:
         self._usecase = usecase
         self._query: StreamingQuery | None = None
         self._last_batch = -1
-        self.finished: Offsets = {}
+        self.finished: Positions = {}
         """Next offset, by topic and partition, of what the last finished batch held."""
 
     def start(self, rows: DataFrame, sink: Sink, *, output: str, checkpoint: Path, trigger_ms: int) -> None:
@@ -62,7 +63,7 @@ class StreamJob:
         """Whether it runs and has been known to have processed everything up to some moment."""
         return bool(self._query and self._query.isActive) and self.progress.visible_until_us is not None
 
-    def observe(self, at_us: int, ends: Offsets) -> None:
+    def observe(self, at_us: int, ends: Positions) -> None:
         """Takes note of the broker's end offsets, asked for no earlier than `at_us`, and of the query's own progress.
 
         Raises JobDied with the query's reason.
@@ -110,8 +111,6 @@ class StreamJob:
 
 
 def end_offsets(text: str | None) -> dict[tuple[str, int], int] | None:
-    """Offsets out of the Kafka source's JSON; None when it says none."""
+    """Positions out of the Kafka source's JSON; None when it says none."""
     found = json.loads(text) if text else None
-    if not isinstance(found, dict):
-        return None
-    return {(topic, int(number)): end for topic, parts in found.items() for number, end in parts.items()}
+    return flattened(found) if isinstance(found, dict) else None

@@ -14,9 +14,9 @@ from flywheel.contracts.metrics import FEATURES_EVENTS
 from flywheel.contracts.topics import history_topic, training_results_topic
 from flywheel.contracts.training import HistoryBuilt, TrainingFinished
 from flywheel.kernel.ports import Lane, StoreProgress, Unavailable
-from flywheel.kernel.state import mark_of
 from services.features.bootstrap import REBUILD, STORE, FeaturesService, tiles_checkpoint
 from services.features.build import serve_requests
+from services.features.positions import counted_only, marks_of
 from services.features.stream import JobDied
 
 _EVERY_S = 0.2
@@ -49,9 +49,7 @@ def _observe(service: FeaturesService) -> None:
     except Unavailable as error:
         _log.warning("broker_not_answering", reason=str(error))
         return
-    counted = {event.event_name for event in service.plan.events}
-    tiles_ends = {p: end for p, end in ends.items() if p[0].rpartition(".")[2] in counted}
-    service.tiles.observe(at_us, tiles_ends)
+    service.tiles.observe(at_us, counted_only(service.plan, ends))
     service.archive.observe(at_us, ends)
     try:
         _publish(service)
@@ -63,7 +61,7 @@ def _publish(service: FeaturesService) -> None:
     visible_until_us = service.tiles.progress.visible_until_us
     if visible_until_us is not None and service.tiles.finished:
         checkpoint = tiles_checkpoint(service.settings, service.plan)
-        if not service.writer.absorb(_marks(service), checkpoint.identity):
+        if not service.writer.absorb(marks_of(service.plan, service.tiles.finished), checkpoint.identity):
             _claim(service, checkpoint)
             return
         service.writer.report(Lane.TILES, StoreProgress(visible_until_us, time.time_ns() // 1000))
@@ -80,16 +78,6 @@ def _claim(service: FeaturesService, checkpoint: Checkpoint) -> None:
         checkpoint.claim(service.writer, STORE, REBUILD)
     except LostTrack as error:
         raise JobDied(f"tiles: {error}") from error
-
-
-def _marks(service: FeaturesService) -> dict[int, int]:
-    """By partition, the position below which the tiles hold every event."""
-    plan = service.plan
-    partitions = {
-        plan.partition(topic.rpartition(".")[2], number): offset
-        for (topic, number), offset in service.tiles.finished.items()
-    }
-    return {partition: mark_of(partition, offset) for partition, offset in partitions.items()}
 
 
 def _build(service: FeaturesService, stopping: threading.Event) -> None:

@@ -11,12 +11,12 @@ from flywheel.adapters.kafka_offsets import KafkaOffsets
 from flywheel.adapters.metrics_server import MetricsServer
 from flywheel.adapters.redis_store import RedisFeatureWriter
 from flywheel.contracts.settings import PlatformSettings
-from flywheel.contracts.topics import event_topic
 from flywheel.kernel import catalog
 from flywheel.kernel.erasure import EraseKey
 from flywheel.kernel.plan import compile_plan
 from services.features.edge.lane import EdgeLane
 from services.features.edge.pursuit import Pursuit
+from services.features.positions import events_by_topic
 
 _ERASURES_WITHIN_S = 2.0
 
@@ -36,7 +36,7 @@ class EdgeService:
     def assemble(cls, settings: PlatformSettings) -> Self:
         """The service, reading nothing yet."""
         plan = compile_plan(catalog.load(settings.usecase))
-        topics = [event_topic(settings.usecase, event.event_name).name for event in plan.events]
+        topics = list(events_by_topic(plan))
         writer = RedisFeatureWriter(settings.redis_url, plan)
         follower = KafkaFollower(settings.kafka_bootstrap, topics)
         offsets = KafkaOffsets(settings.kafka_bootstrap, topics)

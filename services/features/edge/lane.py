@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from flywheel.adapters.logs import logger
 from flywheel.contracts.events import Event
 from flywheel.contracts.metrics import EDGE_ABSORBED, EDGE_EVENTS, EDGE_LARGEST, EDGE_LATE, EDGE_UNPARSABLE
-from flywheel.contracts.topics import event_topic
 from flywheel.kernel.durations import parse_duration
 from flywheel.kernel.edge import EDGE_LIMIT, unpack_edge
 from flywheel.kernel.envelopes import Opened, open_envelope
@@ -22,6 +21,7 @@ from flywheel.kernel.plan import FeaturePlan, TileView
 from flywheel.kernel.ports import ErasureLog, FeatureWriter, Record, StateWrite, ViewKey
 from flywheel.kernel.rows import MARK, Cells, event_hash, rows_of
 from flywheel.kernel.state import Change, EntityState, ForeignState, apply, mark_of, partition_of
+from services.features.positions import events_by_topic
 
 _TRIMS_AT_ONCE = 500
 
@@ -48,8 +48,8 @@ class EdgeLane:
         self._erased: Erasures | None = None
         self._named = {event: named_in(plan.usecase, event) for event in plan.events}
         self._views = {view.name: view for view in plan.views}
-        self._events = {event_topic(plan.usecase.name, event.event_name).name: event for event in plan.events}
-        self._absorbed: dict[int, int] = {}
+        self._events = events_by_topic(plan)
+        self._absorbed: Mapping[int, int] = {}
         self._waiting: dict[ViewKey, dict[int, int]] = {}
         """By edge, the last mark of each partition on it."""
         self._read: dict[int, int] = {}
@@ -84,10 +84,12 @@ class EdgeLane:
         self._read, self._newest_us = read, newest_us
         EDGE_EVENTS.labels(self._usecase).inc(sum(len(found) for found in arrived.values()))
 
-    def tidy(self) -> None:
-        """Takes off the edges what the tiles hold by now, and learns who was erased. Raises Unavailable."""
+    def tidy(self, marks: Mapping[int, int]) -> None:
+        """Takes off the edges what the tiles hold, which is all below `marks`, and learns who was erased.
+
+        Raises Unavailable.
+        """
         self._erased = self._erasures.current()
-        marks = self._writer.absorbed()
         if marks == self._absorbed:
             return
         self._absorbed = marks

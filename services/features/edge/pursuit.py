@@ -7,14 +7,11 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from flywheel.contracts.metrics import EDGE_LAG_SECONDS
-from flywheel.contracts.topics import event_topic
 from flywheel.kernel.plan import FeaturePlan
 from flywheel.kernel.ports import FeatureWriter, Lane, Record, StoreProgress
-from flywheel.kernel.state import offset_of
 from services.features.edge.lane import EdgeLane
+from services.features.positions import Positions, positions_of
 from services.features.progress import ProgressTracker
-
-Positions = Mapping[tuple[str, int], int]
 
 NEAR_EVENTS = 5_000
 """Further behind than this, the tiles are the quicker way to catch up, as long as they move."""
@@ -92,7 +89,7 @@ class Pursuit:
         at_us = self._wall_us()
         ends = self._offsets.ends()
         self._follow_tiles()
-        self._lane.tidy()
+        self._lane.tidy(self._marks)
         if self._following:
             self._progress.sampled(at_us, ends)
             self._report()
@@ -106,11 +103,8 @@ class Pursuit:
             self._following = True
 
     def _follow_tiles(self) -> None:
-        tiles = {}
         self._marks = self._writer.absorbed()
-        for partition, mark in self._marks.items():
-            event_name, number = self._plan.topic_partition(partition)
-            tiles[event_topic(self._plan.usecase.name, event_name).name, number] = offset_of(mark)
+        tiles = positions_of(self._plan, self._marks)
         overtaken = any(offset > self._positions.get(partition, 0) for partition, offset in tiles.items())
         # The store was emptied or filled again: what the edges were cleared of may be in no state any more.
         behind = any(tiles.get(partition, -1) < offset for partition, offset in self._tiles.items())

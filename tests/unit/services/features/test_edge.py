@@ -80,7 +80,7 @@ def test_an_event_counts_once_while_the_tiles_take_it_over() -> None:
     stream(store, 2)
     assert count(store) == 2
     store.absorb({0: mark_of(0, 2)}, None)
-    edge.tidy()
+    edge.tidy(store.absorbed())
     assert store.read([KEY])[0].edge is None
     assert count(store) == 2
 
@@ -108,9 +108,9 @@ def test_who_was_erased_comes_back_by_no_record_of_before() -> None:
         erased_at=datetime.now(UTC),
         erased_by="somebody",
     )
-    edge.tidy()
+    edge.tidy(store.absorbed())
     erasures.publish(erased)
-    edge.tidy()
+    edge.tidy(store.absorbed())
     edge.take([*before, *bad])
     assert count(store) == 0
     assert store.read([ViewKey(CARD.name, "c2")])[0].edge
@@ -141,7 +141,7 @@ def test_an_edge_that_grows_too_long_goes_into_the_state_and_nothing_is_lost_or_
                 stream_all(store, absorbed)
                 assert count(store) == offset
                 store.absorb({0: mark_of(0, absorbed)}, None)
-                edge.tidy()
+                edge.tidy(store.absorbed())
                 assert count(store) == offset
     stream_all(store, offset)
     assert store.counters()[f"{CARD.name}.transaction"] == offset
@@ -226,6 +226,21 @@ def test_the_lane_follows_and_says_how_far_it_is() -> None:
     scene.now_s = 5.0
     scene.pursuit.observe()
     assert scene.store.progress[Lane.EDGE] == StoreProgress(5_000_000, 5_000_000)
+
+
+def test_one_look_asks_the_store_once_what_the_tiles_hold() -> None:
+    class Asked(MemoryFeatureStore):
+        times = 0
+
+        def absorbed(self) -> dict[int, int]:
+            self.times += 1
+            return super().absorbed()
+
+    store, log = Asked(PLAN), Log()
+    pursuit = Pursuit(PLAN, EdgeLane(PLAN, store, NOBODY), store, log, log)
+    for looks in range(1, 4):
+        pursuit.observe()
+        assert store.times == looks
 
 
 def test_far_behind_it_lets_the_tiles_go_first_unless_they_stand() -> None:
