@@ -10,6 +10,7 @@ import time
 
 from flywheel.adapters.logs import configure, logger
 from flywheel.contracts.settings import PlatformSettings
+from flywheel.kernel.erasure import OtherKey
 from flywheel.kernel.ports import Unavailable
 from services.features.edge.bootstrap import EdgeService
 
@@ -18,7 +19,7 @@ _AGAIN_AFTER_S = 0.5
 
 
 def main() -> int:
-    """The process's exit status."""
+    """The process's exit status: not 0 when it must not go on."""
     settings = PlatformSettings()
     configure("edge", settings.log_level)
     stopping = threading.Event()
@@ -29,13 +30,17 @@ def main() -> int:
     gc.freeze()
     try:
         run(service, stopping)
+    except OtherKey as error:
+        # Nobody erased would be recognized: it must not put events on edges that may be about them.
+        logger("services.features.edge").error("edge_cannot_run", reason=str(error))
+        return 1
     finally:
         service.close()
     return 0
 
 
 def run(service: EdgeService, stopping: threading.Event) -> None:
-    """Follows the log until `stopping`; whatever is away is waited for."""
+    """Follows the log until `stopping`; whatever is away is waited for. Raises OtherKey."""
     log = logger("services.features.edge")
     service.metrics.start()
     pursuit, due_s = service.pursuit, 0.0

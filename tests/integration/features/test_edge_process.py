@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 import redis
 
+from flywheel.adapters.kafka_topics import publish
 from flywheel.adapters.redis_store import RedisFeatureWriter
+from flywheel.contracts.erasure import Erased
+from flywheel.contracts.topics import erasures_topic
 from flywheel.kernel.durations import DAY_US
+from flywheel.kernel.erasure import EraseKey
 from flywheel.kernel.ports import ViewKey
 from flywheel.kernel.state import EntityState
 from tests.features_stack import (
@@ -145,3 +151,24 @@ def test_a_lost_store_is_rebuilt_row_by_row_while_traffic_goes_on(stack: Stack) 
         for process in (spark, edge):
             process.kill()
             process.wait()
+
+
+def test_under_another_erasure_key_it_ends_in_one_sentence(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = EraseKey(stack.settings().erasure_key.encode(), "fraud")
+    erased = Erased(
+        usecase="fraud",
+        entity="card",
+        pseudonym=key.pseudonym("card", "nobody"),
+        key_check=key.check,
+        erased_at=datetime.now(UTC),
+        erased_by="somebody",
+    )
+    publish(stack.bootstrap, erasures_topic("fraud").name, erased.key, erased.to_bytes())
+    before = (stack.data / "features.log").stat().st_size if (stack.data / "features.log").exists() else 0
+    monkeypatch.setenv("FLYWHEEL_ERASURE_KEY", "another key")
+    assert stack.start("services.features.edge").wait(30) == 1
+    said = (stack.data / "features.log").read_text()[before:]
+    assert "Traceback" not in said
+    last = json.loads(said.splitlines()[-1])
+    assert last["event"] == "edge_cannot_run"
+    assert "FLYWHEEL_ERASURE_KEY" in last["reason"]
