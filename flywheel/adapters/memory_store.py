@@ -13,6 +13,9 @@ from flywheel.kernel.ports import Lane, StateWrite, Stored, StoreProgress, ViewK
 from flywheel.kernel.rows import MARK, TIE, Cells
 from flywheel.kernel.state import partition_of
 
+_KEYS_AT_ONCE = 3
+"""Few, so that a walk has several steps even in a small test."""
+
 
 class MemoryFeatureStore:
     """A writer; `reader()` gives the decision's side of the same store."""
@@ -22,6 +25,7 @@ class MemoryFeatureStore:
         self.edges: dict[ViewKey, bytes] = {}
         self.progress: dict[Lane, StoreProgress] = {}
         self._views = {view.name: view for view in plan.views}
+        self._known: dict[ViewKey, None] = {}
         self._absorbed: dict[int, int] = {}
         self._counted: Counter[str] = Counter()
         self._source: str | None = None
@@ -48,16 +52,24 @@ class MemoryFeatureStore:
         """Adds packed rows to the edges; for each, how many rows it holds now."""
         return {key: self._append(key, packed, absorbed) for key, packed in rows.items()}
 
-    def trim(self, keys: Sequence[ViewKey], absorbed: Mapping[int, int]) -> None:
-        """Takes rows that the tiles have absorbed off the edges."""
+    def trim(self, keys: Sequence[ViewKey], absorbed: Mapping[int, int]) -> list[ViewKey]:
+        """Takes rows that the tiles have absorbed off the edges; which edges hold rows yet."""
+        waiting = []
         for key in keys:
-            view, held = self._views[key.view], self.edges.get(key)
-            if held is not None and held.startswith(edge_header(view)):
-                rows = _trimmed(self._rows(view, held), absorbed)
-                if len(rows):
-                    self.edges[key] = edge_header(view) + rows.tobytes()
-                else:
-                    del self.edges[key]
+            view = self._views[key.view]
+            rows = _trimmed(self._rows(view, self.edges.pop(key, b"")), absorbed)
+            if len(rows):
+                self.edges[key] = edge_header(view) + rows.tobytes()
+                waiting.append(key)
+        return waiting
+
+    def entities(self, after: int) -> tuple[list[ViewKey], int]:
+        """Some entities and where to go on."""
+        # As many more as come meanwhile are at the end: nothing that was there is passed over.
+        self._known |= dict.fromkeys([*self.states, *self.edges])
+        found = list(self._known)[after : after + _KEYS_AT_ONCE]
+        end = after + len(found)
+        return found, 0 if end == len(self._known) else end
 
     def absorbed(self) -> dict[int, int]:
         """By partition, the mark below which the tiles of all entities hold every event."""

@@ -119,24 +119,31 @@ return (#edge - #header) / width
 """KEYS: an entity. ARGV: edge field, state field, header, bytes of a row, rows, the milliseconds after which the entity
 is forgotten, then partitions and absorbed offsets. Gives how many rows the edge holds."""
 
-TRIM_EDGE = (
+TRIM_EDGES = (
     _VALUES
     + _EDGES
     + """
-local held = inside(redis.call('HGET', KEYS[1], ARGV[1]))
 local header, width = ARGV[2], tonumber(ARGV[3])
-if string.sub(held, 1, #header) ~= header then return 0 end
-local rows = string.sub(held, #header + 1)
-local left = trimmed(rows, width, absorbed_of(4))
-if #left == 0 then
-  redis.call('HDEL', KEYS[1], ARGV[1])
-elseif #left < #rows then
-  redis.call('HSET', KEYS[1], ARGV[1], wrapped(header .. left))
+local marks, waiting = absorbed_of(4), {}
+for place, key in ipairs(KEYS) do
+  local value = redis.call('HGET', key, ARGV[1])
+  if value then
+    local held = inside(value)
+    local rows = string.sub(held, 1, #header) == header and string.sub(held, #header + 1) or ''
+    local left = trimmed(rows, width, marks)
+    if #left == 0 then
+      redis.call('HDEL', key, ARGV[1])
+    else
+      if #left < #rows then redis.call('HSET', key, ARGV[1], wrapped(header .. left)) end
+      waiting[#waiting + 1] = place - 1
+    end
+  end
 end
-return #left / width
+return waiting
 """
 )
-"""KEYS: an entity. ARGV: edge field, header, bytes of a row, then partitions and absorbed offsets."""
+"""KEYS: entities. ARGV: edge field, header, bytes of a row, then partitions and absorbed offsets. Gives the places of
+entities whose edge holds rows yet. An edge with another header goes: nobody can read it."""
 
 PUBLISH_MARKS = """
 if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end

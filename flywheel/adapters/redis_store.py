@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import redis
 from redis.exceptions import RedisError
 
 from flywheel.adapters import feast_layout
+from flywheel.adapters.feast_key_reader import join_keys
 from flywheel.adapters.feast_keys import EntityKeys
 from flywheel.adapters.redis_connection import RedisConnection, RefusedCommand, pack
-from flywheel.adapters.redis_scripts import APPEND_EDGE, PUBLISH_MARKS, PUBLISH_PROGRESS, TRIM_EDGE, WRITE_STATES
+from flywheel.adapters.redis_scripts import APPEND_EDGE, PUBLISH_MARKS, PUBLISH_PROGRESS, TRIM_EDGES, WRITE_STATES
 from flywheel.kernel.edge import edge_header
-from flywheel.kernel.features import split_id
+from flywheel.kernel.features import join_id, split_id
 from flywheel.kernel.plan import FeaturePlan
 from flywheel.kernel.ports import Lane, StateWrite, Stored, StoreProgress, Unavailable, ViewKey
 from flywheel.kernel.state import offset_of
@@ -21,7 +24,9 @@ from flywheel.kernel.stored import JoinKey
 
 _WRITE_TIMEOUT_S = 10.0
 _ROWS_AT_ONCE = 128
-"""While rows are added to an edge, Redis answers nobody else."""
+_EDGES_AT_ONCE = 16
+"""While rows are added to an edge, or taken off some, Redis answers nobody else."""
+_KEYS_AT_ONCE = 100
 _MAX_US = 2**63
 _UNTIL, _UPDATED = "visible_until_us", "updated_us"
 _PROGRESS_FIELDS = tuple(f"{lane}_{name}" for lane in Lane for name in (_UNTIL, _UPDATED))
@@ -35,6 +40,7 @@ class _Layout:
         self._keys = {
             view.name: EntityKeys(self._project, [JoinKey(name) for name in view.entity.keys]) for view in plan.views
         }
+        self._keyed = {view.name: view.entity.keys for view in plan.views}
         entities = {view.name: view.entity.name for view in plan.views}
         self.states = {
             view: feast_layout.value_field(view, feast_layout.state_feature(name)) for view, name in entities.items()
@@ -55,6 +61,12 @@ class _Layout:
         """The Redis key of an entity."""
         (entity,) = self._keys[key.view].encode([[value] for value in split_id(key.entity_id)])
         return entity
+
+    def entities(self, raw: bytes) -> list[ViewKey]:
+        """The rows that a Redis key holds: those of each view of that entity; none for a key of something else."""
+        values = join_keys(raw, self._project) or {}
+        mine = {view: keys for view, keys in self._keyed.items() if set(keys) == set(values)}
+        return [ViewKey(view, join_id([values[name] for name in keys])) for view, keys in mine.items()]
 
     def place(self, key: ViewKey) -> tuple[bytes, bytes, bytes]:
         """Redis key and hash fields of a state and an edge."""
@@ -142,13 +154,23 @@ class RedisFeatureWriter:
         # Of a key that was asked about several times, the last answer stays.
         return dict(zip(asked, _execute(pipe), strict=True))
 
-    def trim(self, keys: Sequence[ViewKey], absorbed: Mapping[int, int]) -> None:
-        """Takes rows that the tiles have absorbed off the edges, in one round trip."""
+    def trim(self, keys: Sequence[ViewKey], absorbed: Mapping[int, int]) -> list[ViewKey]:
+        """Takes rows that the tiles have absorbed off the edges; which edges hold rows yet. In one round trip."""
         layout, marks, pipe = self._layout, _offsets(absorbed), self._pipeline()
-        for key in keys:
-            fixed = (layout.edges[key.view], layout.headers[key.view], layout.row_bytes[key.view])
-            self._call(pipe, TRIM_EDGE, [layout.entity(key)], [*fixed, *marks])
-        _execute(pipe)
+        asked = []
+        for view, mine in _by_view(keys).items():
+            fixed = (layout.edges[view], layout.headers[view], layout.row_bytes[view])
+            for some in _batched(mine, _EDGES_AT_ONCE):
+                self._call(pipe, TRIM_EDGES, [layout.entity(key) for key in some], [*fixed, *marks])
+                asked.append(some)
+        return [some[place] for some, places in zip(asked, _execute(pipe), strict=True) for place in places]
+
+    def entities(self, after: int) -> tuple[list[ViewKey], int]:
+        """Some entities and where to go on; an entity may come twice."""
+        pipe = self._pipeline()
+        pipe.scan(after, count=_KEYS_AT_ONCE)
+        ((following, found),) = _execute(pipe)
+        return [key for raw in found for key in self._layout.entities(raw)], int(following)
 
     def absorbed(self) -> dict[int, int]:
         """By partition, the mark below which the tiles of all entities hold every event."""
@@ -236,6 +258,19 @@ def _execute(pipe: Any) -> list[Any]:
 def _pieces(packed: bytes, length: int) -> list[bytes]:
     """At least one."""
     return [packed[at : at + length] for at in range(0, len(packed), length)] or [b""]
+
+
+def _by_view(keys: Iterable[ViewKey]) -> dict[str, list[ViewKey]]:
+    found: dict[str, list[ViewKey]] = defaultdict(list)
+    for key in keys:
+        found[key.view].append(key)
+    return found
+
+
+def _batched(keys: Iterable[ViewKey], number: int) -> Iterator[list[ViewKey]]:
+    left = iter(keys)
+    while some := list(islice(left, number)):
+        yield some
 
 
 def _stored(values: Sequence[bytes | None]) -> Stored:

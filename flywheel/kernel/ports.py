@@ -143,8 +143,17 @@ class FeatureWriter(Protocol):
         partition leave the edge.
         """
 
-    def trim(self, keys: Sequence[ViewKey], absorbed: Mapping[int, int]) -> None:
-        """Rows below the `absorbed` mark of their partition leave the entities' edges."""
+    def trim(self, keys: Sequence[ViewKey], absorbed: Mapping[int, int]) -> list[ViewKey]:
+        """Rows below the `absorbed` mark of their partition leave the entities' edges; whose edges hold rows yet.
+
+        An edge of another declaration goes as a whole: nobody can read it.
+        """
+
+    def entities(self, after: int) -> tuple[list[ViewKey], int]:
+        """Some of the entities, and where to go on after them; it begins and ends with 0.
+
+        What is there from the beginning to the end of such a walk comes at least once.
+        """
 
     def absorbed(self) -> dict[int, int]:
         """By partition, the mark below which the tiles of all entities hold every event."""

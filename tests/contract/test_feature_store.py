@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from flywheel.adapters.memory_store import MemoryFeatureStore
 from flywheel.adapters.redis_store import RedisFeatureReader, RedisFeatureWriter
-from flywheel.kernel.edge import unpack_edge
+from flywheel.kernel.edge import edge_header, unpack_edge
+from flywheel.kernel.features import join_id
 from flywheel.kernel.plan import FIXED_CELLS, compile_plan
 from flywheel.kernel.ports import (
     FeatureReader,
@@ -28,6 +29,7 @@ from flywheel.kernel.ports import (
 )
 from flywheel.kernel.rows import MARK, TIE, Cells
 from flywheel.kernel.state import mark_of
+from tests import wide_declaration
 from usecases.fraud import usecase
 
 PLAN = compile_plan(usecase)
@@ -140,12 +142,69 @@ def test_an_event_that_comes_again_is_passed_over(store: Store) -> None:
 
 def test_absorbed_rows_leave_the_edge(store: Store) -> None:
     store.writer.append({CARD: rows((1, 0, 5), (2, 1, 5), (3, 0, 6))}, {})
-    store.writer.trim([CARD, TERMINAL], {0: mark_of(0, 6)})
+    assert store.writer.trim([CARD, TERMINAL], {0: mark_of(0, 6)}) == [CARD]
     assert edge(store) == [2, 3]
     store.writer.append({CARD: rows((4, 1, 6))}, {0: mark_of(0, 7), 1: mark_of(1, 6)})
     assert edge(store) == [4]
-    store.writer.trim([CARD], {1: mark_of(1, 7)})
+    assert store.writer.trim([CARD], {1: mark_of(1, 7)}) == []
     assert store.writer.read([CARD]) == [NOTHING]
+
+
+def test_of_many_edges_those_that_hold_rows_yet_are_told(store: Store) -> None:
+    keys = [ViewKey(view.name, f"e{n}") for n in range(150) for view in PLAN.views]
+    for key in keys:
+        width = {view.name: view.row_cells for view in PLAN.views}[key.view]
+        row = np.zeros((1, width), np.int64)
+        row[0, TIE], row[0, MARK] = 7, mark_of(0, int(key.entity_id[1:]))
+        store.writer.append({key: row.tobytes()}, {})
+    waiting = [key for key in keys if int(key.entity_id[1:]) >= 100]
+    assert sorted(map(repr, store.writer.trim(keys, {0: mark_of(0, 100)}))) == sorted(map(repr, waiting))
+    assert [stored.edge is not None for stored in store.writer.read(keys)] == [key in waiting for key in keys]
+
+
+def test_a_walk_comes_by_every_entity_that_was_there_all_the_time(store: Store) -> None:
+    states = {ViewKey(view.name, f"e{n}"): StateWrite(b"s", 1) for n in range(250) for view in PLAN.views}
+    store.writer.write(states, {"counter": 1})
+    store.writer.append({CARD: rows((1, 0, 1))}, {})
+    store.writer.absorb({0: 1}, None)
+    found, after, steps = set(), 0, 0
+    while steps == 0 or after:
+        keys, after = store.writer.entities(after)
+        found.update(keys)
+        store.writer.append({ViewKey(VIEW.name, f"new-{steps}"): rows((1, 0, 1))}, {})
+        steps += 1
+    assert steps > 2
+    assert found >= {*states, CARD}
+    assert all(key in states or key == CARD or key.entity_id.startswith("new-") for key in found)
+
+
+@pytest.mark.engine
+def test_an_edge_of_another_declaration_goes(redis_server: str) -> None:
+    writer = RedisFeatureWriter(redis_server, PLAN)
+    with redis.Redis.from_url(redis_server) as client:
+        client.flushdb()
+        writer.append({CARD: rows((1, 0, 1))}, {})
+        (key,) = client.keys("*c1*")
+        ((field, value),) = client.hgetall(key).items()
+        client.hset(key, field, value.replace(edge_header(VIEW), bytes(len(edge_header(VIEW)))))
+        assert writer.trim([CARD], {}) == []
+        assert writer.read([CARD]) == [NOTHING]
+        client.hset("of another project", field, value)
+        assert writer.entities(0) == ([], 0)
+    writer.close()
+
+
+@pytest.mark.engine
+def test_a_walk_names_entities_of_several_keys_as_the_lanes_do(redis_server: str) -> None:
+    plan = compile_plan(wide_declaration.USECASE)
+    writer = RedisFeatureWriter(redis_server, plan)
+    keys = [ViewKey(view.name, join_id(["b1", "s1"][: len(view.entity.keys)])) for view in plan.views]
+    with redis.Redis.from_url(redis_server) as client:
+        client.flushdb()
+    writer.write({key: StateWrite(b"s", 1) for key in keys}, {})
+    found, after = writer.entities(0)
+    assert (sorted(map(repr, found)), after) == (sorted(map(repr, keys)), 0)
+    writer.close()
 
 
 def test_partitions_and_offsets_may_be_large(store: Store) -> None:

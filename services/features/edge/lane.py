@@ -95,9 +95,18 @@ class EdgeLane:
         self._absorbed = marks
         done = [key for key, last in self._waiting.items() if all(m < marks.get(p, 0) for p, m in last.items())]
         for at in range(0, len(done), _TRIMS_AT_ONCE):
-            self._writer.trim(done[at : at + _TRIMS_AT_ONCE], marks)
-        for key in done:
-            del self._waiting[key]
+            some = done[at : at + _TRIMS_AT_ONCE]
+            left = set(self._writer.trim(some, marks))
+            for key in some:
+                if key not in left:
+                    del self._waiting[key]
+
+    def sweep(self, keys: Sequence[ViewKey]) -> None:
+        """Sees to the edges of these entities, whoever wrote on them: what an earlier process left behind would stay
+        until the entity's next event, which may never come. Raises Unavailable."""
+        for key in self._writer.trim(keys, self._absorbed):
+            # Of marks that are not known the next trim finds out whether they are absorbed.
+            self._waiting.setdefault(key, {})
 
     def _parsed(self, records: Sequence[Record]) -> dict[type[Event], list[_Arrived]]:
         found: dict[type[Event], list[_Arrived]] = defaultdict(list)

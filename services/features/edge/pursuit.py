@@ -10,6 +10,7 @@ from flywheel.contracts.metrics import EDGE_LAG_SECONDS
 from flywheel.kernel.plan import FeaturePlan
 from flywheel.kernel.ports import FeatureWriter, Lane, Record, StoreProgress
 from services.features.edge.lane import EdgeLane
+from services.features.edge.sweep import Sweep
 from services.features.positions import Positions, positions_of
 from services.features.progress import ProgressTracker
 
@@ -62,6 +63,7 @@ class Pursuit:
         self._moved_s = steady_s()
         self._following = False
         self._resumes = False
+        self._sweep = Sweep(lane, writer, steady_s)
 
     def readiness(self) -> tuple[bool, str]:
         """Whether the lane can do its work, and a sentence that says so."""
@@ -90,6 +92,7 @@ class Pursuit:
         ends = self._offsets.ends()
         self._follow_tiles()
         self._lane.tidy(self._marks)
+        self._sweep.step()
         if self._following:
             self._progress.sampled(at_us, ends)
             self._report()

@@ -349,3 +349,44 @@ def test_what_is_read_again_after_a_failed_write_or_a_step_back_is_not_late() ->
     edge.begin({0: mark_of(0, 0)})
     edge.take(backlog)
     assert count(store, START_US) == 1
+
+
+def test_edges_of_an_earlier_process_are_cleared_though_nothing_comes_for_their_entities() -> None:
+    scene = Scene()
+    scene.log.records = [record(0, "e0"), *(record(n, f"e{n}", card=f"quiet-{n}") for n in range(1, 20))]
+    EdgeLane(PLAN, scene.store, NOBODY).take(scene.log.records)
+    scene.log.records = scene.log.records[:12]
+    scene.store.absorb({0: mark_of(0, 12)}, None)
+    for _ in range(30):
+        scene.pursuit.observe()
+        scene.pursuit.step()
+    cards = {key.entity_id for key in scene.store.edges if key.view == CARD.name}
+    assert cards == {f"quiet-{n}" for n in range(12, 20)}
+    scene.store.absorb({0: mark_of(0, 20)}, None)
+    scene.pursuit.observe()
+    assert not scene.store.edges
+
+
+def test_the_store_is_walked_again_after_a_while() -> None:
+    scene = Scene()
+    scene.pursuit.observe()
+    EdgeLane(PLAN, scene.store, NOBODY).take([record(0, "e0", card="left-behind")])
+    scene.store.absorb({0: mark_of(0, 1)}, None)
+    scene.pursuit.observe()
+    assert scene.store.edges
+    scene.now_s = 3600.0
+    scene.pursuit.observe()
+    assert not scene.store.edges
+
+
+def test_rows_beyond_what_a_process_wrote_itself_are_cleared_too() -> None:
+    store = MemoryFeatureStore(PLAN)
+    EdgeLane(PLAN, store, NOBODY).take([record(n, f"e{n}") for n in range(4)])
+    edge = EdgeLane(PLAN, store, NOBODY)
+    edge.take([record(0, "e0")])
+    store.absorb({0: mark_of(0, 1)}, None)
+    edge.tidy(store.absorbed())
+    assert len(opened(CARD, store.read([KEY])[0])[1]) == 3
+    store.absorb({0: mark_of(0, 4)}, None)
+    edge.tidy(store.absorbed())
+    assert not store.edges

@@ -1,0 +1,32 @@
+"""Goes through the whole store in small steps, again and again: nothing in it waits for an event to be seen to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from flywheel.kernel.ports import FeatureWriter
+from services.features.edge.lane import EdgeLane
+
+_REST_S = 600.0
+"""Between two walks."""
+
+
+class Sweep:
+    """One walk at once, then one whenever it has rested; a step of it takes a millisecond or two."""
+
+    def __init__(self, lane: EdgeLane, writer: FeatureWriter, steady_s: Callable[[], float]) -> None:
+        self._lane = lane
+        self._writer = writer
+        self._steady_s = steady_s
+        self._after = 0
+        self._rests_until_s = steady_s()
+
+    def step(self) -> None:
+        """Sees to the next entities, if it is time. Raises Unavailable; they then come again."""
+        if self._steady_s() < self._rests_until_s:
+            return
+        keys, following = self._writer.entities(self._after)
+        self._lane.sweep(keys)
+        self._after = following
+        if not following:
+            self._rests_until_s = self._steady_s() + _REST_S
