@@ -25,6 +25,7 @@ class MemoryFeatureStore:
         self.edges: dict[ViewKey, bytes] = {}
         self.progress: dict[Lane, StoreProgress] = {}
         self._views = {view.name: view for view in plan.views}
+        self._newest_us: dict[ViewKey, int] = {}
         self._known: dict[ViewKey, None] = {}
         self._absorbed: dict[int, int] = {}
         self._counted: Counter[str] = Counter()
@@ -45,6 +46,7 @@ class MemoryFeatureStore:
         ]
         if not conflicts:
             self.states.update({key: state.state for key, state in states.items()})
+            self._newest_us.update({key: state.newest_us for key, state in states.items()})
             self._counted.update(counted)
         return conflicts
 
@@ -70,6 +72,20 @@ class MemoryFeatureStore:
         found = list(self._known)[after : after + _KEYS_AT_ONCE]
         end = after + len(found)
         return found, 0 if end == len(self._known) else end
+
+    def forget(self, keys: Sequence[ViewKey], clock_us: int) -> int:
+        """How many of the states went, being of no use at that event time or later."""
+        useless = [
+            key
+            for key in keys
+            if key in self._newest_us
+            and key not in self.edges
+            and self._newest_us[key] // 1_000_000 < (clock_us - self._views[key.view].lifetime_us) // 1_000_000
+        ]
+        for key in useless:
+            del self.states[key]
+            del self._newest_us[key]
+        return len(useless)
 
     def absorbed(self) -> dict[int, int]:
         """By partition, the mark below which the tiles of all entities hold every event."""

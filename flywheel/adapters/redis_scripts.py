@@ -71,22 +71,21 @@ WRITE_STATES = (
 local count = tonumber(ARGV[1])
 local conflicts = {}
 for place = 1, count do
-  local at = 2 + (place - 1) * 6
+  local at = 2 + (place - 1) * 5
   local held = redis.call('HGET', KEYS[place + 1], ARGV[at])
   if string.sub(inside(held), -8) ~= ARGV[at + 4] then conflicts[#conflicts + 1] = place - 1 end
 end
 if #conflicts > 0 then return conflicts end
 for place = 1, count do
-  local at = 2 + (place - 1) * 6
+  local at = 2 + (place - 1) * 5
   redis.call('HSET', KEYS[place + 1], ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3])
-  redis.call('PEXPIRE', KEYS[place + 1], ARGV[at + 5])
 end
-for at = 2 + count * 6, #ARGV, 2 do redis.call('HINCRBY', KEYS[1], ARGV[at], ARGV[at + 1]) end
+for at = 2 + count * 5, #ARGV, 2 do redis.call('HINCRBY', KEYS[1], ARGV[at], ARGV[at + 1]) end
 return conflicts
 """
 )
-"""KEYS: counters, entities. ARGV: number of entities; for each state field, state, time field, time, what is replaced
-and the milliseconds after which the entity is forgotten; then counters and what is added to them.
+"""KEYS: counters, entities. ARGV: number of entities; for each state field, state, time field, time and what is
+replaced; then counters and what is added to them.
 Gives the places of conflicting entities, none when all is written."""
 
 APPEND_EDGE = (
@@ -97,7 +96,7 @@ local header, width, fresh = ARGV[3], tonumber(ARGV[4]), ARGV[5]
 local held = inside(redis.call('HGET', KEYS[1], ARGV[1]))
 local rows = string.sub(held, 1, #header) == header and string.sub(held, #header + 1) or ''
 local state = inside(redis.call('HGET', KEYS[1], ARGV[2]))
-rows = trimmed(rows, width, absorbed_of(7))
+rows = trimmed(rows, width, absorbed_of(6))
 local wanted, number = {}, #fresh / width
 for at = 9, #fresh, width do wanted[string.sub(fresh, at, at + 7)] = true end
 without_known(wanted, number, rows, 9, width)
@@ -112,12 +111,11 @@ for at = 1, #fresh, width do
 end
 local edge = table.concat(parts)
 redis.call('HSET', KEYS[1], ARGV[1], wrapped(edge))
-redis.call('PEXPIRE', KEYS[1], ARGV[6])
 return (#edge - #header) / width
 """
 )
-"""KEYS: an entity. ARGV: edge field, state field, header, bytes of a row, rows, the milliseconds after which the entity
-is forgotten, then partitions and absorbed offsets. Gives how many rows the edge holds."""
+"""KEYS: an entity. ARGV: edge field, state field, header, bytes of a row, rows, then partitions and absorbed
+offsets. Gives how many rows the edge holds."""
 
 TRIM_EDGES = (
     _VALUES
@@ -144,6 +142,33 @@ return waiting
 )
 """KEYS: entities. ARGV: edge field, header, bytes of a row, then partitions and absorbed offsets. Gives the places of
 entities whose edge holds rows yet. An edge with another header goes: nobody can read it."""
+
+# A time is a Timestamp: tag 0x08 and the seconds as a varint, left out when there are none, then 0x10 and the rest.
+FORGET = """
+local function seconds_of(time)
+  if time == '' or string.byte(time, 1) == 16 then return 0 end
+  if string.byte(time, 1) ~= 8 then return nil end
+  local found, unit = 0, 1
+  for at = 2, #time do
+    local byte = string.byte(time, at)
+    found = found + byte % 128 * unit
+    if byte < 128 then return found end
+    unit = unit * 128
+  end
+end
+local before_s, forgotten = tonumber(ARGV[4]), 0
+for _, key in ipairs(KEYS) do
+  local time = redis.call('HGET', key, ARGV[2])
+  local newest_s = time and seconds_of(time)
+  if newest_s and newest_s < before_s and redis.call('HEXISTS', key, ARGV[3]) == 0 then
+    redis.call('HDEL', key, ARGV[1], ARGV[2])
+    forgotten = forgotten + 1
+  end
+end
+return forgotten
+"""
+"""KEYS: entities. ARGV: state field, time field, edge field, and the second since the Unix epoch before which a state's
+newest event must lie. Gives how many went; what else a key holds stays."""
 
 PUBLISH_MARKS = """
 if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end

@@ -14,7 +14,14 @@ from flywheel.adapters import feast_layout
 from flywheel.adapters.feast_key_reader import join_keys
 from flywheel.adapters.feast_keys import EntityKeys
 from flywheel.adapters.redis_connection import RedisConnection, RefusedCommand, pack
-from flywheel.adapters.redis_scripts import APPEND_EDGE, PUBLISH_MARKS, PUBLISH_PROGRESS, TRIM_EDGES, WRITE_STATES
+from flywheel.adapters.redis_scripts import (
+    APPEND_EDGE,
+    FORGET,
+    PUBLISH_MARKS,
+    PUBLISH_PROGRESS,
+    TRIM_EDGES,
+    WRITE_STATES,
+)
 from flywheel.kernel.edge import edge_header
 from flywheel.kernel.features import join_id, split_id
 from flywheel.kernel.plan import FeaturePlan
@@ -51,7 +58,7 @@ class _Layout:
         self.times = {view: feast_layout.time_field(view) for view in entities}
         self.headers = {view.name: edge_header(view) for view in plan.views}
         self.row_bytes = {view.name: 8 * view.row_cells for view in plan.views}
-        self.lifetimes_ms = {view.name: -(-view.lifetime_us // 1000) for view in plan.views}
+        self.lifetimes_us = {view.name: view.lifetime_us for view in plan.views}
         self.progress_key = f"{self._project}:progress"
         self.counted_key = f"{self._project}:counted"
         self.absorbed_key = f"{self._project}:absorbed"
@@ -130,7 +137,6 @@ class RedisFeatureWriter:
                 layout.times[key.view],
                 feast_layout.encode_time(state.newest_us),
                 state.replaces,
-                layout.lifetimes_ms[key.view],
             )
         for name, number in counted.items():
             arguments += (name, number)
@@ -149,7 +155,7 @@ class RedisFeatureWriter:
             view, entity = key.view, layout.entity(key)
             fixed = (layout.edges[view], layout.states[view], layout.headers[view], layout.row_bytes[view])
             for some in _pieces(packed, _ROWS_AT_ONCE * layout.row_bytes[view]):
-                self._call(pipe, APPEND_EDGE, [entity], [*fixed, some, layout.lifetimes_ms[view], *marks])
+                self._call(pipe, APPEND_EDGE, [entity], [*fixed, some, *marks])
                 asked.append(key)
         # Of a key that was asked about several times, the last answer stays.
         return dict(zip(asked, _execute(pipe), strict=True))
@@ -171,6 +177,15 @@ class RedisFeatureWriter:
         pipe.scan(after, count=_KEYS_AT_ONCE)
         ((following, found),) = _execute(pipe)
         return [key for raw in found for key in self._layout.entities(raw)], int(following)
+
+    def forget(self, keys: Sequence[ViewKey], clock_us: int) -> int:
+        """How many of the states went, being of no use at that event time or later. In one round trip."""
+        layout, pipe = self._layout, self._pipeline()
+        for view, mine in _by_view(keys).items():
+            before_s = (clock_us - layout.lifetimes_us[view]) // 1_000_000
+            fields = (layout.states[view], layout.times[view], layout.edges[view])
+            self._call(pipe, FORGET, [layout.entity(key) for key in mine], [*fields, before_s])
+        return sum(_execute(pipe))
 
     def absorbed(self) -> dict[int, int]:
         """By partition, the mark below which the tiles of all entities hold every event."""

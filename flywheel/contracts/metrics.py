@@ -72,6 +72,11 @@ EDGE_ABSORBED = Counter(
     "Events of edges grown too long, taken into their state without waiting for the stream.",
     ["usecase", "view"],
 )
+EDGE_FORGOTTEN = Counter(
+    "flywheel_edge_forgotten_entities_total",
+    "Entities that left the online store because no feature can see any of their events again.",
+    ["usecase"],
+)
 FEATURES_BATCH_SECONDS = Histogram(
     "flywheel_features_batch_seconds",
     "Duration of one micro-batch, by job (tiles, archive, decisions).",

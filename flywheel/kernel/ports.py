@@ -155,6 +155,12 @@ class FeatureWriter(Protocol):
         What is there from the beginning to the end of such a walk comes at least once.
         """
 
+    def forget(self, keys: Sequence[ViewKey], clock_us: int) -> int:
+        """States of which nothing is read at event time `clock_us` or later go, to the second; how many went.
+
+        An entity that has an edge stays.
+        """
+
     def absorbed(self) -> dict[int, int]:
         """By partition, the mark below which the tiles of all entities hold every event."""
 

@@ -226,21 +226,41 @@ def test_many_rows_at_once_are_kept_once_each_in_their_order(store: Store, numbe
     assert edge(store) == wanted
 
 
+@pytest.mark.parametrize("newest_us", [0, 999_999, 1_522_540_800_000_001, 2**50])
+def test_a_state_goes_once_nothing_of_it_is_read_any_more(store: Store, newest_us: int) -> None:
+    store.writer.write({CARD: StateWrite(b"state", newest_us), TERMINAL: StateWrite(b"other", 2**51)}, {})
+    last_read_us = newest_us + VIEW.lifetime_us
+    assert store.writer.forget([CARD, TERMINAL, ViewKey(VIEW.name, "unknown")], last_read_us) == 0
+    assert store.writer.read([CARD]) == [Stored(b"state")]
+    assert store.writer.forget([CARD, TERMINAL], last_read_us + 1_000_000) == 1
+    assert store.writer.read([CARD, TERMINAL]) == [NOTHING, Stored(b"other")]
+    assert store.writer.write({CARD: StateWrite(b"again", newest_us)}, {}) == []
+    assert store.writer.forget([CARD], last_read_us + 1_000_000) == 1
+
+
+def test_an_entity_with_an_edge_is_not_forgotten(store: Store) -> None:
+    store.writer.write({CARD: StateWrite(b"state", 1)}, {})
+    store.writer.append({CARD: rows((1, 0, 1))}, {})
+    assert store.writer.forget([CARD], 2**52) == 0
+    store.writer.trim([CARD], {0: mark_of(0, 2)})
+    assert store.writer.forget([CARD], 2**52) == 1
+
+
 @pytest.mark.engine
-def test_an_entity_is_forgotten_when_nothing_was_written_for_longer_than_it_is_read(redis_server: str) -> None:
+def test_nothing_goes_by_the_clock_of_the_wall_and_what_others_keep_of_an_entity_stays(redis_server: str) -> None:
     writer = RedisFeatureWriter(redis_server, PLAN)
-    lifetime_ms = VIEW.lifetime_us // 1000
     with redis.Redis.from_url(redis_server) as client:
         client.flushdb()
-        writer.write({CARD: StateWrite(b"state", 1)}, {"counter": 1})
-        (key,) = client.keys("*c1*")
-        assert lifetime_ms - 60_000 < client.pttl(key) <= lifetime_ms
-        client.pexpire(key, 100_000)
-        writer.trim([CARD], {})
-        assert client.pttl(key) <= 100_000
         writer.append({CARD: rows((1, 0, 1))}, {})
-        assert lifetime_ms - 60_000 < client.pttl(key) <= lifetime_ms
-        assert client.pttl(f"{usecase.name}:counted") == -1
+        writer.write({CARD: StateWrite(b"state", 1)}, {"counter": 1})
+        assert {client.pttl(key) for key in client.keys("*")} == {-1}
+        (key,) = client.keys("*c1*")
+        client.hset(key, "of another view", "kept")
+        writer.trim([CARD], {0: mark_of(0, 2)})
+        assert writer.forget([CARD], 2**52) == 1
+        assert client.hgetall(key) == {b"of another view": b"kept"}
+        client.hset(key, f"_ts:{VIEW.name}", b"no time")
+        assert writer.forget([CARD], 2**52) == 0
     writer.close()
 
 

@@ -101,6 +101,11 @@ class EdgeLane:
                 if key not in left:
                     del self._waiting[key]
 
+    @property
+    def clock_us(self) -> int | None:
+        """The event time before which nothing counts any more, in no partition; None before anything was read."""
+        return min(self._newest_us.values()) - self._lateness_us if self._newest_us else None
+
     def sweep(self, keys: Sequence[ViewKey]) -> None:
         """Sees to the edges of these entities, whoever wrote on them: what an earlier process left behind would stay
         until the entity's next event, which may never come. Raises Unavailable."""

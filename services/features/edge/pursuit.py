@@ -63,7 +63,7 @@ class Pursuit:
         self._moved_s = steady_s()
         self._following = False
         self._resumes = False
-        self._sweep = Sweep(lane, writer, steady_s)
+        self._sweep = Sweep(plan.usecase.name, lane, writer, steady_s)
 
     def readiness(self) -> tuple[bool, str]:
         """Whether the lane can do its work, and a sentence that says so."""
@@ -92,7 +92,9 @@ class Pursuit:
         ends = self._offsets.ends()
         self._follow_tiles()
         self._lane.tidy(self._marks)
-        self._sweep.step()
+        # Before it has come to the end once, it may not have read of every partition.
+        caught_up = self._following and self._progress.visible_until_us is not None
+        self._sweep.step(self._lane.clock_us if caught_up else None)
         if self._following:
             self._progress.sampled(at_us, ends)
             self._report()

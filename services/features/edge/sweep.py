@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from flywheel.contracts.metrics import EDGE_FORGOTTEN
 from flywheel.kernel.ports import FeatureWriter
 from services.features.edge.lane import EdgeLane
 
@@ -14,19 +15,26 @@ _REST_S = 600.0
 class Sweep:
     """One walk at once, then one whenever it has rested; a step of it takes a millisecond or two."""
 
-    def __init__(self, lane: EdgeLane, writer: FeatureWriter, steady_s: Callable[[], float]) -> None:
+    def __init__(self, usecase: str, lane: EdgeLane, writer: FeatureWriter, steady_s: Callable[[], float]) -> None:
+        self._usecase = usecase
         self._lane = lane
         self._writer = writer
         self._steady_s = steady_s
         self._after = 0
         self._rests_until_s = steady_s()
 
-    def step(self) -> None:
-        """Sees to the next entities, if it is time. Raises Unavailable; they then come again."""
+    def step(self, clock_us: int | None) -> None:
+        """Sees to the next entities, if it is time: clears their edges and, if the event time is known before which
+        nothing counts any more, forgets those of which no feature sees anything from then on.
+
+        Raises Unavailable; they then come again.
+        """
         if self._steady_s() < self._rests_until_s:
             return
         keys, following = self._writer.entities(self._after)
         self._lane.sweep(keys)
+        if clock_us is not None:
+            EDGE_FORGOTTEN.labels(self._usecase).inc(self._writer.forget(keys, clock_us))
         self._after = following
         if not following:
             self._rests_until_s = self._steady_s() + _REST_S

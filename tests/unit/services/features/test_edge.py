@@ -171,22 +171,28 @@ class Log:
     def __init__(self) -> None:
         self.records: list[Record] = []
         self.started_at: list[Mapping[tuple[str, int], int]] = []
+        self.others: list[Record] = []
+        """Of another partition."""
+        self.held_back = 0
+        """How many of these do not come yet."""
         self.away = False
-        self._at = 0
+        self._at = self._others_at = 0
 
     def start(self, positions: Mapping[tuple[str, int], int]) -> None:
         self.started_at.append(dict(positions))
-        self._at = positions.get((TOPIC, 0), 0)
+        self._at, self._others_at = positions.get((TOPIC, 0), 0), positions.get((TOPIC, 1), 0)
 
     def poll(self, timeout_s: float, limit: int) -> list[Record]:  # noqa: ARG002  memory answers at once
         found = self.records[self._at : self._at + limit]
         self._at += len(found)
-        return found
+        others = self.others[self._others_at : len(self.others) - self.held_back]
+        self._others_at += len(others)
+        return found + others
 
     def ends(self) -> Mapping[tuple[str, int], int]:
         if self.away:
             raise Unavailable("away")
-        return {(TOPIC, 0): len(self.records)}
+        return {(TOPIC, 0): len(self.records), (TOPIC, 1): len(self.others)}
 
 
 class Scene:
@@ -390,3 +396,51 @@ def test_rows_beyond_what_a_process_wrote_itself_are_cleared_too() -> None:
     store.absorb({0: mark_of(0, 4)}, None)
     edge.tidy(store.absorbed())
     assert not store.edges
+
+
+def at_rest(scene: Scene) -> None:
+    """Edge and tiles have come to the end of the log, one after the other, and the store has been walked over since."""
+    scene.pursuit.observe()
+    scene.pursuit.step()
+    stream(scene.store, len(scene.log.records))
+    scene.store.absorb({0: mark_of(0, len(scene.log.records))}, None)
+    for _ in range(2):
+        scene.now_s += 3600.0
+        for _ in range(10):
+            scene.pursuit.observe()
+            scene.pursuit.step()
+
+
+def test_an_entity_is_forgotten_by_event_time_and_not_by_the_wall_s() -> None:
+    scene = Scene()
+    scene.send(1)
+    at_rest(scene)
+    scene.now_s += 400 * 24 * 3600.0
+    at_rest(scene)
+    assert count(scene.store) == 1
+
+    lateness_us, last_us = 24 * HOUR_US, START_US + CARD.lifetime_us
+    for card, at_us in (("other", last_us + lateness_us), ("another", last_us + lateness_us + 1_000_000)):
+        assert KEY in scene.store.states
+        scene.log.records.append(record(len(scene.log.records), card, card=card, at_us=at_us))
+        at_rest(scene)
+    assert KEY not in scene.store.states
+
+
+def test_nothing_is_forgotten_before_every_partition_was_read_that_far() -> None:
+    scene = Scene()
+    scene.send(1)
+    at_rest(scene)
+    scene.pursuit.restart()
+    far_us = START_US + 3 * CARD.lifetime_us
+    scene.log.records.append(record(1, "ahead", card="other", at_us=far_us))
+    scene.log.others = [record(0, "behind", card="other", at_us=START_US, partition=1)]
+    scene.log.held_back = 1
+    at_rest(scene)
+    assert KEY in scene.store.states, "of the other partition nothing was read"
+    scene.log.held_back = 0
+    at_rest(scene)
+    assert KEY in scene.store.states, "the other partition is behind"
+    scene.log.others.append(record(1, "there", card="other", at_us=far_us, partition=1))
+    at_rest(scene)
+    assert KEY not in scene.store.states
