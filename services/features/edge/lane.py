@@ -56,13 +56,15 @@ class EdgeLane:
         """By partition, the mark up to which every event is on an edge or in a state."""
         self._newest_us: dict[int, int] = {}
         """By partition, the newest event time read."""
+        self._moved: set[int] = set()
+        """Partitions of which something was read since `passed_us`."""
         self._lateness_us = parse_duration(plan.usecase.lateness)
         self._usecase = plan.usecase.name
 
     def begin(self, marks: Mapping[int, int]) -> None:
         """Records come from these positions on; whatever is before is in the states."""
         self._read = dict(marks)
-        self._newest_us = {}
+        self._newest_us, self._moved = {}, set()
 
     def take(self, records: Sequence[Record]) -> None:
         """Makes the records' events visible. Raises Unavailable; taken again, they are visible once."""
@@ -82,6 +84,7 @@ class EdgeLane:
                 EDGE_LARGEST.labels(self._usecase, view.name).set(max(held.values()))
         # Only what was written counts as read: after a failure the same records come again, and are not late by then.
         self._read, self._newest_us = read, newest_us
+        self._moved |= {partition_of(one.mark) for events in arrived.values() for one in events}
         EDGE_EVENTS.labels(self._usecase).inc(sum(len(found) for found in arrived.values()))
 
     def tidy(self, marks: Mapping[int, int]) -> None:
@@ -101,10 +104,11 @@ class EdgeLane:
                 if key not in left:
                     del self._waiting[key]
 
-    @property
-    def clock_us(self) -> int | None:
-        """The event time before which nothing counts any more, in no partition; None before anything was read."""
-        return min(self._newest_us.values()) - self._lateness_us if self._newest_us else None
+    def passed_us(self) -> int | None:
+        """The event time before which nothing counts any more in the partitions that were read since this was asked
+        last: one that has fallen silent holds nobody back. None when there was none."""
+        moved, self._moved = self._moved, set()
+        return min(self._newest_us[partition] for partition in moved) - self._lateness_us if moved else None
 
     def sweep(self, keys: Sequence[ViewKey]) -> None:
         """Sees to the edges of these entities, whoever wrote on them: what an earlier process left behind would stay

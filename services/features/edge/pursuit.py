@@ -93,8 +93,7 @@ class Pursuit:
         self._follow_tiles()
         self._lane.tidy(self._marks)
         # Before it has come to the end once, it may not have read of every partition.
-        caught_up = self._following and self._progress.visible_until_us is not None
-        self._sweep.step(self._lane.clock_us if caught_up else None)
+        self._sweep.step(caught_up=self._following and self._progress.visible_until_us is not None)
         if self._following:
             self._progress.sampled(at_us, ends)
             self._report()

@@ -21,20 +21,23 @@ class Sweep:
         self._writer = writer
         self._steady_s = steady_s
         self._after = 0
+        self._passed_us: int | None = None
         self._rests_until_s = steady_s()
 
-    def step(self, clock_us: int | None) -> None:
-        """Sees to the next entities, if it is time: clears their edges and, if the event time is known before which
-        nothing counts any more, forgets those of which no feature sees anything from then on.
+    def step(self, *, caught_up: bool) -> None:
+        """Sees to the next entities, if it is time: clears their edges and, on walks that began with a lane that had
+        caught up with the log, forgets those of which no feature can see anything any more.
 
         Raises Unavailable; they then come again.
         """
         if self._steady_s() < self._rests_until_s:
             return
+        if not self._after:
+            self._passed_us = self._lane.passed_us() if caught_up else None
         keys, following = self._writer.entities(self._after)
         self._lane.sweep(keys)
-        if clock_us is not None:
-            EDGE_FORGOTTEN.labels(self._usecase).inc(self._writer.forget(keys, clock_us))
+        if self._passed_us is not None:
+            EDGE_FORGOTTEN.labels(self._usecase).inc(self._writer.forget(keys, self._passed_us))
         self._after = following
         if not following:
             self._rests_until_s = self._steady_s() + _REST_S

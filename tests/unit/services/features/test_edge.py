@@ -444,3 +444,13 @@ def test_nothing_is_forgotten_before_every_partition_was_read_that_far() -> None
     scene.log.others.append(record(1, "there", card="other", at_us=far_us, partition=1))
     at_rest(scene)
     assert KEY not in scene.store.states
+
+
+def test_a_partition_that_has_fallen_silent_keeps_nobody_in_the_store() -> None:
+    scene = Scene()
+    scene.log.others = [record(0, "last", card="other", at_us=START_US, partition=1)]
+    scene.send(1)
+    at_rest(scene)
+    scene.log.records.append(record(1, "ahead", card="other", at_us=START_US + 3 * CARD.lifetime_us))
+    at_rest(scene)
+    assert KEY not in scene.store.states
