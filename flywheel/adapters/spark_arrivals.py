@@ -60,13 +60,13 @@ def arrivals(records: DataFrame, plan: FeaturePlan) -> DataFrame:
         _parsed(records, plan)
         .withWatermark("event_time", f"{parse_duration(plan.usecase.lateness) // SECOND_US} seconds")
         .dropDuplicatesWithinWatermark([EVENT, "event_id"])
-        .select(EVENT, F.unix_micros("event_time").alias(TIME), tie().alias(TIE), PARTITION, OFFSET, *fields)
+        .select(EVENT, F.unix_micros("event_time").alias(TIME), tie(F.col(EVENT)), PARTITION, OFFSET, *fields)
     )
 
 
-def tie() -> Column:
-    """`rows.event_hash` of a row with event_name and event_id."""
-    return F.xxhash64(F.concat_ws("/", EVENT, "event_id"))
+def tie(event_name: Column) -> Column:
+    """`rows.event_hash` of a row with event_id, under the column TIE."""
+    return F.xxhash64(F.concat_ws("/", event_name, "event_id")).alias(TIE)
 
 
 def _parsed(records: DataFrame, plan: FeaturePlan) -> DataFrame:

@@ -14,7 +14,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from flywheel.adapters.spark_arrivals import EVENT, TIE, TIME, column_of, fields_at
+from flywheel.adapters.spark_arrivals import EVENT, TIE, TIME, column_of, fields_at, tie
 from flywheel.contracts.events import Event
 from flywheel.kernel.features import join_id, split_id
 from flywheel.kernel.history import Moments, history, known_from, knows_until
@@ -76,7 +76,7 @@ def _fixed(event: type[Event], key: Column) -> list[Column]:
         key.alias(_KEY),
         F.lit(event.event_name).alias(EVENT),
         F.unix_micros("event_time").alias(TIME),
-        F.xxhash64(F.concat_ws("/", F.lit(event.event_name), "event_id")).alias(TIE),
+        tie(F.lit(event.event_name)),
         F.unix_micros("ingest_time").alias(_ARRIVED),
         F.col(_BACKFILLED),
         F.col("event_id").alias(_ID),
