@@ -16,7 +16,7 @@ from pyspark.sql import types as T
 from flywheel.adapters.spark_arrivals import EVENT
 from flywheel.adapters.spark_history import contributions, rows_at, runs, whole_entities
 from flywheel.contracts.events import Event
-from flywheel.kernel.plan import FeaturePlan, TileView
+from flywheel.kernel.plan import FeaturePlan, TileView, counted_of
 from flywheel.kernel.rows import MARK, Cells
 from flywheel.kernel.state import OFFSET_BITS, Change, EntityState, apply, partition_of
 
@@ -36,7 +36,8 @@ SCHEMA = T.StructType(
 def build_states(
     plan: FeaturePlan, view: TileView, events: Mapping[str, DataFrame], reached: Mapping[int, int]
 ) -> DataFrame:
-    """One row for each entity of the view: its id, packed state, newest event time, and events counted by name.
+    """One row for each entity of the view: its id, packed state, newest event time, and how many events are in it by
+    `<view>.<event>`.
 
     `events` holds, by event name, a frame with the event's own columns, `ingest_time`, `kafka_partition` and
     `kafka_offset`, each id once. `reached` are the marks, by partition, up to which they are complete; events beyond
@@ -71,7 +72,7 @@ class _Computation:
         self._view = view
         self._events = events
         self._reached = reached
-        self._numbers = {plan.partition(event.event_name, 0): event.event_name for event in plan.events}
+        self._counted = plan.events
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for table in whole_entities(batches):
@@ -93,7 +94,7 @@ class _Computation:
                 KEY: keys[first],
                 STATE: state.pack(self._view),
                 NEWEST: state.newest_us,
-                COUNTED: self._by_event(fresh),
+                COUNTED: list(counted_of(self._counted, self._view, partition_of(fresh[:, MARK])).items()),
             }
             for first, state, fresh in zip(bounds, states, counted, strict=False)
         ]
@@ -107,11 +108,6 @@ class _Computation:
             rows[mine] = rows_at(self._view, event, table, mine)
         rows[:, MARK] = table[_MARK].to_numpy()
         return rows
-
-    def _by_event(self, rows: Cells) -> list[tuple[str, int]]:
-        firsts = sorted(self._numbers)
-        owners = np.searchsorted(firsts, partition_of(rows[:, MARK]), side="right") - 1
-        return [(self._numbers[firsts[n]], int(np.count_nonzero(owners == n))) for n in np.unique(owners).tolist()]
 
 
 _ARROW = pa.schema(

@@ -6,6 +6,7 @@ Batch, stream and read path are all driven by this plan, so none of them knows a
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -236,17 +237,18 @@ class FeaturePlan:
 
     def counted(self, view: TileView, partitions: NDArray[np.int64]) -> dict[str, int]:
         """How many events came from these partitions, by `<view>.<event>`; one partition for each event."""
-        numbers = np.bincount(partitions // _PARTITIONS, minlength=len(self.events)).tolist()
-        return {
-            f"{view.name}.{event.event_name}": number
-            for event, number in zip(self.events, numbers, strict=True)
-            if number
-        }
+        return counted_of(self.events, view, partitions)
 
     def fields_of(self, event: type[Event]) -> tuple[str, ...]:
         """Fields of the event that any view looks at."""
         names = {name for view in self.views for name in view.fields_of(event)}
         return tuple(name for name in event.model_fields if name in names)
+
+
+def counted_of(events: Sequence[type[Event]], view: TileView, partitions: NDArray[np.int64]) -> dict[str, int]:
+    """`FeaturePlan.counted` of a plan with these events, for where the whole plan is too much to send."""
+    numbers = np.bincount(partitions // _PARTITIONS, minlength=len(events)).tolist()
+    return {f"{view.name}.{event.event_name}": number for event, number in zip(events, numbers, strict=True) if number}
 
 
 def compile_plan(usecase: UseCase) -> FeaturePlan:

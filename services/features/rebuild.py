@@ -98,7 +98,7 @@ class Rebuilder:
         while chunk := list(islice(rows, _STATES_AT_ONCE)):
             self._write(view, chunk)
             for row in chunk:
-                counted.update({f"{view.name}.{name}": number for name, number in row[COUNTED].items()})
+                counted.update(row[COUNTED])
             done += len(chunk)
             if time.monotonic() - told_s > _TELL_EVERY_S:
                 told_s = time.monotonic()

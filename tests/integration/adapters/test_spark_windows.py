@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,7 +12,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from flywheel.adapters.spark_events import event_schema
 from flywheel.adapters.spark_history import build_history
-from flywheel.adapters.spark_states import KEY, STATE, build_states
+from flywheel.adapters.spark_states import COUNTED, KEY, STATE, build_states
 from flywheel.contracts.events import Event, from_us, to_us
 from flywheel.kernel.durations import DAY_US, HOUR_US
 from flywheel.kernel.features import join_id, split_id
@@ -104,9 +105,21 @@ def test_states_equal_the_oracle_up_to_their_position(session: SparkSession, sto
     reached = {partition: mark_of(partition, limit) for partition in partitions}
     for view in PLAN.views:
         rows = build_states(PLAN, view, frames(session, story), reached).collect()
-        assert rows
+        counted: Counter[str] = Counter()
         for row in rows:
+            counted.update(row[COUNTED])
             state = EntityState.unpack(view, bytes(row[STATE]))
             at_us = state.newest_us + 1_234
             values = Reading(view).values(state, no_rows(view), at_us).tolist()
             assert values == wanted(view, row[KEY], story[:limit], at_us), row[KEY]
+        assert counted == comings(view, story[:limit])
+        assert counted
+
+
+def comings(view: TileView, story: list[Happened]) -> Counter[str]:
+    """How often an event comes to an entity, by `<view>.<event>`."""
+    found: Counter[str] = Counter()
+    for happened in story:
+        intakes = [intake for intake in view.intakes if intake.event.event_name == happened.name]
+        found[f"{view.name}.{happened.name}"] += len({str([happened.fields[n] for n in i.key_fields]) for i in intakes})
+    return +found
