@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
+_AFRESH = "`make clean` starts afresh"
+
 
 class LostTrack(Exception):
     """The checkpoint and what was written under it do not belong together; the message names the way out."""
@@ -65,7 +67,7 @@ class Checkpoint:
         found: dict[str, dict[str, int]] = json.loads(self._start.read_text())
         return found
 
-    def check(self, sink: Claimable, what: str, way_out: str = "`make clean` starts afresh") -> None:
+    def check(self, sink: Claimable, what: str, way_out: str = _AFRESH) -> None:
         """Raises LostTrack unless the query may go on writing to the sink, called `what` in the message."""
         written_by, identity = sink.source(), self.identity
         if written_by == identity or (written_by is None and not self.has_committed):
@@ -78,7 +80,7 @@ class Checkpoint:
             reason = f"{what} was filled under another checkpoint or declaration than {self._directory}"
         raise LostTrack(f"{reason}; {way_out}")
 
-    def claim(self, sink: Claimable, what: str, way_out: str = "`make clean` starts afresh") -> None:
+    def claim(self, sink: Claimable, what: str, way_out: str = _AFRESH) -> None:
         """Makes the sink this query's own; raises LostTrack when it is another's or was emptied since."""
         self.check(sink, what, way_out)
         if self.identity is not None:
