@@ -19,7 +19,7 @@ from flywheel.kernel.fold import Reading
 from flywheel.kernel.hydration import opened
 from flywheel.kernel.plan import FeaturePlan, compile_plan
 from flywheel.kernel.ports import Stored
-from flywheel.kernel.rows import event_hash, rows_of
+from flywheel.kernel.rows import event_hash, row_about
 from flywheel.kernel.state import ForeignState
 from flywheel.kernel.vector import complete
 
@@ -63,16 +63,14 @@ def _values(plan: FeaturePlan, reading: Reading, inputs: Mapping[str, Sequence[A
     view, request = reading.view, plan.usecase.request
     name = view.entity.name
     at_us, tie = int(inputs[EVENT_TIME][row]), event_hash(request.event_name, str(inputs[EVENT_ID][row]))
-    columns = {field: np.array([inputs[request_field(field)][row]], object) for field in view.fields_of(request)}
-    fixed = (np.array([cell], np.int64) for cell in (at_us, tie, 0))
+    fields = {field: inputs[request_field(field)][row] for field in view.fields_of(request)}
     entity_id = join_id([str(inputs[request_field(key)][row]) for key in view.entity.request_keys])
-    ids, own = rows_of(view, request, columns, *fixed)
+    own = row_about(view, request, fields, entity_id, at_us, tie)
     try:
         state, arrived = opened(view, Stored(inputs[state_feature(name)][row], inputs[edge_feature(name)][row]))
     except ForeignState:
         return [float("nan")] * len(view.features)
-    mine = own[[place for place, found in enumerate(ids) if found == entity_id]]
-    return [float(value) for value in reading.values(state, arrived, at_us, own=mine, own_tie=tie)]
+    return [float(value) for value in reading.values(state, arrived, at_us, own=own, own_tie=tie)]
 
 
 @cache

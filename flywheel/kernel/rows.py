@@ -73,9 +73,17 @@ def rows_of(
 
 def rows_about(view: TileView, event: Event, entity_id: str, tie: int) -> Cells:
     """The row, if any, that the event with this id hash adds to this one entity."""
-    columns = {name: np.array([getattr(event, name)], object) for name in view.fields_of(type(event))}
-    fixed = (np.array([cell], np.int64) for cell in (event.event_time_us, tie, 0))
-    ids, rows = rows_of(view, type(event), columns, *fixed)
+    fields = {name: getattr(event, name) for name in view.fields_of(type(event))}
+    return row_about(view, type(event), fields, entity_id, event.event_time_us, tie)
+
+
+def row_about(
+    view: TileView, event: type[Event], fields: Mapping[str, object], entity_id: str, time_us: int, tie: int
+) -> Cells:
+    """`rows_about` of an event that is known by the fields `view.fields_of(event)` alone."""
+    columns = {name: np.array([value], object) for name, value in fields.items()}
+    fixed = (np.array([cell], np.int64) for cell in (time_us, tie, 0))
+    ids, rows = rows_of(view, event, columns, *fixed)
     return rows[[place for place, found in enumerate(ids) if found == entity_id]]
 
 
