@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from flywheel.adapters.duckdb_limits import bounded_database
+from flywheel.adapters.duckdb_sql import ARRIVAL, literal
 from flywheel.contracts.events import Event, from_us
 from flywheel.kernel.durations import DAY_US
 from flywheel.kernel.features import join_id
@@ -98,12 +99,12 @@ class ArchivedEvents(AbstractContextManager["ArchivedEvents"]):
         columns = list(dict.fromkeys(names))
         if not files:
             return pa.table({name: [] for name in (*columns, "time_us", "arrived_us")})
-        listed = ", ".join("'" + name.replace("'", "''") + "'" for name in files)
+        listed = ", ".join(map(literal, files))
         query = f"""
             SELECT {", ".join(columns)}, epoch_us(event_time::TIMESTAMPTZ) AS time_us,
                 epoch_us(ingest_time::TIMESTAMPTZ) AS arrived_us
             FROM read_parquet([{listed}], hive_partitioning = false, union_by_name = true) WHERE {where}
-            QUALIFY row_number() OVER (PARTITION BY event_id ORDER BY ingest_time, kafka_partition, kafka_offset) = 1
+            QUALIFY {ARRIVAL} = 1
         """
         try:
             return self._database.sql(query, params=dict(parameters)).to_arrow_table()

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from flywheel.adapters.duckdb_limits import bounded_database
+from flywheel.adapters.duckdb_sql import literal
 
 TIMESTAMP = "event_timestamp"
 CREATED = "created_timestamp"
@@ -91,7 +92,7 @@ class _History:
     @property
     def relation(self) -> str:
         """SQL of all rows, each with its `position` over all files."""
-        paths = ", ".join(f"'{_quoted(path)}'" for path in self._paths)
+        paths = ", ".join(map(literal, self._paths))
         return (
             f"(SELECT *, list_extract({self._offsets}, file_index::BIGINT + 1)::BIGINT + file_row_number AS position "
             f"FROM read_parquet([{paths}], file_row_number = true, hive_partitioning = false))"
@@ -190,7 +191,3 @@ def _micros(column: str) -> str:
 
 def _name(column: str) -> str:
     return '"' + column.replace('"', '""') + '"'
-
-
-def _quoted(path: str) -> str:
-    return path.replace("'", "''")

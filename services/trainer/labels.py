@@ -9,6 +9,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
+from flywheel.adapters.duckdb_sql import ARRIVAL, literal
 from flywheel.contracts.events import Event, to_us
 from flywheel.contracts.training import HistoryBuilt
 from flywheel.kernel.declaration import UseCase
@@ -44,7 +45,7 @@ def matured_requests(lake: Path, usecase: UseCase, known: Known, snapshot: Path)
     columns = _columns(usecase)
     with duckdb.connect() as database:
         database.execute("SET TimeZone = 'UTC'")
-        history = f"SELECT event_id FROM read_parquet('{_quoted(snapshot)}/*.parquet')"
+        history = f"SELECT event_id FROM read_parquet({literal(snapshot / '*.parquet')})"
         return database.sql(
             f"""
             SELECT {", ".join(f"requests.{name}" for name in columns)}, named.subject IS NOT NULL AS {LABEL},
@@ -81,7 +82,7 @@ def first_arrivals(lake: Path, event: type[Event], *, where: str = "true") -> st
     directory = lake / event.event_name
     if next(directory.glob("*/*/*.parquet"), None) is None:
         return None
-    paths = f"'{_quoted(directory)}/*/*/*.parquet'"
+    paths = literal(directory / "*/*/*.parquet")
     files = f"""(
         SELECT NULL::BOOLEAN AS backfilled WHERE false UNION ALL BY NAME
         SELECT * FROM read_parquet({paths}, hive_partitioning = true, union_by_name = true)
@@ -91,7 +92,7 @@ def first_arrivals(lake: Path, event: type[Event], *, where: str = "true") -> st
         SELECT {", ".join([*event.model_fields, *_BESIDE])} FROM (
             SELECT * REPLACE (event_time::TIMESTAMPTZ AS event_time, ingest_time::TIMESTAMPTZ AS ingest_time,
                     coalesce(backfilled, false) AS backfilled),
-                row_number() OVER (PARTITION BY event_id ORDER BY ingest_time, kafka_partition, kafka_offset) AS arrival
+                {ARRIVAL} AS arrival
             FROM {files} WHERE {wanted}
         ) WHERE arrival = 1
     )"""
@@ -107,10 +108,6 @@ def _rows_of(lake: Path, event: type[Event]) -> str:
 def _columns(usecase: UseCase) -> tuple[str, ...]:
     keys = (key for entity in usecase.entities for key in entity.request_keys)
     return tuple(dict.fromkeys(("event_id", "event_time", *_BESIDE, *keys, *numeric_fields(usecase.request))))
-
-
-def _quoted(path: Path) -> str:
-    return str(path).replace("'", "''")
 
 
 _BESIDE = ("ingest_time", "backfilled")

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from flywheel.adapters.duckdb_sql import literal
 from flywheel.contracts.decisions import Fallback, FeatureStatus
 from flywheel.kernel.declaration import UseCase
 from flywheel.kernel.durations import parse_duration
@@ -65,7 +66,7 @@ def served_rows(lake: Path, usecase: UseCase, requests: pa.Table, reads_same: Ca
         return _none(usecase)
     with duckdb.connect() as database:
         database.execute("SET TimeZone = 'UTC'")
-        files = f"read_parquet('{str(directory).replace(chr(39), chr(39) * 2)}/*/*/*.parquet')"
+        files = f"read_parquet({literal(directory / '*/*/*.parquet')})"
         numbers = pa.array(np.arange(len(requests)))
         database.register("asked", requests.select(["event_id", "ingest_time"]).append_column("number", numbers))
         versions = [row[0] for row in database.execute(f"SELECT DISTINCT model_version FROM {files}").fetchall()]
