@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 
+from flywheel.adapters.lake_folder import StreamMarker, rows_by_batch
 from flywheel.adapters.spark_erasures import without_erased
 from flywheel.adapters.spark_events import envelope_of, is_event
 from flywheel.contracts.events import Event
@@ -21,7 +20,6 @@ from flywheel.kernel.dead_letters import DeadLetter, cut, examine
 from flywheel.kernel.declaration import UseCase
 from flywheel.kernel.erasure import Erasures, named_in
 
-_PATTERN = "event_date=*/batch_id=*/*.parquet"
 _EXAMINED_BYTES = 65_536
 """Of a record that is no event; an accepted one is never longer."""
 
@@ -40,6 +38,7 @@ class Lake:
 
     def __init__(self, directory: Path, usecase: UseCase) -> None:
         self.directory = directory.absolute() / usecase.name
+        self.marker = StreamMarker(self.directory)
         self._usecase = usecase
         self._rows: dict[str, dict[int, int]] = {}
         self.recount()
@@ -58,7 +57,7 @@ class Lake:
 
     def recount(self) -> None:
         """Looks at the files again, after somebody else changed them."""
-        self._rows = {event.event_name: _scan(self.path(event)) for event in self._usecase.events}
+        self._rows = {event.event_name: rows_by_batch(self.path(event)) for event in self._usecase.events}
 
     def write(self, records: DataFrame, batch_id: int, erasures: Erasures) -> Written:
         """Archives a micro-batch of `spark_events.read_stream`; one that comes again leaves the lake as it was."""
@@ -90,18 +89,6 @@ class Lake:
         topic = F.lit(event_topic(self._usecase.name, event.event_name).name).alias("topic")
         time_us = F.unix_micros("event_time").alias("time_us")
         return session.read.parquet(str(self.path(event))).select(topic, "kafka_partition", "kafka_offset", time_us)
-
-    def source(self) -> str | None:
-        """The id of the stream that fills this lake; None for a new one."""
-        marker = self.directory / ".source"
-        return marker.read_text() if marker.exists() else None
-
-    def claim(self, source: str) -> str:
-        """The id of the stream that fills this lake: `source` if it had none before, which it then keeps."""
-        if self.source() is None:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            (self.directory / ".source").write_text(source)
-        return self.source() or source
 
     def _write(self, records: DataFrame, event: type[Event], batch_id: int, erasures: Erasures) -> Written:
         read, kept = Observation(), Observation()
@@ -172,10 +159,3 @@ def _letter(topic: str, event: type[Event], row: dict[str, Any]) -> DeadLetter:
         value=cut(value),
         size_bytes=row["size_bytes"],
     )
-
-
-def _scan(directory: Path) -> dict[int, int]:
-    rows: dict[int, int] = defaultdict(int)
-    for file in directory.glob(_PATTERN):
-        rows[int(file.parent.name.partition("=")[2])] += pq.read_metadata(file).num_rows
-    return rows

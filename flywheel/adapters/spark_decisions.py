@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from pathlib import Path
 
-import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from flywheel.adapters.lake_folder import StreamMarker, rows_by_batch
 from flywheel.adapters.spark_erasures import without_erased
 from flywheel.contracts.topics import decisions_topic
 from flywheel.kernel.erasure import Erasures, Named
 
-_PATTERN = "decision_date=*/batch_id=*/*.parquet"
 _TEXTS = T.ArrayType(T.StringType())
 
 DECISION_SCHEMA = T.StructType(
@@ -46,9 +44,8 @@ class DecisionLake:
     def __init__(self, directory: Path, usecase: str, entity: str | None) -> None:
         self.path = directory.absolute() / usecase / "decisions"
         self._named: tuple[Named, ...] = ((entity, ("unit",)),) if entity else ()
-        self._rows: dict[int, int] = defaultdict(int)
-        for file in self.path.glob(_PATTERN):
-            self._rows[int(file.parent.name.partition("=")[2])] += pq.read_metadata(file).num_rows
+        self.marker = StreamMarker(self.path)
+        self._rows = rows_by_batch(self.path)
 
     def count(self) -> int:
         """Archived decisions, duplicates included."""
@@ -63,18 +60,6 @@ class DecisionLake:
             "decision_date", "batch_id"
         ).parquet(str(self.path))
         self._rows[batch_id] = counted.get["rows"]
-
-    def source(self) -> str | None:
-        """The id of the stream that fills this lake; None for a new one."""
-        marker = self.path / ".source"
-        return marker.read_text() if marker.exists() else None
-
-    def claim(self, source: str) -> str:
-        """The id of the stream that fills this lake: `source` if it had none before, which it then keeps."""
-        if self.source() is None:
-            self.path.mkdir(parents=True, exist_ok=True)
-            (self.path / ".source").write_text(source)
-        return self.source() or source
 
 
 def read_decisions(session: SparkSession, bootstrap: str, usecase: str) -> DataFrame:

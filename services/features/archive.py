@@ -50,7 +50,7 @@ class Archiver:
         self._publish()
 
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
-        self._checkpoint.claim(self._lake, LAKE)
+        self._checkpoint.claim(self._lake.marker, LAKE)
         with writing(self._lake.directory):
             # Asked for inside the lock: whoever is erased after this finds the batch in the lake when the lock is free.
             erasures = patiently(self._erasures.current, self._patience_s)

@@ -70,7 +70,7 @@ class FeaturesService:
         writer = RedisFeatureWriter(settings.redis_url, plan)
         lake = Lake(settings.lake_dir, plan.usecase)
         tiles_checkpoint(settings, plan).check(writer, STORE, REBUILD)
-        archive_checkpoint(settings).check(lake, LAKE)
+        archive_checkpoint(settings).check(lake.marker, LAKE)
         erasures = _erasures(settings)
         decisions = DecisionArchive.assemble(settings, plan.usecase, erasures)
         create_topics(settings.kafka_bootstrap, topics_of(settings.usecase, names))

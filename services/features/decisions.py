@@ -42,7 +42,7 @@ class DecisionArchive:
         """The job, not started yet. Raises LostTrack."""
         lake = DecisionLake(settings.lake_dir, settings.usecase, unit_entity(usecase))
         checkpoint = Checkpoint(settings.decisions_checkpoint, "decisions")
-        checkpoint.check(lake, LAKE)
+        checkpoint.check(lake.marker, LAKE)
         return cls(
             settings=settings,
             lake=lake,
@@ -65,7 +65,7 @@ class DecisionArchive:
 
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
         """Sink of the query. A batch that comes again replaces its own files."""
-        self.checkpoint.claim(self.lake, LAKE)
+        self.checkpoint.claim(self.lake.marker, LAKE)
         with writing(self.lake.path.parent):
             self.lake.write(batch, batch_id, patiently(self.erasures.current))
         self._publish()
