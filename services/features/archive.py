@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-
 from pyspark.sql import DataFrame
 
 from flywheel.adapters.lake_lock import writing
@@ -13,12 +10,12 @@ from flywheel.adapters.spark_archive import Lake, Written
 from flywheel.adapters.spark_checkpoint import Checkpoint
 from flywheel.contracts.metrics import FEATURES_ARCHIVED, FEATURES_DEAD_LETTERS, FEATURES_ERASED
 from flywheel.kernel.erasure import Erasures
-from flywheel.kernel.ports import DeadLetters, ErasureLog, Unavailable
+from flywheel.kernel.ports import DeadLetters, ErasureLog
+from services.features.patience import patiently
 
 LAKE = "the lake"
 UNREADABLE, ERASED = "unreadable", "erased"
 _LETTERS_A_BATCH = 1_000
-_AGAIN_AFTER_S = 0.5
 _PATIENCE_S = 60.0
 
 _log = logger(__name__)
@@ -53,7 +50,7 @@ class Archiver:
         self._checkpoint.claim(self._lake.marker, LAKE)
         with writing(self._lake.directory):
             # Asked for inside the lock: whoever is erased after this finds the batch in the lake when the lock is free.
-            erasures = patiently(self._erasures.current, self._patience_s)
+            erasures = current_erasures(self._erasures, self._patience_s)
             if erasures != self._known:
                 self._lake.recount()
                 self._known = erasures
@@ -79,14 +76,6 @@ class Archiver:
         FEATURES_ERASED.labels(self._usecase).set(seen.get(ERASED, 0))
 
 
-def patiently(ask: Callable[[], Erasures], patience_s: float = _PATIENCE_S) -> Erasures:
+def current_erasures(erasures: ErasureLog, patience_s: float = _PATIENCE_S) -> Erasures:
     """The erasures, asked for again while the broker is away. Raises Unavailable when it stays away."""
-    deadline_s = time.monotonic() + patience_s
-    while True:
-        try:
-            return ask()
-        except Unavailable as error:
-            if time.monotonic() > deadline_s:
-                raise
-            _log.warning("erasures_not_known", reason=str(error))
-            time.sleep(_AGAIN_AFTER_S)
+    return patiently(erasures.current, patience_s, event="erasures_not_known")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
@@ -17,16 +16,16 @@ from flywheel.adapters.logs import logger
 from flywheel.adapters.spark_arrivals import EVENT, OFFSET, PARTITION
 from flywheel.contracts.metrics import FEATURES_FOREIGN_STATES
 from flywheel.kernel.plan import FeaturePlan, TileView
-from flywheel.kernel.ports import FeatureWriter, StateWrite, Unavailable, ViewKey
+from flywheel.kernel.ports import FeatureWriter, StateWrite, ViewKey
 from flywheel.kernel.rows import MARK, Cells
 from flywheel.kernel.state import Change, EntityState, ForeignState, apply, partition_of
 from services.features.arrivals import changes
+from services.features.patience import patiently
 
 _EVENTS_AT_ONCE = 50_000
 _STATES_AT_ONCE = 250
 _BYTES_AT_ONCE = 1 << 20
 """While states are written, the store answers nobody else."""
-_AGAIN_AFTER_S = 0.5
 
 _log = logger(__name__)
 
@@ -81,15 +80,7 @@ class TileCounter:
 
         Raises Unavailable when the store stays away; the batch then fails and comes again.
         """
-        deadline_s = time.monotonic() + self._patience_s
-        while True:
-            try:
-                return step()
-            except Unavailable as error:
-                if time.monotonic() > deadline_s:
-                    raise
-                _log.warning("store_not_answering", reason=str(error))
-                time.sleep(_AGAIN_AFTER_S)
+        patiently(step, self._patience_s, event="store_not_answering")
 
     def _apply(self, view: TileView, chunk: Mapping[ViewKey, Change]) -> None:
         # The edge may take events into a state meanwhile: then that state is read again.

@@ -16,7 +16,7 @@ from flywheel.contracts.topics import decisions_topic
 from flywheel.kernel.declaration import UseCase
 from flywheel.kernel.erasure import unit_entity
 from flywheel.kernel.ports import ErasureLog
-from services.features.archive import patiently
+from services.features.archive import current_erasures
 from services.features.settings import FeaturesSettings
 from services.features.stream import StreamJob
 
@@ -67,7 +67,7 @@ class DecisionArchive:
         """Sink of the query. A batch that comes again replaces its own files."""
         self.checkpoint.claim(self.lake.marker, LAKE)
         with writing(self.lake.path.parent):
-            self.lake.write(batch, batch_id, patiently(self.erasures.current))
+            self.lake.write(batch, batch_id, current_erasures(self.erasures))
         self._publish()
 
     def observe(self, at_us: int) -> None:

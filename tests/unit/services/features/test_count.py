@@ -138,7 +138,7 @@ class Restarting(MemoryFeatureStore):
 
 
 def test_a_store_that_restarts_is_waited_for_and_nothing_counts_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.features.count._AGAIN_AFTER_S", 0.001)
+    monkeypatch.setattr("services.features.patience._AGAIN_AFTER_S", 0.001)
     store = Restarting(PLAN)
     counter(store, patience_s=10).count(table(Topic().event("a", "e1", START_US)))
     assert store.counters() == {"fraud_card_tiles.transaction": 1, "fraud_terminal_tiles.transaction": 1}
