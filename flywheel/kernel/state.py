@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from flywheel.kernel.plan import RAW_LIMIT, Lane, TileView
 from flywheel.kernel.rows import MARK, TIE, TIME, Cells, in_time, no_rows
-from flywheel.kernel.sketch import Sketch, is_sketch
+from flywheel.kernel.sketch import Sketches, are_sketches
 from flywheel.kernel.tiles import Tiles, joined, lifted, no_tiles, together
 
 RECENT_LIMIT = 64
@@ -84,7 +84,7 @@ class EntityState:
         for tiles in self.lanes:
             parts.append(tiles.cells)
             for sketches in tiles.sketches:
-                parts += [np.array([len(sketch) for sketch in sketches], np.int64), *sketches]
+                parts += [sketches.lengths, sketches.words]
         packed = header + b"".join(part.tobytes() for part in parts)
         return packed + _digest(packed)
 
@@ -96,7 +96,7 @@ class EntityState:
         magic, positions, fingerprint, newest_us, recent, raw, lost, _ = _HEADER.unpack_from(packed)
         if magic != _MAGIC or fingerprint != view.fingerprint:
             raise ForeignState(f"{view.name}: written under another declaration")
-        if packed[-_DIGEST.size :] != _digest(packed[: -_DIGEST.size]):
+        if packed[-_DIGEST.size :] != _digest(memoryview(packed)[: -_DIGEST.size]):
             raise ForeignState(f"{view.name}: a state that is damaged")
         words = _Words(view, packed)
         lengths = words.take(len(view.lanes)).tolist()
@@ -116,8 +116,11 @@ class EntityState:
         """Which of the events at these positions of the log are in this state."""
         if not self.positions:
             return np.zeros(len(marks), np.bool_)
-        reached = [self.positions.get(partition, 0) for partition in partition_of(marks).tolist()]
-        return marks < np.array(reached, np.int64)
+        reached = np.array(sorted(self.positions.values()), np.int64)
+        # Positions are ordered by partition: only the next one can be of the same partition, and beyond the event.
+        following = np.append(reached, -1)[reached.searchsorted(marks, side="right")]
+        held: NDArray[np.bool_] = partition_of(following) == partition_of(marks)
+        return held
 
 
 class _Words:
@@ -139,7 +142,7 @@ class _Words:
             raise ForeignState(f"{self._view.name}: {len(self._words) - self._at} words more than announced")
 
 
-def _digest(packed: bytes) -> bytes:
+def _digest(packed: bytes | memoryview) -> bytes:
     return _DIGEST.pack(xxhash.xxh64_intdigest(packed))
 
 
@@ -148,11 +151,11 @@ def _tiles(lane: Lane, length: int, words: _Words) -> Tiles:
     return Tiles(cells, tuple(_sketches(length, words) for _ in lane.distinct))
 
 
-def _sketches(length: int, words: _Words) -> tuple[Sketch, ...]:
-    lengths = words.take(length).tolist()
-    if not all(is_sketch(number) for number in lengths):
+def _sketches(length: int, words: _Words) -> Sketches:
+    lengths = words.take(length)
+    if not are_sketches(lengths):
         raise ForeignState("a sketch has an impossible length")
-    return tuple(words.take(number) for number in lengths)
+    return Sketches(lengths, words.take(int(lengths.sum())))
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from flywheel.kernel.plan import FIXED_CELLS, Aggregate, Lane, Part, Source, TileView
 from flywheel.kernel.rows import TIE, TIME, Cells
-from flywheel.kernel.sketch import EMPTY, Sketch, sketch_of, union
+from flywheel.kernel.sketch import Sketches, joined_sketches, union
 
 Floats = NDArray[np.float64]
 
@@ -31,7 +31,7 @@ class Tiles:
     """
 
     cells: Cells
-    sketches: tuple[tuple[Sketch, ...], ...]
+    sketches: tuple[Sketches, ...]
 
     @property
     def starts_us(self) -> NDArray[np.int64]:
@@ -46,12 +46,12 @@ class Tiles:
 
     def between(self, low: int, high: int) -> Tiles:
         """The tiles at these places."""
-        return Tiles(self.cells[low:high], tuple(sketches[low:high] for sketches in self.sketches))
+        return Tiles(self.cells[low:high], tuple(sketches.between(low, high) for sketches in self.sketches))
 
 
 def no_tiles(lane: Lane) -> Tiles:
     """No tile."""
-    return Tiles(np.empty((0, lane.width), np.int64), tuple(() for _ in lane.distinct))
+    return Tiles(np.empty((0, lane.width), np.int64), tuple(Sketches.of(()) for _ in lane.distinct))
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Table:
         new = np.ones(len(cells), np.bool_)
         new[1:] = (cells[1:, 0] != cells[:-1, 0]) | (owners[1:] != owners[:-1])
         firsts = np.flatnonzero(new)
-        sketches = tuple(tuple(column[at] for at in order) for column in self.tiles.sketches)
+        sketches = tuple(column.taken(order) for column in self.tiles.sketches)
         if len(firsts) == len(cells):
             return Table(self.lane, owners, Tiles(cells, sketches))
         return Table(self.lane, owners[firsts], _grouped(self.lane, Tiles(cells, sketches), firsts))
@@ -84,7 +84,7 @@ def lifted(view: TileView, lane: Lane, owners: NDArray[np.int64], rows: Cells) -
         if aggregate.cells:
             first = lane.places[aggregate.source, aggregate.part, aggregate.half_life_us]
             cells[:, first : first + aggregate.cells] = _lift(aggregate, lane, rows, places[aggregate.source])
-    sketches = tuple(tuple(_single(cell) for cell in rows[:, places[s]].tolist()) for s in lane.distinct)
+    sketches = tuple(_singles(rows[:, places[source]]) for source in lane.distinct)
     return Table(lane, owners, Tiles(cells, sketches))
 
 
@@ -99,14 +99,14 @@ def together(lane: Lane, tables: Sequence[tuple[NDArray[np.int64], Tiles]]) -> T
 
 def joined(lane: Lane, parts: Sequence[Tiles]) -> Tiles:
     """These tiles one after the other."""
-    sketches = tuple(
-        tuple(sketch for part in parts for sketch in part.sketches[place]) for place in range(len(lane.distinct))
-    )
+    columns = range(len(lane.distinct))
+    sketches = tuple(joined_sketches([part.sketches[column] for part in parts]) for column in columns)
     return Tiles(np.concatenate([part.cells for part in parts]), sketches)
 
 
-def _single(cell: int) -> Sketch:
-    return sketch_of(np.array([cell], np.int64)) if cell else EMPTY
+def _singles(hashes: NDArray[np.int64]) -> Sketches:
+    held = hashes != 0
+    return Sketches(held.astype(np.int64), hashes[held])
 
 
 def _lift(aggregate: Aggregate, lane: Lane, rows: Cells, place: int) -> Cells:
@@ -153,8 +153,9 @@ def _grouped(lane: Lane, tiles: Tiles, firsts: NDArray[np.intp]) -> Tiles:
             part = slice(first, first + aggregate.cells)
             merged[:, part] = _merge(aggregate, lane, cells, part, firsts, groups)
     bounds = [*firsts.tolist(), len(cells)]
-    united = tuple(tuple(union(column[low:high]) for low, high in pairwise(bounds)) for column in tiles.sketches)
-    return Tiles(merged, united)
+    columns = [list(column) for column in tiles.sketches]
+    united = [Sketches.of([union(column[low:high]) for low, high in pairwise(bounds)]) for column in columns]
+    return Tiles(merged, tuple(united))
 
 
 # A tile without a value holds NaN as its minimum and maximum: fmin and fmax pass over it.
