@@ -9,6 +9,7 @@ import uuid
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from pydantic import ValidationError
 
+from flywheel.adapters.kafka_partitions import KafkaPartitions
 from flywheel.adapters.kafka_topics import publish
 from flywheel.adapters.logs import logger
 from flywheel.contracts.erasure import Erased
@@ -24,7 +25,7 @@ _log = logger(__name__)
 class KafkaErasures:
     """Reads the topic once and then only what is new, without a group: every process needs all of it.
 
-    May be asked from several threads. Asking costs one short question to the broker while there is nothing new.
+    May be asked from several threads. Asking costs two short questions to the broker while there is nothing new.
     """
 
     def __init__(self, bootstrap: str, key: EraseKey, *, timeout_s: float = 10.0) -> None:
@@ -33,7 +34,6 @@ class KafkaErasures:
         self._timeout_s = timeout_s
         self._erasures = Erasures(key)
         self._next: dict[int, int] = {}
-        self._partitions: tuple[int, ...] = ()
         self._asked = threading.Lock()
         self._consumer = Consumer(
             {
@@ -44,6 +44,7 @@ class KafkaErasures:
                 "log_level": 0,
             }
         )
+        self._partitions = KafkaPartitions(self._consumer, [self._topic])
 
     def publish(self, erased: Erased) -> None:
         """Returns once all in-sync replicas have it. Raises Unavailable."""
@@ -66,18 +67,11 @@ class KafkaErasures:
 
     def _behind(self) -> dict[int, int]:
         """End offset of each partition that holds more than was read."""
-        if not self._partitions:
-            found = self._consumer.list_topics(self._topic, timeout=self._timeout_s).topics[self._topic]
-            self._partitions = tuple(found.partitions)
-        if not self._partitions:
-            raise Unavailable(f"there is no topic {self._topic}")
         ends = {}
-        for number in self._partitions:
-            low, high = self._consumer.get_watermark_offsets(
-                TopicPartition(self._topic, number), timeout=self._timeout_s
-            )
-            if high > max(low, self._next.get(number, 0)):
-                ends[number] = high
+        for one in self._partitions.ask(self._timeout_s):
+            low, high = self._consumer.get_watermark_offsets(one, timeout=self._timeout_s)
+            if high > max(low, self._next.get(one.partition, 0)):
+                ends[one.partition] = high
         return ends
 
     def _read(self, ends: dict[int, int]) -> None:

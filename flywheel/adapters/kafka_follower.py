@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import math
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException
 
+from flywheel.adapters.kafka_partitions import KafkaPartitions
 from flywheel.kernel.ports import Record, Unavailable
 
 _FATAL = frozenset({KafkaError._FATAL, KafkaError.TOPIC_AUTHORIZATION_FAILED})
 
+_LOOK_EVERY_S = 1.0
+_LOOK_WITHIN_S = 1.0
+"""For partitions that were added."""
+
 
 class KafkaFollower:
-    """Reads all partitions of some topics. While the broker is away `poll` is empty."""
+    """Reads all partitions of some topics, from their beginning those that are added meanwhile.
+
+    While the broker is away `poll` is empty.
+    """
 
     def __init__(self, bootstrap: str, topics: Sequence[str], *, timeout_s: float = 5.0) -> None:
-        self._topics = tuple(topics)
         self._timeout_s = timeout_s
+        self._followed: set[tuple[str, int]] = set()
+        self._look_again_s = math.inf
         self._consumer = Consumer(
             {
                 "bootstrap.servers": bootstrap,
@@ -33,26 +44,24 @@ class KafkaFollower:
                 "log_level": 0,
             }
         )
+        self._partitions = KafkaPartitions(self._consumer, topics)
 
     def start(self, positions: Mapping[tuple[str, int], int]) -> None:
         """Reads on from these offsets, and from the beginning of partitions without one. Raises Unavailable."""
         try:
-            known = self._consumer.list_topics(timeout=self._timeout_s).topics
+            found = self._partitions.ask(self._timeout_s)
         except KafkaException as error:
             raise Unavailable(f"the broker does not answer: {error}") from error
-        absent = [topic for topic in self._topics if topic not in known or known[topic].error]
-        if absent:
-            raise Unavailable(f"there is no topic {absent[0]}")
-        self._consumer.assign(
-            [
-                TopicPartition(topic, number, positions.get((topic, number), OFFSET_BEGINNING))
-                for topic in self._topics
-                for number in known[topic].partitions
-            ]
-        )
+        for one in found:
+            one.offset = positions.get((one.topic, one.partition), OFFSET_BEGINNING)
+        self._consumer.assign(found)
+        self._followed = {(one.topic, one.partition) for one in found}
+        self._look_again_s = time.monotonic() + _LOOK_EVERY_S
 
     def poll(self, timeout_s: float, limit: int) -> list[Record]:
         """Up to `limit` records, as soon as there is one; empty when none came within `timeout_s`."""
+        if time.monotonic() >= self._look_again_s:
+            self._follow_added()
         found = self._consumer.consume(1, timeout_s)
         if found and limit > 1:
             found += self._consumer.consume(limit - 1, 0)
@@ -72,3 +81,17 @@ class KafkaFollower:
     def close(self) -> None:
         """Closes the connection."""
         self._consumer.close()
+
+    def _follow_added(self) -> None:
+        try:
+            found = self._partitions.ask(_LOOK_WITHIN_S)
+        except (KafkaException, Unavailable):
+            # The broker is away, or about to be: what can be read is read, and this is asked again.
+            found = []
+        added = [one for one in found if (one.topic, one.partition) not in self._followed]
+        if added:
+            for one in added:
+                one.offset = OFFSET_BEGINNING
+            self._consumer.incremental_assign(added)
+            self._followed |= {(one.topic, one.partition) for one in added}
+        self._look_again_s = time.monotonic() + _LOOK_EVERY_S

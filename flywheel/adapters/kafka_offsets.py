@@ -6,19 +6,22 @@ from collections.abc import Sequence
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+from flywheel.adapters.kafka_partitions import KafkaPartitions
 from flywheel.kernel.ports import Unavailable
 
 
 class KafkaOffsets:
-    """First and end offsets of some topics, one short question for each partition."""
+    """First and end offsets of some topics, one short question for each topic and each partition.
+
+    Partitions that were added count from the next question on: what is acknowledged in them is not overlooked.
+    """
 
     def __init__(self, bootstrap: str, topics: Sequence[str], *, timeout_s: float = 2.0) -> None:
-        self._topics = tuple(topics)
         self._timeout_s = timeout_s
-        self._partitions: list[TopicPartition] = []
         self._consumer = Consumer(
             {"bootstrap.servers": bootstrap, "group.id": "offsets", "enable.auto.commit": False, "log_level": 0}
         )
+        self._partitions = KafkaPartitions(self._consumer, topics)
 
     def ends(self) -> dict[tuple[str, int], int]:
         """Next offset by topic and partition. Raises Unavailable when the broker does not answer."""
@@ -34,19 +37,11 @@ class KafkaOffsets:
 
     def _bounds(self) -> dict[tuple[str, int], tuple[int, int]]:
         try:
-            return {(p.topic, p.partition): self._bounds_of(p) for p in self._known_partitions()}
+            partitions = self._partitions.ask(self._timeout_s)
+            return {(p.topic, p.partition): self._bounds_of(p) for p in partitions}
         except KafkaException as error:
             raise Unavailable(f"offsets not known: {error}") from error
 
     def _bounds_of(self, partition: TopicPartition) -> tuple[int, int]:
         first, end = self._consumer.get_watermark_offsets(partition, timeout=self._timeout_s)
         return int(first), int(end)
-
-    def _known_partitions(self) -> list[TopicPartition]:
-        if not self._partitions:
-            known = self._consumer.list_topics(timeout=self._timeout_s).topics
-            absent = [topic for topic in self._topics if topic not in known or known[topic].error]
-            if absent:
-                raise Unavailable(f"there is no topic {absent[0]}")
-            self._partitions = [TopicPartition(t, number) for t in self._topics for number in known[t].partitions]
-        return self._partitions

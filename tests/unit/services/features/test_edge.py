@@ -249,6 +249,26 @@ def test_one_look_asks_the_store_once_what_the_tiles_hold() -> None:
         assert store.times == looks
 
 
+def test_events_of_an_added_partition_are_not_said_to_be_visible_before_they_are() -> None:
+    scene = Scene()
+    scene.send(1)
+    for scene.now_s in (1.0, 2.0):
+        scene.pursuit.observe()
+        scene.pursuit.step()
+    scene.log.others = [record(0, "added", partition=1)]
+    scene.log.held_back = 1
+    for scene.now_s in (3.0, 4.0):
+        scene.pursuit.observe()
+        scene.pursuit.step()
+    assert scene.store.progress[Lane.EDGE].visible_until_us == 2_000_000
+    scene.log.held_back = 0
+    for scene.now_s in (5.0, 6.0):
+        scene.pursuit.step()
+        scene.pursuit.observe()
+    assert scene.store.progress[Lane.EDGE].visible_until_us == 6_000_000
+    assert event_hash("transaction", "added") in scene.ties()
+
+
 def test_far_behind_it_lets_the_tiles_go_first_unless_they_stand() -> None:
     scene = Scene()
     scene.send(NEAR_EVENTS + 1)
