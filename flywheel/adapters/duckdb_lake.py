@@ -74,7 +74,7 @@ class ArchivedEvents(AbstractContextManager["ArchivedEvents"]):
         """
         ids: list[str] = []
         parts: list[Cells] = [no_rows(view)]
-        reach_us = max(f.window_us + f.delay_us + f.step_us for f in view.features)
+        reach_us = max(f.reach_us + f.step_us for f in view.features)
         days = {at_us // DAY_US for at_us in moments_us}
         spans = [range(day - reach_us // DAY_US - 1, day + AHEAD_US // DAY_US + 1) for day in days]
         dates = {_date(day * DAY_US) for span in spans for day in span}

@@ -152,7 +152,7 @@ def _words(condition: Condition) -> str:
 
 
 def _check(feature: WindowedFeature) -> None:
-    if not feature.window_us >= _SHORTEST_US or feature.window_us + feature.delay_us > LONGEST_US:
+    if not feature.window_us >= _SHORTEST_US or feature.reach_us > LONGEST_US:
         raise InvalidDeclaration(f"{feature.name}: a window is 10 s or longer, and reaches back no further than 90 d")
     if feature.step_us == EXACT_US:
         return

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ from flywheel.kernel.durations import DAY_US, HOUR_US, MINUTE_US
 
 Column = NDArray[np.float64]
 Compute = Callable[[Mapping[str, Column]], Column]
+At = TypeVar("At", int, NDArray[np.int64])
 
 EXACT_US = 1
 """Step of a window whose tail is exact to the event: the resolution of event times."""
@@ -138,6 +140,16 @@ class WindowedFeature:
     """Values beyond are brought to the nearer bound."""
     meaning: str = ""
     owner: str = ""
+
+    @property
+    def reach_us(self) -> int:
+        """How far before its step the window begins."""
+        return self.window_us + self.delay_us
+
+    def bounds_us(self, at_us: At) -> tuple[At, At]:
+        """The first moment inside the window at `at_us`, and the first past it; elementwise for many."""
+        floor_us = at_us - at_us % self.step_us
+        return floor_us - self.reach_us, floor_us - self.delay_us if self.delay_us else at_us + 1
 
     @property
     def undefined(self) -> float:

@@ -149,11 +149,8 @@ def _bounded(feature: WindowedFeature, found: Values) -> Values:
 
 def _span(feature: WindowedFeature, times_us: Times, at_us: Times) -> tuple[Places, Places]:
     """First event inside each window and first one past it."""
-    floor = at_us - at_us % feature.step_us
-    first = np.searchsorted(times_us, floor - feature.delay_us - feature.window_us, side="left")
-    if feature.delay_us:
-        return first, np.searchsorted(times_us, floor - feature.delay_us, side="left")
-    return first, np.searchsorted(times_us, at_us, side="right")
+    first_us, past_us = feature.bounds_us(at_us)
+    return np.searchsorted(times_us, first_us), np.searchsorted(times_us, past_us)
 
 
 def _doubtful(windows: _Windows) -> NDArray[np.bool_]:

@@ -264,7 +264,7 @@ def compile_plan(usecase: UseCase) -> FeaturePlan:
 def view_of(name: str, entity: Entity, features: tuple[WindowedFeature, ...]) -> TileView:
     """What is kept of one entity so that these features of it can be read."""
     lanes = _lanes(features)
-    exact_us = [f.window_us + f.delay_us for f in features if f.step_us == EXACT_US]
+    exact_us = [f.reach_us for f in features if f.step_us == EXACT_US]
     finest_us = lanes[1].step_us if len(lanes) > 1 else 0
     seconds = Lane(SECOND_US, max([*exact_us, finest_us]), lanes[0].aggregates)
     sources = tuple(dict.fromkeys(source_of(feature) for feature in features))
@@ -277,7 +277,7 @@ def _lanes(features: tuple[WindowedFeature, ...]) -> tuple[Lane, ...]:
     lanes = []
     for index, step_us in enumerate(steps):
         readers = [f for f in features if f.step_us >= step_us or index == 0]
-        own_us = [f.window_us + f.delay_us for f in readers if f.step_us == step_us]
+        own_us = [f.reach_us for f in readers if f.step_us == step_us]
         # The head of a window in coarser tiles is read from these where it is cut.
         coarser_us = steps[index + 1 : index + 2]
         lanes.append(Lane(step_us, max([*own_us, *coarser_us], default=0), _aggregates(readers)))

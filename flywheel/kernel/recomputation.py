@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from flywheel.contracts.decisions import DecisionLogged
 from flywheel.contracts.events import to_us
-from flywheel.kernel.features import WindowedFeature
 from flywheel.kernel.history import Moments, Values, history
 from flywheel.kernel.plan import SLACK_US, TileView
 from flywheel.kernel.rows import MARK, TIE, TIME, Cells, in_time
@@ -72,12 +71,8 @@ def recompute(view: TileView, rows: Cells, at_us: int, own_tie: int, sight: Sigh
     values = history(view, rows, moments)
     steady = (values == values[0]) | np.isnan(values) & np.isnan(values[0])
     whole = len(doubtful) <= _DOUBTFUL_LIMIT and not _behind(rows, at_us, sight)
-    clear = np.array([_tail_us(feature, at_us) >= sight.clear_from_us for feature in view.features])
+    clear = np.array([feature.bounds_us(at_us)[0] >= sight.clear_from_us for feature in view.features])
     return Recomputed(values[0], steady.all(axis=0) & clear & whole)
-
-
-def _tail_us(feature: WindowedFeature, at_us: int) -> int:
-    return at_us - at_us % feature.step_us - feature.delay_us - feature.window_us
 
 
 def _behind(rows: Cells, at_us: int, sight: Sight) -> bool:

@@ -21,11 +21,18 @@ PENDING, RAW, FIRST_LANE = 0, 1, 2
 
 
 class Window(NamedTuple):
-    """The bounds that features may share."""
+    """The bounds that features may share: `first_us` and `past_us` are those at the moment 0, where every step begins.
+
+    At any other moment they lie as far from the step's beginning; a head that is not delayed, from the moment itself.
+    """
 
     step_us: int
-    window_us: int
-    delay_us: int
+    first_us: int
+    past_us: int
+
+    @property
+    def delayed(self) -> bool:
+        return self.past_us <= 0
 
 
 class Stretch(NamedTuple):
@@ -54,7 +61,7 @@ class _Span(NamedTuple):
 
 def window_of(feature: WindowedFeature) -> Window:
     """The feature's window."""
-    return Window(feature.step_us, feature.window_us, feature.delay_us)
+    return Window(feature.step_us, *feature.bounds_us(0))
 
 
 class Cut:
@@ -93,7 +100,7 @@ def whole(view: TileView, windows: Sequence[Window]) -> Cut:
     spans = []
     for number, window in enumerate(windows):
         low, past = _bounds(window)
-        end = past if window.delay_us else None
+        end = past if window.delayed else None
         spans.append(_Span(PENDING, number, low, past))
         if window.step_us == EXACT_US:
             spans.append(_Span(RAW, number, low, end))
@@ -112,11 +119,11 @@ def headed(view: TileView, windows: Sequence[Window]) -> Cut:
         spans.append(_Span(PENDING, number, low, past))
         if window.step_us == EXACT_US:
             spans.append(_Span(RAW, number, low, past))
-            end = past if window.delay_us else _Bound(SECOND_US)
+            end = past if window.delayed else _Bound(SECOND_US)
         else:
-            end = past if window.delay_us else _Bound(window.step_us)
+            end = past if window.delayed else _Bound(window.step_us)
         spans.append(_Span(FIRST_LANE + lane, number, low, end))
-        if lane and not window.delay_us:
+        if lane and not window.delayed:
             spans.append(_Span(RAW, number, _Bound(view.lanes[1].step_us), past))
             steps = [finer.step_us for finer in view.lanes[: lane + 1]]
             spans += [
@@ -127,8 +134,8 @@ def headed(view: TileView, windows: Sequence[Window]) -> Cut:
 
 
 def _bounds(window: Window) -> tuple[_Bound, _Bound]:
-    low = _Bound(window.step_us, -window.window_us - window.delay_us)
-    return low, _Bound(window.step_us, -window.delay_us) if window.delay_us else _Bound(EXACT_US, 1)
+    head_us = window.step_us if window.delayed else EXACT_US
+    return _Bound(window.step_us, window.first_us), _Bound(head_us, window.past_us)
 
 
 def _lane(view: TileView, window: Window) -> int:

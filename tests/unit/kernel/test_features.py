@@ -79,6 +79,28 @@ def test_default_steps_grow_with_the_window(window: str, step_us: int) -> None:
     assert feature.step_us == step_us
 
 
+@pytest.mark.parametrize(
+    ("window", "delay", "bounds_us"),
+    [
+        ("10m", None, (95 * MINUTE_US + 7, 105 * MINUTE_US + 8)),
+        ("1h", None, (45 * MINUTE_US, 105 * MINUTE_US + 8)),
+        ("1h", "30m", (15 * MINUTE_US, 75 * MINUTE_US)),
+        ("1m", "1m", (103 * MINUTE_US + 7, 104 * MINUTE_US + 7)),
+        ("24h", "7d", (-8 * DAY_US, -7 * DAY_US)),
+    ],
+)
+def test_a_window_has_the_same_bounds_for_one_moment_and_for_many(
+    window: str, delay: str | None, bounds_us: tuple[int, int]
+) -> None:
+    counted = count(Transaction).by(card)
+    (feature,) = (counted.delayed(delay) if delay else counted).over(window)
+    at_us = 105 * MINUTE_US + 7
+    assert feature.bounds_us(at_us) == bounds_us
+    first_us, past_us = feature.bounds_us(np.array([at_us, at_us + DAY_US]))
+    assert first_us.tolist() == [bounds_us[0], bounds_us[0] + DAY_US]
+    assert past_us.tolist() == [bounds_us[1], bounds_us[1] + DAY_US]
+
+
 def test_a_wrong_declaration_fails_where_it_is_made() -> None:
     with pytest.raises(InvalidDeclaration, match="no field 'device_id'"):
         count(Transaction).by(Entity("device", key="device_id"))
