@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from functools import reduce
 from itertools import pairwise
 from typing import Any
 
@@ -14,14 +13,22 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from flywheel.adapters.spark_arrivals import EVENT
-from flywheel.adapters.spark_history import contributions, rows_at, runs, whole_entities
+from flywheel.adapters.spark_contributions import (
+    ARRIVED,
+    KEY,
+    by_entity,
+    contributions,
+    rows_at,
+    runs,
+    whole_entities,
+)
 from flywheel.contracts.events import Event
 from flywheel.kernel.plan import FeaturePlan, TileView, counted_of
 from flywheel.kernel.rows import MARK, Cells
 from flywheel.kernel.state import OFFSET_BITS, Change, EntityState, apply, partition_of
 
-KEY, STATE, NEWEST, COUNTED = ("key", "state", "newest_us", "counted")
-_ARRIVED, _MARK = ("arrived_us", "mark")
+STATE, NEWEST, COUNTED = ("state", "newest_us", "counted")
+_MARK = "mark"
 
 SCHEMA = T.StructType(
     [
@@ -46,12 +53,7 @@ def build_states(
     present = [event for event in view.events if event.event_name in events]
     frames = [_below(plan, event, events[event.event_name], reached) for event in present]
     rows = [contributions(view, event, frame, F.col(_MARK)) for event, frame in zip(present, frames, strict=True)]
-    together = reduce(lambda one, other: one.unionByName(other, allowMissingColumns=True), rows)
-    return (
-        together.repartition(F.col(KEY))
-        .sortWithinPartitions(KEY, _ARRIVED, _MARK)
-        .mapInArrow(_Computation(plan, view, present, dict(reached)), SCHEMA)
-    )
+    return by_entity(rows, ARRIVED, _MARK).mapInArrow(_Computation(plan, view, present, dict(reached)), SCHEMA)
 
 
 def _below(plan: FeaturePlan, event: type[Event], frame: DataFrame, reached: Mapping[int, int]) -> DataFrame:

@@ -17,8 +17,9 @@ from pyspark.sql import DataFrame, Row, SparkSession
 from flywheel.adapters.lake_lock import writing
 from flywheel.adapters.spark_archive import Lake
 from flywheel.adapters.spark_checkpoint import Checkpoint
+from flywheel.adapters.spark_contributions import KEY
 from flywheel.adapters.spark_events import read_archive
-from flywheel.adapters.spark_states import COUNTED, KEY, NEWEST, STATE, build_states
+from flywheel.adapters.spark_states import COUNTED, NEWEST, STATE, build_states
 from flywheel.kernel.erasure import named_in
 from flywheel.kernel.plan import FeaturePlan, TileView
 from flywheel.kernel.ports import ErasureLog, FeatureWriter, StateWrite, ViewKey

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
+from flywheel.adapters.spark_contributions import KEY
 from flywheel.adapters.spark_events import event_schema
 from flywheel.adapters.spark_history import build_history
-from flywheel.adapters.spark_states import COUNTED, KEY, STATE, build_states
+from flywheel.adapters.spark_states import COUNTED, STATE, build_states
 from flywheel.contracts.events import Event, from_us, to_us
 from flywheel.kernel.durations import DAY_US, HOUR_US
 from flywheel.kernel.features import join_id, split_id
