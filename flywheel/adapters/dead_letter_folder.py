@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +10,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from flywheel.adapters.durable_files import write
 from flywheel.kernel.dead_letters import DeadLetter
 
 FOLDER = "dead_letters"
@@ -72,7 +72,7 @@ class DeadLetterFolder:
         last, before, in_batch = self._accounts()
         before = before if last == batch_id else _sum(before, in_batch)
         content = orjson.dumps({"batch_id": batch_id, "before": before, "in_batch": dict(seen)})
-        _write(self._directory / "seen.json", content)
+        write(self._directory / "seen.json", content)
 
     def _accounts(self) -> tuple[int | None, dict[str, int], dict[str, int]]:
         """The last batch that had any, what was seen before it and what in it."""
@@ -108,13 +108,4 @@ def _read(file: Path) -> Iterator[DeadLetter]:
 def _replace(file: Path, letters: Sequence[DeadLetter]) -> None:
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist([asdict(letter) for letter in letters], _SCHEMA), sink)
-    _write(file, sink.getvalue().to_pybytes())
-
-
-def _write(path: Path, content: bytes) -> None:
-    beside = path.with_name(f".{path.name}.new")
-    with beside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
+    write(file, sink.getvalue().to_pybytes())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import os
 import re
 import shutil
 import tempfile
@@ -11,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from flywheel.adapters.durable_files import sync, write
 from flywheel.contracts.models import Deployment, ModelManifest
 from flywheel.kernel.model_integrity import check_digest, check_sequence, parse_manifest
 from flywheel.kernel.ports import CorruptModel
@@ -40,9 +40,8 @@ class FileModelStore:
         draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=home.parent))
         try:
             draft.chmod(0o755)
-            _write(draft / _MODEL, model)
-            _write(draft / _MANIFEST, manifest.model_dump_json(indent=2).encode())
-            _sync(draft)
+            write(draft / _MODEL, model)
+            write(draft / _MANIFEST, manifest.model_dump_json(indent=2).encode())
             draft.rename(home)
         except OSError:
             shutil.rmtree(draft, ignore_errors=True)
@@ -50,7 +49,7 @@ class FileModelStore:
                 raise
             # Somebody published this version in between.
             return self._check_same(manifest, model)
-        return _sync(home.parent)
+        return sync(home.parent)
 
     def load(self, usecase: str, version: str) -> tuple[ModelManifest, bytes]:
         """A version, its digest verified. KeyError when unknown, CorruptModel when its files are not as published."""
@@ -82,10 +81,7 @@ class FileModelStore:
             check_sequence(deployment, earlier)
             lines = "".join(f"{entry.model_dump_json()}\n" for entry in (*earlier, deployment))
             # Replaced whole: a reader never meets half a line, not even after a power cut.
-            draft = directory / ".deployments.draft"
-            _write(draft, lines.encode())
-            draft.replace(directory / _LOG)
-            _sync(directory)
+            write(directory / _LOG, lines.encode())
 
     def deployments(self, usecase: str) -> list[Deployment]:
         """The whole log, oldest first."""
@@ -116,21 +112,6 @@ def _safe(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise KeyError(f"{name!r} is not a name; use letters, digits, '.', '_' and '-'")
     return name
-
-
-def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextmanager

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
+
+from flywheel.adapters.durable_files import replacing
 
 
 def remove_lines(directory: Path, unwanted: Callable[[bytes], bool], *, dry_run: bool = False) -> int:
@@ -15,10 +16,6 @@ def remove_lines(directory: Path, unwanted: Callable[[bytes], bool], *, dry_run:
         kept = [line for line in lines if not unwanted(line)]
         removed += len(lines) - len(kept)
         if len(kept) < len(lines) and not dry_run:
-            beside = path.with_name(path.name + ".new")
-            with beside.open("wb") as file:
+            with replacing(path) as file:
                 file.writelines(kept)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(beside, path)
     return removed

@@ -6,7 +6,6 @@ just listed the directory would miss it.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from flywheel.adapters.durable_files import LEFT_BEHIND, replacing
+
 _ROWS_AT_ONCE = 131_072
-_NEW = ".new"
 _ARRIVALS = ("ingest_time", "decided_at")
 
 
@@ -96,7 +96,7 @@ def files(directory: Path) -> Iterator[Path]:
 
 def sweep(directory: Path) -> int:
     """Removes what killed writers left below the directory: files half written and stages never committed."""
-    left = [*directory.glob(f"**/.*{_NEW}"), *directory.glob("**/.spark-staging-*"), *directory.glob("**/_temporary")]
+    left = [path for name in (LEFT_BEHIND, ".spark-staging-*", "_temporary") for path in directory.glob(f"**/{name}")]
     for path in left:
         _discard(path)
     return len(left)
@@ -116,27 +116,14 @@ def _read(file: Path, rows: Rows, also: str | None = None) -> pa.Table:
 
 
 def _rewrite(file: Path, rows: Rows) -> None:
-    beside = file.with_name(f".{file.name}{_NEW}")
     source = pq.ParquetFile(file)
-    with beside.open("wb") as sink:
+    with replacing(file) as sink:
         with pq.ParquetWriter(sink, source.schema_arrow) as writer:
             for batch in source.iter_batches(_ROWS_AT_ONCE):
                 table = pa.Table.from_batches([batch], source.schema_arrow)
                 writer.write_table(table.filter(pc.invert(rows.mask(table))))
-        sink.flush()
-        os.fsync(sink.fileno())
-    # Spark checks a file against the sum beside it, which is the old one's.
-    file.with_name(f".{file.name}.crc").unlink(missing_ok=True)
-    os.replace(beside, file)
-    _sync(file.parent)
-
-
-def _sync(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        # Spark checks a file against the sum beside it, which is the old one's.
+        file.with_name(f".{file.name}.crc").unlink(missing_ok=True)
 
 
 def _discard(path: Path) -> None:
