@@ -4,7 +4,7 @@
 #   any FLYWHEEL_* setting in the environment or in .env reaches every process (ports, data directory, …)
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
-.PHONY: help up down status logs clean decide send replay train rebuild erase mlflow test lint jars lock environment environment-dev \
+.PHONY: help up down status logs clean decide send replay attributes train rebuild erase mlflow test lint jars lock environment environment-dev \
         figures-start figures-soak figures-fraud figures-features figures-render
 
 PYTHON_OF_PROJECT := .venv/bin/python
@@ -51,6 +51,10 @@ send: environment-present  ## send one event: EVENT=transaction ARGS="card_id=al
 replay: environment-present  ## send your own events: FILE=payments.csv (CSV, JSON Lines, Parquet) ARGS="--pace recorded"
 	@test -n "$(FILE)" || { echo "Which file? make replay FILE=payments.csv"; exit 2; }
 	@$(PYTHON_OF_PROJECT) -m flywheel replay $(USECASE) "$(FILE)" $(ARGS)
+
+attributes: environment-present  ## load attributes from a file: TABLE=profile FILE=profile.csv ARGS="--as-of 2026-01-01T00:00:00Z"
+	@test -n "$(TABLE)" -a -n "$(FILE)" || { echo "Which? make attributes TABLE=profile FILE=profile.csv"; exit 2; }
+	@$(PYTHON_OF_PROJECT) -m flywheel attributes $(USECASE) "$(TABLE)" "$(FILE)" $(ARGS)
 
 train: environment-present  ## train a new model now, and deploy it if it passes the gates
 	@$(PYTHON_OF_PROJECT) -m flywheel train $(USECASE) --wait $(ARGS)

@@ -10,9 +10,10 @@ from pydantic import Field
 from flywheel.contracts.events import Event
 from flywheel.kernel import aggregation as agg
 from flywheel.kernel import catalog
+from flywheel.kernel.attributes import attributes
 from flywheel.kernel.conditions import where
 from flywheel.kernel.declaration import Label, UseCase
-from flywheel.kernel.features import Entity, WindowedFeature
+from flywheel.kernel.features import AttributeFeature, Entity, WindowedFeature
 
 
 class Order(Event):
@@ -73,6 +74,11 @@ OF_PAIRS: tuple[WindowedFeature, ...] = (
     *agg.count(Order).by(PAIR).over("10m", "24h"),
     *agg.since_last(Order).by(PAIR).over("30d"),
 )
+LOADED: tuple[AttributeFeature, ...] = (
+    *attributes("profile", "limit_cents", "age").by(BUYER).valid_for("30d", default=-1.0),
+    *attributes("segment", "rank").by(BUYER).valid_forever(default=-2.0),
+    *attributes("discount", "share").by(PAIR).valid_for("7d"),
+)
 
 _FRAUD = catalog.load("fraud")
 USECASE: UseCase = dataclasses.replace(
@@ -81,7 +87,7 @@ USECASE: UseCase = dataclasses.replace(
     events=(Order, Refund),
     request=Order,
     entities=(BUYER, PAIR, STALL),
-    features=(*FEATURES, *OF_PAIRS, *OF_STALLS),
+    features=(*FEATURES, *OF_PAIRS, *OF_STALLS, *LOADED),
     label=Label(Refund, joins="buyer", matures_after="7d"),
     policy=dataclasses.replace(_FRAUD.policy, amount_field="cents"),
     experiment=dataclasses.replace(_FRAUD.experiment, unit="buyer"),

@@ -1,4 +1,4 @@
-"""The body of the on-demand feature view: stored states and a request in, every declared feature out.
+"""The body of the on-demand feature view: stored states, loaded attributes and a request in, every feature out.
 
 Feast's registry keeps only the name of the use case; what is computed is found in the declaration, here as in serving.
 """
@@ -13,7 +13,7 @@ import numpy as np
 
 from flywheel.adapters.feast_layout import edge_feature, state_feature
 from flywheel.kernel import catalog
-from flywheel.kernel.features import join_id
+from flywheel.kernel.features import Column, join_id
 from flywheel.kernel.fields import kind_of, numeric_fields
 from flywheel.kernel.fold import Reading
 from flywheel.kernel.hydration import opened
@@ -54,6 +54,9 @@ def features_of(usecase: str, inputs: Mapping[str, Sequence[Any]]) -> dict[str, 
     for reading in readings:
         values = np.array([_values(plan, reading, inputs, row) for row in rows])
         columns |= {feature.name: values[:, index] for index, feature in enumerate(reading.view.features)}
+    for table in plan.usecase.attribute_tables:
+        loaded = {name: _numbers(inputs[name]) for name in table.stored_names}
+        columns |= table.at(loaded, columns["request.event_time_us"])
     with np.errstate(all="ignore"):
         known = complete(plan.usecase, columns)
     return {name: known[name].tolist() for name in plan.usecase.feature_names}
@@ -71,6 +74,11 @@ def _values(plan: FeaturePlan, reading: Reading, inputs: Mapping[str, Sequence[A
     except ForeignState:
         return [float("nan")] * len(view.features)
     return [float(value) for value in reading.values(state, arrived, at_us, own=own, own_tie=tie)]
+
+
+def _numbers(values: Sequence[float | None]) -> Column:
+    """NaN where there is none."""
+    return np.array([np.nan if value is None else value for value in values], np.float64)
 
 
 @cache

@@ -16,16 +16,19 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 
 from flywheel.adapters import feast_fold
+from flywheel.adapters.attribute_lake import FOLDER
 from flywheel.adapters.feast_layout import edge_feature, state_feature
+from flywheel.adapters.feast_stored import feature_view
 from flywheel.adapters.history_layout import NEVER_EXPIRES, snapshot_directory
 from flywheel.contracts.settings import PlatformSettings
+from flywheel.kernel.attributes import AttributeTable
 from flywheel.kernel.plan import FeaturePlan, TileView
 
 if TYPE_CHECKING:
     import pandas as pd
     from feast import FeatureStore
 
-_LAYOUT = "2"
+_LAYOUT = "3"
 """Changes when other objects come of the same declaration."""
 
 
@@ -122,18 +125,21 @@ def _objects(settings: PlatformSettings, plan: FeaturePlan) -> list[Any]:
     from feast import Entity, FeatureService, ValueType
 
     # Feast's entities have one key each; what is about several has a view of several.
-    names = {view.entity.keys[0]: view.entity.name for view in plan.views if len(view.entity.keys) == 1}
-    keys = dict.fromkeys(key for view in plan.views for key in view.entity.keys)
+    tables = plan.usecase.attribute_tables
+    about = dict.fromkeys((*(view.entity for view in plan.views), *(table.entity for table in tables)))
+    names = {entity.keys[0]: entity.name for entity in about if len(entity.keys) == 1}
+    keys = dict.fromkeys(key for entity in about for key in entity.keys)
     entities = {key: Entity(name=names.get(key, key), join_keys=[key], value_type=ValueType.STRING) for key in keys}
     by_view = {view.name: [entities[key] for key in view.entity.keys] for view in plan.views}
     tiles = [_tile_view(settings, plan, view, by_view[view.name]) for view in plan.views]
     histories = [_history_view(settings, plan, view, by_view[view.name]) for view in plan.views]
-    combined = _combined_view(plan, tiles)
+    loaded = [_attribute_view(settings, plan, table, [entities[key] for key in table.entity.keys]) for table in tables]
+    combined = _combined_view(plan, [*tiles, *loaded])
     services = [
         FeatureService(name=online_service(plan.usecase.name), features=[combined]),
         FeatureService(name=training_service(plan.usecase.name), features=histories),
     ]
-    return [*entities.values(), *tiles, *histories, combined, *services]
+    return [*entities.values(), *tiles, *histories, *loaded, combined, *services]
 
 
 def _tile_view(settings: PlatformSettings, plan: FeaturePlan, view: TileView, entities: list[Any]) -> Any:
@@ -168,6 +174,12 @@ def _history_view(settings: PlatformSettings, plan: FeaturePlan, view: TileView,
         online=False,
         description=f"Windowed features of each {view.entity.name} as of its past events.",
     )
+
+
+def _attribute_view(settings: PlatformSettings, plan: FeaturePlan, table: AttributeTable, entities: list[Any]) -> Any:
+    directory = settings.lake_dir.absolute() / plan.usecase.name / FOLDER / table.name
+    view = table.view(plan.usecase.name)
+    return feature_view(view, entities, _file_source(f"{view.name}_source", directory / "*.parquet"))
 
 
 def _file_source(name: str, path: Path) -> Any:

@@ -31,24 +31,31 @@ def feast_objects(views: Sequence[StoredView], sources: Path) -> list[Any]:
         for view in views
         for key in view.join_keys
     }
-    return [*entities.values(), *(_feature_view(view, entities, sources) for view in views)]
+    return [
+        *entities.values(),
+        *(feature_view(v, [entities[k.name] for k in v.join_keys], _source(v, sources)) for v in views),
+    ]
 
 
-def _feature_view(view: StoredView, entities: dict[str, Any], sources: Path) -> Any:
-    from feast import FeatureView, Field, FileSource, types
+def _source(view: StoredView, sources: Path) -> Any:
+    from feast import FileSource
+
+    path = str(sources / f"{view.name}.parquet")
+    return FileSource(name=f"{view.name}_source", path=path, timestamp_field="event_timestamp")
+
+
+def feature_view(view: StoredView, entities: Sequence[Any], source: Any) -> Any:
+    """One view, of Feast's entities, with its history in that source."""
+    from feast import FeatureView, Field, types
 
     return FeatureView(
         name=view.name,
-        entities=[entities[key.name] for key in view.join_keys],
+        entities=list(entities),
         schema=[
             Field(name=feature.name, dtype=getattr(types, _SCALAR_TYPES[feature.type.value]))
             for feature in view.features
         ],
-        source=FileSource(
-            name=f"{view.name}_source",
-            path=str(sources / f"{view.name}.parquet"),
-            timestamp_field="event_timestamp",
-        ),
+        source=source,
         # Feast has zero for values that do not expire.
         ttl=timedelta(microseconds=view.ttl_us or 0),
         online=True,

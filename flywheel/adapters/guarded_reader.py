@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from flywheel.kernel.breaker import CircuitBreaker
-from flywheel.kernel.ports import FeatureReader, Stored, StoreProgress, Unavailable, ViewKey
+from flywheel.kernel.ports import Answer, FeatureReader, Question, Unavailable
 
 _FAILURES_TO_OPEN = 3
 _FAILING_OVER_S = 0.1
@@ -37,13 +37,13 @@ class GuardedReader:
     def is_open(self) -> bool:
         return self._breaker.is_open
 
-    async def read(self, keys: Sequence[ViewKey], timeout_s: float) -> tuple[list[Stored], StoreProgress | None]:
+    async def read(self, question: Question, timeout_s: float) -> Answer:
         """As the reader behind it; Unavailable at once while the breaker is open."""
         if not self._breaker.admits(self._steady_s()):
             raise Unavailable("the feature store has stopped answering")
         was_open = self._breaker.is_open
         try:
-            answer = await self._reader.read(keys, timeout_s)
+            answer = await self._reader.read(question, timeout_s)
         except Unavailable:
             if timeout_s >= self._patience_s:
                 self._breaker.failed(self._steady_s())

@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from flywheel.adapters.memory_stored import MemoryStoredFeatures
+from flywheel.kernel.attributes import AttributeRow, AttributeTable
 from flywheel.kernel.edge import HEADER, edge_header
 from flywheel.kernel.plan import FeaturePlan, TileView
-from flywheel.kernel.ports import Lane, StateWrite, Stored, StoreProgress, ViewKey
+from flywheel.kernel.ports import Answer, Lane, Question, StateWrite, Stored, StoreProgress, ViewKey
 from flywheel.kernel.rows import MARK, TIE, Cells
 from flywheel.kernel.state import partition_of
 
@@ -30,6 +32,8 @@ class MemoryFeatureStore:
         self._absorbed: dict[int, int] = {}
         self._counted: Counter[str] = Counter()
         self._source: str | None = None
+        self._usecase = plan.usecase
+        self.attributes = {read.entity: MemoryStoredFeatures(read.plan) for read in plan.usecase.attribute_reads}
 
     def reader(self) -> MemoryFeatureReader:
         """The same store as a decision sees it."""
@@ -86,6 +90,13 @@ class MemoryFeatureStore:
             del self.states[key]
             del self._newest_us[key]
         return len(useless)
+
+    def put(self, table: AttributeTable, rows: Sequence[AttributeRow]) -> None:
+        """Replaces what is stored of the rows' entities in this table."""
+        view, names = table.view(self._usecase.name), table.entity.keys
+        for row in rows:
+            values = dict(zip((feature.name for feature in view.features), (*row.values, row.as_of_us), strict=True))
+            self.attributes[table.entity].write(view, dict(zip(names, row.key, strict=True)), values, row.as_of_us)
 
     def absorbed(self) -> dict[int, int]:
         """By partition, the mark below which the tiles of all entities hold every event."""
@@ -155,14 +166,12 @@ class MemoryFeatureReader:
     def __init__(self, store: MemoryFeatureStore) -> None:
         self._store = store
 
-    async def read(
-        self,
-        keys: Sequence[ViewKey],
-        timeout_s: float,  # noqa: ARG002  the port's; memory answers at once
-    ) -> tuple[list[Stored], StoreProgress | None]:
-        """What is stored under `keys`, in their order, and the progress of the lane that is further."""
+    async def read(self, question: Question, timeout_s: float) -> Answer:
+        """What is stored, and the progress of the lane that is further."""
         progress = max(self._store.progress.values(), key=lambda lane: lane.visible_until_us, default=None)
-        return self._store.read(keys), progress
+        tables = zip(self._store.attributes.values(), question.attributes, strict=True) if question.attributes else ()
+        columns = [await table.read(request, timeout_s) for table, request in tables]
+        return Answer(self._store.read(question.keys), progress, columns)
 
     async def close(self) -> None:
         """Nothing to let go of."""

@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from flywheel.adapters import feast_layout
 from flywheel.adapters.feast_key_reader import join_keys
 from flywheel.adapters.feast_keys import EntityKeys
-from flywheel.adapters.redis_connection import RedisConnection, RefusedCommand, pack
+from flywheel.adapters.redis_connection import Commands, RedisConnection, RefusedCommand, pack
 from flywheel.adapters.redis_scripts import (
     APPEND_EDGE,
     FORGET,
@@ -22,12 +22,15 @@ from flywheel.adapters.redis_scripts import (
     TRIM_EDGES,
     WRITE_STATES,
 )
+from flywheel.adapters.redis_stored import StoredCommands, StoredQuestion
+from flywheel.kernel.attributes import AttributeRow, AttributeTable
 from flywheel.kernel.edge import edge_header
 from flywheel.kernel.features import join_id, split_id
 from flywheel.kernel.plan import FeaturePlan
-from flywheel.kernel.ports import Lane, StateWrite, Stored, StoreProgress, Unavailable, ViewKey
+from flywheel.kernel.ports import Answer, Lane, Question, StateWrite, Stored, StoreProgress, Unavailable, ViewKey
 from flywheel.kernel.state import offset_of
-from flywheel.kernel.stored import JoinKey
+from flywheel.kernel.stored import JoinKey, StoredColumns
+from flywheel.kernel.stored_values import ScalarType, encode_scalar
 
 _WRITE_TIMEOUT_S = 10.0
 _ROWS_AT_ONCE = 128
@@ -43,9 +46,9 @@ class _Layout:
     """Keys and fields of one use case."""
 
     def __init__(self, plan: FeaturePlan) -> None:
-        self._project = plan.usecase.name
+        self.project = plan.usecase.name
         self._keys = {
-            view.name: EntityKeys(self._project, [JoinKey(name) for name in view.entity.keys]) for view in plan.views
+            view.name: EntityKeys(self.project, [JoinKey(name) for name in view.entity.keys]) for view in plan.views
         }
         self._keyed = {view.name: view.entity.keys for view in plan.views}
         entities = {view.name: view.entity.name for view in plan.views}
@@ -59,10 +62,10 @@ class _Layout:
         self.headers = {view.name: edge_header(view) for view in plan.views}
         self.row_bytes = {view.name: 8 * view.row_cells for view in plan.views}
         self.lifetimes_us = {view.name: view.lifetime_us for view in plan.views}
-        self.progress_key = f"{self._project}:progress"
-        self.counted_key = f"{self._project}:counted"
-        self.absorbed_key = f"{self._project}:absorbed"
-        self.source_key = f"{self._project}:source"
+        self.progress_key = f"{self.project}:progress"
+        self.counted_key = f"{self.project}:counted"
+        self.absorbed_key = f"{self.project}:absorbed"
+        self.source_key = f"{self.project}:source"
 
     def entity(self, key: ViewKey) -> bytes:
         """The Redis key of an entity."""
@@ -71,7 +74,7 @@ class _Layout:
 
     def entities(self, raw: bytes) -> list[ViewKey]:
         """The rows that a Redis key holds: those of each view of that entity; none for a key of something else."""
-        values = join_keys(raw, self._project) or {}
+        values = join_keys(raw, self.project) or {}
         mine = {view: keys for view, keys in self._keyed.items() if set(keys) == set(values)}
         return [ViewKey(view, join_id([values[name] for name in keys])) for view, keys in mine.items()]
 
@@ -85,21 +88,39 @@ class RedisFeatureReader:
 
     def __init__(self, url: str, plan: FeaturePlan) -> None:
         self._layout = _Layout(plan)
+        self._attributes = [StoredCommands(plan.usecase.name, read.plan) for read in plan.usecase.attribute_reads]
         self._connection = RedisConnection(url)
         self._progress = ("HMGET", self._layout.progress_key, *_PROGRESS_FIELDS)
 
-    async def read(self, keys: Sequence[ViewKey], timeout_s: float) -> tuple[list[Stored], StoreProgress | None]:
-        """What is stored under `keys`, in their order, and the store's progress, None when it is missing or unreadable.
+    async def read(self, question: Question, timeout_s: float) -> Answer:
+        """What is stored, and the store's progress, None when it is missing or unreadable.
 
         Raises Unavailable when Redis fails or is late.
         """
-        questions = [("HMGET", *self._layout.place(key)) for key in keys]
-        replies = await self._connection.execute(pack(*questions, self._progress), timeout_s)
+        asked = pack(*(("HMGET", *self._layout.place(key)) for key in question.keys), self._progress)
+        if not question.attributes:
+            return self._answer(await self._connection.execute(asked, timeout_s))
+        beside = [
+            commands.ask(request) for commands, request in zip(self._attributes, question.attributes, strict=True)
+        ]
+        payloads = (asked.payload, *(each.commands.payload for each in beside))
+        together = Commands(b"".join(payloads), asked.replies + sum(each.commands.replies for each in beside))
+        replies = await self._connection.execute(together, timeout_s)
+        answer = self._answer(replies[: asked.replies])
+        return answer._replace(attributes=list(self._columns(beside, replies[asked.replies :])))
+
+    def _answer(self, replies: Sequence[Any]) -> Answer:
         for reply in replies:
             if isinstance(reply, RefusedCommand):
                 raise Unavailable(f"the feature store refused a read: {reply}")
         *found, progress = replies
-        return [_stored(values) for values in found], _progress(progress)
+        return Answer([_stored(values) for values in found], _progress(progress))
+
+    def _columns(self, asked: Sequence[StoredQuestion], replies: Sequence[Any]) -> Iterator[StoredColumns]:
+        start = 0
+        for commands, each in zip(self._attributes, asked, strict=True):
+            yield commands.columns(each, replies[start : start + each.commands.replies])
+            start += each.commands.replies
 
     async def close(self) -> None:
         """Ends the connection."""
@@ -186,6 +207,19 @@ class RedisFeatureWriter:
             fields = (layout.states[view], layout.times[view], layout.edges[view])
             self._call(pipe, FORGET, [layout.entity(key) for key in mine], [*fields, before_s])
         return sum(_execute(pipe))
+
+    def put(self, table: AttributeTable, rows: Sequence[AttributeRow]) -> None:
+        """Replaces what is stored of the rows' entities in this table, in one round trip."""
+        view, pipe = table.view(self._layout.project), self._pipeline()
+        keys = EntityKeys(self._layout.project, view.join_keys)
+        entities = keys.encode(list(zip(*(row.key for row in rows), strict=True)))
+        fields = [feast_layout.value_field(view.name, feature.name) for feature in view.features]
+        for entity, row in zip(entities, rows, strict=True):
+            values = (encode_scalar(ScalarType.DOUBLE, value) for value in (*row.values, row.as_of_us))
+            mapping = dict(zip(fields, values, strict=True))
+            mapping[feast_layout.time_field(view.name)] = feast_layout.encode_time(row.as_of_us)
+            pipe.hset(entity, mapping=mapping)
+        _execute(pipe)
 
     def absorbed(self) -> dict[int, int]:
         """By partition, the mark below which the tiles of all entities hold every event."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from flywheel.adapters import feast_layout
 from flywheel.adapters.feast_keys import EntityKeys
@@ -13,6 +13,43 @@ from flywheel.kernel.stored import StoredColumns, StoredRequest
 from flywheel.kernel.stored_plan import Keys, StoredPlan, StoredRow, ViewGroup
 
 _WRONG_TYPE = "WRONGTYPE"
+
+
+class StoredCommands:
+    """How to ask Redis for a plan's views, and how to read its replies."""
+
+    def __init__(self, project: str, plan: StoredPlan) -> None:
+        self._plan = plan
+        self._groups = [_GroupCommands(project, group) for group in plan.groups]
+
+    def ask(self, request: StoredRequest) -> StoredQuestion:
+        """The commands of one request. Raises ValueError for keys that do not fit the views."""
+        rows, keys = self._plan.keys(request)
+        payloads: list[bytes] = []
+        sizes = []
+        for group, entities in zip(self._groups, keys, strict=True):
+            commands = group.commands(entities)
+            payloads += commands
+            sizes.append(len(commands))
+        return StoredQuestion(Commands(b"".join(payloads), len(payloads)), rows, sizes, request.now_us)
+
+    def columns(self, asked: StoredQuestion, replies: Sequence[Any]) -> StoredColumns:
+        """The answer from the replies to the commands. Raises Unavailable where Redis refused one."""
+        answers = []
+        start = 0
+        for group, size in zip(self._groups, asked.sizes, strict=True):
+            answers.append(group.rows(replies[start : start + size]))
+            start += size
+        return self._plan.columns(asked.rows, answers, asked.now_us)
+
+
+class StoredQuestion(NamedTuple):
+    """The commands of one request and what their answer is read by: rows, and how many replies each group has."""
+
+    commands: Commands
+    rows: int
+    sizes: list[int]
+    now_us: int
 
 
 class RedisStoredReader:
@@ -32,27 +69,15 @@ class RedisStoredReader:
         self._connection = connection
         self._plan = plan
         self._on_refused = on_refused
-        self._groups = [_GroupCommands(project, group) for group in plan.groups]
+        self._commands = StoredCommands(project, plan)
 
     async def read(self, request: StoredRequest, timeout_s: float) -> StoredColumns:
         """All entities and views of the request.
 
         Raises ValueError for keys that do not fit the views, Unavailable when Redis fails or is late.
         """
-        rows, keys = self._plan.keys(request)
-        payloads: list[bytes] = []
-        sizes = []
-        for group, entities in zip(self._groups, keys, strict=True):
-            commands = group.commands(entities)
-            payloads += commands
-            sizes.append(len(commands))
-        replies = await self._connection.execute(Commands(b"".join(payloads), len(payloads)), timeout_s)
-        answers = []
-        start = 0
-        for group, size in zip(self._groups, sizes, strict=True):
-            answers.append(group.rows(replies[start : start + size]))
-            start += size
-        columns = self._plan.columns(rows, answers, request.now_us)
+        asked = self._commands.ask(request)
+        columns = self._commands.columns(asked, await self._connection.execute(asked.commands, timeout_s))
         for view, refused in self._plan.refused(columns).items():
             self._on_refused(view, refused)
         return columns

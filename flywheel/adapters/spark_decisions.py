@@ -28,6 +28,7 @@ DECISION_SCHEMA = T.StructType(
         T.StructField("features", T.ArrayType(T.DoubleType())),
         T.StructField("feature_status", T.MapType(T.StringType(), T.StringType())),
         T.StructField("feature_lag_ms", T.DoubleType()),
+        T.StructField("feature_age_ms", T.MapType(T.StringType(), T.DoubleType())),
         T.StructField("stage_ms", T.MapType(T.StringType(), T.DoubleType())),
         T.StructField("value", T.DoubleType()),
     ]

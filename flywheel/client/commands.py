@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 
 from flywheel.adapters import logs
+from flywheel.client.attributes import load, rows_in, table_named
 from flywheel.client.console import render_decision, render_erasure, render_training
 from flywheel.client.decision_client import DecisionClient
 from flywheel.client.erased_files import Subject
@@ -72,7 +73,7 @@ def _world(options: argparse.Namespace, settings: PlatformSettings) -> int:
 def _replay(options: argparse.Namespace, settings: PlatformSettings) -> int:
     usecase = catalog.load(options.usecase)
     event = _event(usecase, options.event or usecase.request.event_name)
-    rows = read_rows(options.file, event)
+    rows = read_rows(options.file, event, event.event_name)
     if options.speedup is not None and options.pace != "recorded":
         raise ClientError("--speedup needs --pace recorded")
     speedup = (options.speedup or 1.0) if options.pace == "recorded" else None
@@ -146,6 +147,14 @@ def _train(options: argparse.Namespace, settings: PlatformSettings) -> int:
     _say(render_training(finished))
     # That a model did not pass the gates is an answer, not a failure.
     return 1 if finished.error else 0
+
+
+def _attributes(options: argparse.Namespace, settings: PlatformSettings) -> int:
+    usecase = catalog.load(options.usecase)
+    table, now = table_named(usecase, options.table), datetime.now(UTC)
+    rows = rows_in(options.file, table, options.as_of or now, now, _say)
+    _say(str(load(usecase, table, rows, settings, _say)))
+    return 0
 
 
 def _erase(options: argparse.Namespace, settings: PlatformSettings) -> int:
@@ -222,6 +231,14 @@ def _parser() -> argparse.ArgumentParser:
         "the past, and known from their event time on",
     )
 
+    loading = _command(commands, "attributes", _attributes, "load a table of attributes from a file")
+    loading.add_argument("table", help="name of the table in the declaration")
+    loading.add_argument(
+        "file", type=Path, metavar="FILE", help="CSV, JSON Lines or Parquet: the entity's keys, columns"
+    )
+    loading.add_argument("--as-of", type=_moment, metavar="TIME", help="moment of rows without as_of (default: now)")
+    loading.epilog = "Nothing of a file with a wrong row is loaded. The newest row of each entity is online afterwards."
+
     erasing = _command(commands, "erase", _erase, "delete a person, or another entity, from everything that is kept")
     erasing.add_argument("entity", help="whose id it is, such as card")
     erasing.add_argument("id", nargs="+", help="the id, in as many parts as the entity's key has fields")
@@ -247,6 +264,14 @@ def _command(commands: Any, name: str, run: Any, summary: str) -> argparse.Argum
     command.add_argument("usecase", help="name of the use case, such as fraud")
     command.set_defaults(run=run)
     return command
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time such as 2018-04-01T00:00:00Z") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _positive(text: str) -> float:

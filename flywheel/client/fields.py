@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any, get_args
 
+from pydantic import BaseModel
+
 from flywheel.client.errors import ClientError
 from flywheel.contracts.events import Event
 
@@ -25,9 +27,9 @@ def parse_fields(event: type[Event], arguments: Sequence[str]) -> dict[str, Any]
     return fields
 
 
-def from_text(event: type[Event], name: str, text: str) -> Any:
+def from_text(schema: type[BaseModel], name: str, text: str) -> Any:
     """The JSON value of a field written as text; the text itself where it is no such value, for ingest to refuse."""
-    wanted = _plain_types(event.model_fields[name].annotation)
+    wanted = _plain_types(schema.model_fields[name].annotation)
     try:
         if int in wanted:
             return int(text)

@@ -1,4 +1,4 @@
-"""Reads a person's own events from CSV, JSON Lines or Parquet, row by row."""
+"""Reads a person's own events, or other rows, from CSV, JSON Lines or Parquet, row by row."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from pydantic import BaseModel
 
 from flywheel.client.errors import ClientError
 from flywheel.client.fields import from_text, to_json
-from flywheel.contracts.events import Event
 
 FORMATS = {".csv": "CSV", ".jsonl": "JSON Lines", ".ndjson": "JSON Lines", ".parquet": "Parquet"}
 _ROWS_AT_ONCE = 4_096
@@ -27,33 +27,36 @@ class Row:
     unreadable: str | None = None
 
 
-def read_rows(path: Path, event: type[Event]) -> Iterator[Row]:
-    """The rows in the file's order, empty cells left out. Raises ClientError when the file cannot be such events."""
+def read_rows(path: Path, schema: type[BaseModel], name: str) -> Iterator[Row]:
+    """The rows in the file's order, empty cells left out. Raises ClientError when the file's columns do not fit.
+
+    `name` is what a row is called in messages.
+    """
     if not path.is_file():
         raise ClientError(f"there is no file {path}")
     match FORMATS.get(path.suffix.lower()):
         case "CSV":
-            return _read_csv(path, event)
+            return _read_csv(path, schema, name)
         case "JSON Lines":
             return _read_json_lines(path)
         case "Parquet":
-            return _read_parquet(path, event)
+            return _read_parquet(path, schema, name)
         case _:
             raise ClientError(f"{path.name}: cannot tell the format; the name must end in {', '.join(FORMATS)}")
 
 
-def _read_csv(path: Path, event: type[Event]) -> Iterator[Row]:
+def _read_csv(path: Path, schema: type[BaseModel], name: str) -> Iterator[Row]:
     _check_encoding(path)
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.reader(file)
         names = next(reader, [])
-        _check_columns(path, names, event)
+        _check_columns(path, names, schema, name)
         for number, cells in enumerate((cells for cells in reader if cells), 1):
             if len(cells) != len(names):
                 yield Row(number, {}, f"{len(cells)} cells, but the header has {len(names)}")
                 continue
             pairs = zip(names, cells, strict=True)
-            yield Row(number, {name: from_text(event, name, cell) for name, cell in pairs if cell})
+            yield Row(number, {field: from_text(schema, field, cell) for field, cell in pairs if cell})
 
 
 def _read_json_lines(path: Path) -> Iterator[Row]:
@@ -72,7 +75,7 @@ def _read_json_lines(path: Path) -> Iterator[Row]:
                 yield Row(number, {}, "not a JSON object")
 
 
-def _read_parquet(path: Path, event: type[Event]) -> Iterator[Row]:
+def _read_parquet(path: Path, schema: type[BaseModel], name: str) -> Iterator[Row]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -81,12 +84,12 @@ def _read_parquet(path: Path, event: type[Event]) -> Iterator[Row]:
     except pa.ArrowInvalid as error:
         raise ClientError(f"{path.name} is not a Parquet file: {error}") from error
     with file:
-        _check_columns(path, file.schema_arrow.names, event)
+        _check_columns(path, file.schema_arrow.names, schema, name)
         number = 0
         for batch in file.iter_batches(_ROWS_AT_ONCE):
             for values in batch.to_pylist():
                 number += 1
-                yield Row(number, {name: to_json(value) for name, value in values.items() if value is not None})
+                yield Row(number, {field: to_json(value) for field, value in values.items() if value is not None})
 
 
 def _check_encoding(path: Path) -> None:
@@ -102,13 +105,13 @@ def _check_encoding(path: Path) -> None:
                 ) from None
 
 
-def _check_columns(path: Path, names: Iterable[str], event: type[Event]) -> None:
+def _check_columns(path: Path, names: Iterable[str], schema: type[BaseModel], name: str) -> None:
     there = set(names)
-    unknown = sorted(there - event.model_fields.keys())
-    missing = [name for name, field in event.model_fields.items() if field.is_required() and name not in there]
+    unknown = sorted(there - schema.model_fields.keys())
+    missing = [n for n, field in schema.model_fields.items() if field.is_required() and n not in there]
     wrong = [f"missing {', '.join(missing)}"] * bool(missing) + [f"unknown {', '.join(unknown)}"] * bool(unknown)
     if wrong:
         raise ClientError(
-            f"{path.name}: the columns must be the fields of {event.event_name!r} "
-            f"({', '.join(event.model_fields)}); {'; '.join(wrong)}"
+            f"{path.name}: the columns must be the fields of {name!r} "
+            f"({', '.join(schema.model_fields)}); {'; '.join(wrong)}"
         )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from pydantic import Field
+
 from flywheel.contracts.events import Utc
 from flywheel.contracts.messages import Message
 
@@ -13,7 +15,7 @@ class FeatureStatus(StrEnum):
 
     `fresh`: everything accepted up to a moment ago is counted. `stale`: the store is behind its declared bound, has
     lost events of the entity, or the request is so late behind the entity's newest event that part of its windows is
-    gone.
+    gone; of a table, its load is no longer valid at the request's time, or not yet: values are the declared defaults.
     `missing`: the store has nothing for the entity (an unseen card), values are the declared defaults.
     `unavailable`: the store did not answer in time.
     """
@@ -57,7 +59,9 @@ class DecisionLogged(Message):
     feature_names: tuple[str, ...]
     features: tuple[float, ...]
     feature_status: dict[str, FeatureStatus]
-    """Status per entity view."""
+    """Of windows by entity, of loaded attributes by table."""
+    feature_age_ms: dict[str, float] = Field(default_factory=dict)
+    """By table, how old its entity's load was at the time of the event; negative for one that is as of later."""
     feature_lag_ms: float
     """How far behind the accepted events the feature store was, at most; -1 when unknown."""
     stage_ms: dict[str, float]

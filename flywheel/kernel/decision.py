@@ -105,6 +105,7 @@ class Decider:
             features=tuple(values.values()),
             feature_status=hydrated.status,
             feature_lag_ms=hydrated.lag_ms,
+            feature_age_ms=hydrated.age_ms,
             stage_ms=watch.stage_ms,
             value=amount,
         )
@@ -115,11 +116,11 @@ class Decider:
         if timeout_ms <= 0:
             return self._hydrator.unavailable(), True
         try:
-            states, progress = await self._reader.read(subject.keys, timeout_ms / 1000)
+            answer = await self._reader.read(subject.question, timeout_ms / 1000)
         except Unavailable as error:
             self._observer.features_unavailable(str(error))
             return self._hydrator.unavailable(), False
-        hydrated = self._hydrator.hydrate(subject, states, progress, self._clock.wall_us())
+        hydrated = self._hydrator.hydrate(subject, answer, self._clock.wall_us())
         for reason in hydrated.foreign:
             self._observer.foreign_state(reason)
         return hydrated, False

@@ -8,9 +8,17 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from flywheel.contracts.events import Event
+from flywheel.kernel.attributes import AttributeRead, AttributeTable, reads_of, tables_of
 from flywheel.kernel.behaviour import behaviour_of
 from flywheel.kernel.durations import parse_duration
-from flywheel.kernel.features import Entity, Feature, InvalidDeclaration, RequestFeature, WindowedFeature
+from flywheel.kernel.features import (
+    AttributeFeature,
+    Entity,
+    Feature,
+    InvalidDeclaration,
+    RequestFeature,
+    WindowedFeature,
+)
 from flywheel.kernel.fields import numeric_fields
 
 
@@ -128,6 +136,25 @@ class UseCase:
         return tuple(feature for feature in self.features if isinstance(feature, WindowedFeature))
 
     @property
+    def attributes(self) -> tuple[AttributeFeature, ...]:
+        return tuple(feature for feature in self.features if isinstance(feature, AttributeFeature))
+
+    @property
+    def retrieved(self) -> tuple[WindowedFeature | AttributeFeature, ...]:
+        """All that is not computed at the request."""
+        return (*self.windowed, *self.attributes)
+
+    @cached_property
+    def attribute_tables(self) -> tuple[AttributeTable, ...]:
+        """The tables that the attributes are columns of."""
+        return tables_of(self.attributes)
+
+    @cached_property
+    def attribute_reads(self) -> tuple[AttributeRead, ...]:
+        """What a decision reads of them, entity by entity."""
+        return reads_of(self.name, self.attribute_tables)
+
+    @property
     def at_request(self) -> tuple[RequestFeature, ...]:
         return tuple(feature for feature in self.features if isinstance(feature, RequestFeature))
 
@@ -138,7 +165,7 @@ class UseCase:
 
     @cached_property
     def windowed_fingerprint(self) -> str:
-        """Sixteen hexadecimal digits that change with the windowed features alone, which are all that is stored."""
+        """Sixteen hexadecimal digits that change with the windowed features alone: all that the stream fills."""
         return _digest(self.windowed)
 
     def event_named(self, name: str) -> type[Event]:
@@ -157,6 +184,11 @@ def _digest(features: Sequence[Feature]) -> str:
 def _identity(feature: Feature) -> str:
     if isinstance(feature, RequestFeature):
         return f"{feature.name} <- {', '.join(feature.inputs)}: {behaviour_of(feature)}"
+    if isinstance(feature, AttributeFeature):
+        return (
+            f"{feature.name} = {feature.table}.{feature.column} of {feature.entity.keys} read by "
+            f"{feature.entity.request_keys} valid {feature.valid_us} default {feature.default}"
+        )
     conditions = " and ".join(map(str, feature.conditions))
     return (
         f"{feature.name} = {feature.statistic} {feature.event.event_name}.{feature.field} by {feature.key_fields} "
@@ -183,6 +215,7 @@ def _check(usecase: UseCase) -> None:
         if name not in event.model_fields:
             raise InvalidDeclaration(f"{usecase.name}: {where} names {name!r}, which {event.__name__} does not have")
     _check_inputs(usecase)
+    _check_tables(usecase)
     for reason in usecase.reasons:
         if reason.feature not in names:
             raise InvalidDeclaration(
@@ -197,6 +230,17 @@ def _check(usecase: UseCase) -> None:
     parse_duration(usecase.freshness)
 
 
+def _check_tables(usecase: UseCase) -> None:
+    taken = {entity.name for entity in usecase.entities} | {event.event_name for event in usecase.events}
+    for table in usecase.attribute_tables:
+        if table.name in taken:
+            raise InvalidDeclaration(
+                f"{usecase.name}: the table {table.name!r} has the name of an entity or event; give it another"
+            )
+        if clash := set(table.columns) & {*table.entity.keys}:
+            raise InvalidDeclaration(f"{usecase.name}: {', '.join(clash)} is a key of {table.name!r} and no attribute")
+
+
 def _check_inputs(usecase: UseCase) -> None:
     known = {"request.event_time_us", *(f"request.{name}" for name in numeric_fields(usecase.request))}
     for feature in usecase.features:
@@ -207,7 +251,7 @@ def _check_inputs(usecase: UseCase) -> None:
                         f"{usecase.name}: {feature.name} reads {name!r}, which is neither a numeric field of "
                         "the request nor a feature declared before it"
                     )
-        elif feature.event not in usecase.events:
+        elif isinstance(feature, WindowedFeature) and feature.event not in usecase.events:
             raise InvalidDeclaration(
                 f"{usecase.name}: {feature.name} counts {feature.event.__name__}, which is not among its events"
             )

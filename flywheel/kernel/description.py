@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from flywheel.contracts.events import Event
 from flywheel.kernel.declaration import UseCase
 from flywheel.kernel.durations import duration_text
-from flywheel.kernel.features import Feature, RequestFeature, WindowedFeature
+from flywheel.kernel.features import AttributeFeature, Feature, RequestFeature, WindowedFeature
 from flywheel.kernel.wording import REQUEST, conditions_text, length_text, meaning_of, step_text
 
 _TIME = "event_time"
@@ -66,8 +66,22 @@ class WindowDescription:
 
 
 @dataclass(frozen=True)
+class AttributeDescription:
+    """Where an attribute is loaded from. `valid_for` is for people; empty: it has no end."""
+
+    entity: str
+    key: tuple[str, ...]
+    request_key: tuple[str, ...]
+    table: str
+    column: str
+    valid_for: str
+    default: float
+    """Value where nothing valid is loaded."""
+
+
+@dataclass(frozen=True)
 class FeatureDescription:
-    """One feature. `window` is None for one that is computed at the request, from `inputs`.
+    """One feature: over a `window`, an `attribute`, or, where both are None, computed at the request from `inputs`.
 
     `owner` is who answers for it, empty where nobody is named;
     `personal` names the personal fields behind it, `read_by` the features computed from it, `reasons` the reason
@@ -78,6 +92,7 @@ class FeatureDescription:
     meaning: str
     owner: str
     window: WindowDescription | None
+    attribute: AttributeDescription | None
     inputs: tuple[InputDescription, ...]
     personal: tuple[str, ...]
     read_by: tuple[str, ...]
@@ -92,6 +107,7 @@ def describe(usecase: UseCase) -> tuple[FeatureDescription, ...]:
             meaning=meaning_of(feature),
             owner=feature.owner or usecase.owner,
             window=_window(feature) if isinstance(feature, WindowedFeature) else None,
+            attribute=_attribute(feature) if isinstance(feature, AttributeFeature) else None,
             inputs=tuple(_inputs(feature)),
             personal=tuple(sorted(_personal(usecase, feature))),
             read_by=tuple(other.name for other in usecase.at_request if feature.name in other.inputs),
@@ -134,6 +150,18 @@ def _window(feature: WindowedFeature) -> WindowDescription:
     )
 
 
+def _attribute(feature: AttributeFeature) -> AttributeDescription:
+    return AttributeDescription(
+        entity=feature.entity.name,
+        key=feature.entity.keys,
+        request_key=feature.entity.request_keys,
+        table=feature.table,
+        column=feature.column,
+        valid_for="" if feature.valid_us is None else duration_text(feature.valid_us),
+        default=feature.default,
+    )
+
+
 def _inputs(feature: Feature) -> Iterator[InputDescription]:
     if isinstance(feature, RequestFeature):
         for name in feature.inputs:
@@ -145,6 +173,8 @@ def _personal(usecase: UseCase, feature: Feature) -> set[str]:
     """A feature computed from others is as personal as they are."""
     if isinstance(feature, WindowedFeature):
         return _fields_of(feature) & feature.event.personal_fields()
+    if isinstance(feature, AttributeFeature):
+        return {*feature.entity.request_keys} & usecase.request.personal_fields()
     declared = {other.name: other for other in usecase.features}
     found = {name.removeprefix(REQUEST) for name in feature.inputs} & usecase.request.personal_fields()
     return found.union(*(_personal(usecase, declared[name]) for name in feature.inputs if name in declared))
@@ -155,6 +185,9 @@ def _readers(usecase: UseCase, event: type[Event], field: str) -> Iterator[str]:
     for feature in usecase.features:
         if isinstance(feature, RequestFeature):
             if event is usecase.request and asked in feature.inputs:
+                yield feature.name
+        elif isinstance(feature, AttributeFeature):
+            if event is usecase.request and field in feature.entity.request_keys:
                 yield feature.name
         elif feature.event is event and field in _fields_of(feature):
             yield feature.name

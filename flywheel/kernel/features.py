@@ -1,4 +1,5 @@
-"""Features as they are declared: a statistic of events over a window of an entity, or a value computed at the request.
+"""Features as they are declared: a statistic of events over a window of an entity, an attribute that is loaded from a
+batch, or a value computed at the request.
 
 A window `over(w)` at time `t` covers the events with `floor(t, step) - w <= event_time <= t`: its head is exact to the
 event, its tail moves in steps, which for short windows are those of the clock itself. Delayed by `d` it covers
@@ -175,4 +176,20 @@ class RequestFeature:
     owner: str = ""
 
 
-Feature = WindowedFeature | RequestFeature
+@dataclass(frozen=True)
+class AttributeFeature:
+    """A number known of an entity beforehand: one column of a table that is loaded from a batch; see `attributes`."""
+
+    name: str
+    entity: Entity
+    table: str
+    column: str
+    valid_us: int | None
+    """How long after its moment a load counts; None for values that have no end."""
+    default: float = 0.0
+    """Value where nothing is loaded, where that is null or no longer valid."""
+    meaning: str = ""
+    owner: str = ""
+
+
+Feature = WindowedFeature | AttributeFeature | RequestFeature

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +16,10 @@ from flywheel.kernel.edge import unpack_edge
 from flywheel.kernel.features import Column
 from flywheel.kernel.fold import Reading
 from flywheel.kernel.plan import SLACK_US, TileView, compile_plan
-from flywheel.kernel.ports import Stored, StoreProgress, ViewKey
+from flywheel.kernel.ports import Answer, Question, Stored, ViewKey
 from flywheel.kernel.rows import Cells, event_hash, no_rows, rows_about
 from flywheel.kernel.state import EntityState, ForeignState
+from flywheel.kernel.stored import StoredRequest
 from flywheel.kernel.vector import assemble, request_columns
 
 Row = NDArray[np.float32]
@@ -41,16 +42,26 @@ class Subject:
     """What the event adds to each entity, in the order of the keys."""
     tie: int
     """The event's id hash."""
+    attributes: tuple[StoredRequest, ...] = ()
+
+    @property
+    def question(self) -> Question:
+        """What to ask the online store."""
+        return Question(self.keys, self.attributes)
 
 
 @dataclass(frozen=True)
 class Hydrated:
-    """What the online store knows of a subject's entities. Statuses are by entity."""
+    """What the online store knows of a subject's entities."""
 
     values: Mapping[str, float]
-    """Windowed features, those of unavailable entities left out."""
+    """Windowed features and attributes, those that are unavailable left out."""
     status: dict[str, FeatureStatus]
+    """Of windows by entity, of attributes by table."""
     lag_ms: float
+    """How far windows are behind the accepted events."""
+    age_ms: dict[str, float] = field(default_factory=dict)
+    """By table, how old its entity's newest load is at the subject's time; only where there is one."""
     foreign: tuple[str, ...] = ()
     """Why states were refused, one sentence each."""
 
@@ -67,9 +78,9 @@ class Hydrator:
         self._views = compile_plan(usecase).views
         self._readings = tuple(Reading(view) for view in self._views)
         self._freshness_us = parse_duration(usecase.freshness)
-        self._nothing = Hydrated(
-            {}, {view.entity.name: FeatureStatus.UNAVAILABLE for view in self._views}, UNKNOWN_LAG_MS
-        )
+        self._reads = usecase.attribute_reads
+        sources = (*(view.entity.name for view in self._views), *(table.name for table in usecase.attribute_tables))
+        self._nothing = Hydrated({}, dict.fromkeys(sources, FeatureStatus.UNAVAILABLE), UNKNOWN_LAG_MS)
 
     def subject(self, event: Event) -> Subject:
         """The subject with the rows to read for it, in the order of the plan's views."""
@@ -77,16 +88,15 @@ class Hydrator:
         keys = tuple(ViewKey(view.name, view.entity.id_in(event)) for view in self._views)
         tie = event_hash(event.event_name, event.event_id)
         own = tuple(rows_about(view, event, key.entity_id, tie) for view, key in zip(self._views, keys, strict=True))
-        return Subject(event, numbers, keys, own, tie)
+        return Subject(event, numbers, keys, own, tie, tuple(read.request(event) for read in self._reads))
 
     def unavailable(self) -> Hydrated:
         """What is known when the store did not answer: nothing."""
         return self._nothing
 
-    def hydrate(
-        self, subject: Subject, stored: Sequence[Stored], progress: StoreProgress | None, now_us: int
-    ) -> Hydrated:
-        """Features of the subject at its own time from what is stored, in the order of its keys."""
+    def hydrate(self, subject: Subject, answer: Answer, now_us: int) -> Hydrated:
+        """Features of the subject at its own time from the answer to its question."""
+        progress = answer.progress
         lag_us = None if progress is None else max(now_us - progress.visible_until_us, 0)
         present = FeatureStatus.FRESH
         if lag_us is None or lag_us > self._freshness_us:
@@ -94,7 +104,7 @@ class Hydrator:
         values: dict[str, float] = {}
         status: dict[str, FeatureStatus] = {}
         foreign: list[str] = []
-        for place, (view, found) in enumerate(zip(self._views, stored, strict=True)):
+        for place, (view, found) in enumerate(zip(self._views, answer.stored, strict=True)):
             name = view.entity.name
             try:
                 folded, trusted = self._folded(place, found, subject)
@@ -104,7 +114,18 @@ class Hydrator:
                 continue
             status[name] = FeatureStatus.MISSING if found == _NOTHING else present if trusted else FeatureStatus.STALE
             values.update(zip((feature.name for feature in view.features), folded, strict=True))
-        return Hydrated(values, status, UNKNOWN_LAG_MS if lag_us is None else lag_us / 1000, tuple(foreign))
+        age_ms: dict[str, float] = {}
+        for read, columns in zip(self._reads, answer.attributes, strict=True):
+            for loaded in read.loaded(columns):
+                status[loaded.table.name] = loaded.status
+                if loaded.status is FeatureStatus.UNAVAILABLE:
+                    foreign.append(f"what is stored of {loaded.table.name} is no attribute")
+                    continue
+                values.update(loaded.values)
+                if loaded.status is not FeatureStatus.MISSING:
+                    age_ms[loaded.table.name] = loaded.age_ms
+        lag_ms = UNKNOWN_LAG_MS if lag_us is None else lag_us / 1000
+        return Hydrated(values, status, lag_ms, age_ms, tuple(foreign))
 
     def _folded(self, place: int, stored: Stored, subject: Subject) -> tuple[list[float], bool]:
         """The view's values, and whether they are all that the declaration promises."""

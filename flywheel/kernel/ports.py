@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flywheel.contracts.erasure import Erased
 from flywheel.contracts.models import Deployment, ModelManifest
+from flywheel.kernel.attributes import AttributeRow, AttributeTable
 from flywheel.kernel.dead_letters import DeadLetter
 from flywheel.kernel.erasure import Erasures
+from flywheel.kernel.stored import StoredColumns, StoredRequest
 
 
 class Unavailable(Exception):
@@ -88,14 +90,27 @@ class StoreProgress:
     updated_us: int
 
 
+class Question(NamedTuple):
+    """What a decision asks the online store for."""
+
+    keys: Sequence[ViewKey]
+    attributes: Sequence[StoredRequest] = ()
+    """One for each of the use case's `attribute_reads`, in their order."""
+
+
+class Answer(NamedTuple):
+    """What the online store answers, all of it in the order of the question."""
+
+    stored: Sequence[Stored]
+    progress: StoreProgress | None
+    attributes: Sequence[StoredColumns] = ()
+
+
 class FeatureReader(Protocol):
     """The online store as a decision sees it."""
 
-    async def read(self, keys: Sequence[ViewKey], timeout_s: float) -> tuple[list[Stored], StoreProgress | None]:
-        """What is stored under each of `keys`, in their order, and the store's progress, in one round trip.
-
-        Raises Unavailable.
-        """
+    async def read(self, question: Question, timeout_s: float) -> Answer:
+        """What is stored of all that is asked for, and the store's progress, in one round trip. Raises Unavailable."""
 
     async def close(self) -> None: ...
 
@@ -160,6 +175,9 @@ class FeatureWriter(Protocol):
 
         An entity that has an edge stays.
         """
+
+    def put(self, table: AttributeTable, rows: Sequence[AttributeRow]) -> None:
+        """Replaces what is stored of the rows' entities in this table."""
 
     def absorbed(self) -> dict[int, int]:
         """By partition, the mark below which the tiles of all entities hold every event."""

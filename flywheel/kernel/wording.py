@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flywheel.kernel.durations import duration_text
-from flywheel.kernel.features import EXACT_US, Feature, RequestFeature, Statistic, WindowedFeature
+from flywheel.kernel.features import (
+    EXACT_US,
+    AttributeFeature,
+    Feature,
+    RequestFeature,
+    Statistic,
+    WindowedFeature,
+)
 
 REQUEST = "request."
 """Begins the name of an input that is a field of the request."""
@@ -41,6 +48,8 @@ def meaning_of(feature: Feature) -> str:
     if isinstance(feature, RequestFeature):
         inputs = _listed([_input_text(name) for name in feature.inputs])
         return feature.meaning or f"Computed at the request from {inputs}"
+    if isinstance(feature, AttributeFeature):
+        return feature.meaning or _capital(f"{field_text(feature.column)} of the {_spaced(feature.entity.name)}")
     return f"{_capital(feature.meaning or _statistic_text(feature))} {_window_text(feature)}"
 
 

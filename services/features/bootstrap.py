@@ -10,12 +10,14 @@ from typing import Self
 
 from pyspark.sql import SparkSession
 
+from flywheel.adapters.attribute_lake import AttributeLake
 from flywheel.adapters.dead_letter_folder import FOLDER, DeadLetterFolder
 from flywheel.adapters.kafka_erasures import KafkaErasures
 from flywheel.adapters.kafka_offsets import KafkaOffsets
 from flywheel.adapters.kafka_reader import KafkaReader
 from flywheel.adapters.kafka_topics import create_topics
 from flywheel.adapters.metrics_server import MetricsServer
+from flywheel.adapters.point_in_time import JoinLimits
 from flywheel.adapters.redis_store import RedisFeatureWriter
 from flywheel.adapters.spark_archive import Lake
 from flywheel.adapters.spark_arrivals import arrivals
@@ -181,12 +183,18 @@ def rebuild_store(settings: FeaturesSettings, tell: Callable[[str], None]) -> Re
     erasures = _erasures(settings)
     session = open_session(settings)
     try:
-        rebuilder = Rebuilder(plan, session, lake, writer, erasures)
+        rebuilder = Rebuilder(plan, session, lake, attribute_lake(settings), writer, erasures)
         return rebuilder.run(archive_checkpoint(settings), tiles_checkpoint(settings, plan), tell)
     finally:
         session.stop()
         erasures.close()
         writer.close()
+
+
+def attribute_lake(settings: FeaturesSettings) -> AttributeLake:
+    """The loaded attributes of the use case."""
+    limits = JoinLimits(settings.parity_memory_mib, settings.data_dir / "scratch" / "attributes")
+    return AttributeLake(settings.lake_dir / settings.usecase, limits)
 
 
 def _erasures(settings: FeaturesSettings) -> KafkaErasures:

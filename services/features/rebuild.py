@@ -14,6 +14,7 @@ from itertools import islice
 
 from pyspark.sql import DataFrame, Row, SparkSession
 
+from flywheel.adapters.attribute_lake import AttributeLake
 from flywheel.adapters.lake_lock import writing
 from flywheel.adapters.spark_archive import Lake
 from flywheel.adapters.spark_checkpoint import Checkpoint
@@ -54,11 +55,18 @@ class Rebuilder:
     """Rebuilds one use case's store."""
 
     def __init__(
-        self, plan: FeaturePlan, session: SparkSession, lake: Lake, writer: FeatureWriter, erasures: ErasureLog
+        self,
+        plan: FeaturePlan,
+        session: SparkSession,
+        lake: Lake,
+        attributes: AttributeLake,
+        writer: FeatureWriter,
+        erasures: ErasureLog,
     ) -> None:
         self._plan = plan
         self._session = session
         self._lake = lake
+        self._attributes = attributes
         self._writer = writer
         self._erasures = erasures
 
@@ -85,10 +93,16 @@ class Rebuilder:
         try:
             for view in self._plan.views:
                 tell(f"{view.name}: reading the lake")
-                entities[view.name] = self._fill(view, build_states(self._plan, view, events, reached), counted, tell)
+                entities[view.name] = 0
+                if any(event.event_name in events for event in view.events):
+                    states = build_states(self._plan, view, events, reached)
+                    entities[view.name] = self._fill(view, states, counted, tell)
         finally:
             for frame in events.values():
                 frame.unpersist()
+        with self._attributes.loading():
+            for table in self._plan.usecase.attribute_tables:
+                self._attributes.publish(table, self._writer, tell)
         self._writer.recount(counted)
         self._writer.hand_over(None)
         self._writer.absorb(reached, None)

@@ -83,6 +83,7 @@ def respond(decision: DecisionLogged) -> DecideResponse:
         ],
         feature_status=decision.feature_status,
         feature_lag_ms=decision.feature_lag_ms,
+        feature_age_ms=decision.feature_age_ms,
         stage_ms=decision.stage_ms,
     )
 

@@ -12,7 +12,8 @@ from flywheel.adapters.kafka_topics import publish
 from flywheel.contracts.topics import history_topic, training_results_topic
 from flywheel.contracts.training import HistoryBuilt, TrainingFinished
 from flywheel.kernel import catalog
-from flywheel.kernel.plan import compile_plan
+from flywheel.kernel.declaration import UseCase
+from flywheel.kernel.plan import FeaturePlan, compile_plan
 from services.trainer.isolation import Isolated
 from services.trainer.outcome import Outcome
 from services.trainer.reception import Reception
@@ -57,12 +58,22 @@ def train(settings: TrainerSettings, history: HistoryBuilt) -> Outcome:
         MlflowRegistry(settings.mlflow_store, settings.data_dir / "mlflow" / "artifacts"),
         prefers_served=settings.training_prefers_served,
     )
-    return trainer.train(history, _retrieval(settings, history.snapshot_id))
+    return trainer.train(history, _retrieval(settings, usecase, history))
 
 
-def _retrieval(settings: TrainerSettings, snapshot_id: str) -> Retrieval:
-    """The join that the settings name, on the history of that snapshot."""
-    plan = compile_plan(catalog.load(settings.usecase))
+def _retrieval(settings: TrainerSettings, usecase: UseCase, history: HistoryBuilt) -> Retrieval:
+    """Windows by the join that the settings name, on the history's snapshot; attributes from their loads."""
+    from flywheel.adapters.attribute_lake import AttributeLake
+    from flywheel.adapters.point_in_time import JoinLimits
+
+    windows = _windows(settings, compile_plan(usecase), history.snapshot_id)
+    limits = JoinLimits(settings.training_join_memory_mib, settings.data_dir / "scratch" / "trainer")
+    lake = AttributeLake(settings.lake_dir / usecase.name, limits)
+    until = history.arrived_until
+    return lambda requests: lake.known_at(windows(requests), usecase.attribute_tables, loaded_until=until)
+
+
+def _windows(settings: TrainerSettings, plan: FeaturePlan, snapshot_id: str) -> Retrieval:
     spill = settings.data_dir / "scratch" / "trainer"
     if settings.training_join == "feast":
         # Feast takes seconds to import.

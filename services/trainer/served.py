@@ -66,7 +66,7 @@ def served_rows(lake: Path, usecase: UseCase, requests: pa.Table, reads_same: Ca
         return _none(usecase)
     with duckdb.connect() as database:
         database.execute("SET TimeZone = 'UTC'")
-        files = f"read_parquet({literal(directory / '*/*/*.parquet')})"
+        files = f"read_parquet({literal(directory / '*/*/*.parquet')}, union_by_name = true)"
         numbers = pa.array(np.arange(len(requests)))
         database.register("asked", requests.select(["event_id", "ingest_time"]).append_column("number", numbers))
         versions = [row[0] for row in database.execute(f"SELECT DISTINCT model_version FROM {files}").fetchall()]

@@ -22,7 +22,8 @@ from flywheel.kernel.vector import assemble
 from services.trainer.labels import IN_HISTORY, LABEL, Known, matured_requests
 
 Retrieval = Callable[[pa.Table], pa.Table]
-"""Adds the windowed features to requests (keys, `event_timestamp`), point-in-time; keeps rows and columns."""
+"""Adds windowed features and attributes to requests (keys, `event_timestamp`, `ingest_time`, `backfilled`), as known at
+each; keeps rows and columns."""
 
 TIMESTAMP = "event_timestamp"
 
@@ -39,7 +40,7 @@ class IncompleteHistory(Exception):
 class TrainingSet:
     """Rows of the model's input in the order of time: (n, features), (n,), (n,) and, as retrieved, (n, columns).
 
-    `requests` holds the events' ids, keys, times and windowed features, as text and float64.
+    `requests` holds the events' ids, keys, times, windowed features and attributes, as text and float64.
     """
 
     rows: NDArray[np.float32]
@@ -98,7 +99,7 @@ def _in_order(usecase: UseCase, found: pa.Table) -> pa.Table:
 
 def _assembled(usecase: UseCase, found: pa.Table) -> TrainingSet:
     times_us = found[TIMESTAMP].cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy()
-    columns = {feature.name: _numbers(found[feature.name]) for feature in usecase.windowed}
+    columns = {feature.name: _numbers(found[feature.name]) for feature in usecase.retrieved}
     columns |= {f"request.{name}": _numbers(found[name]) for name in numeric_fields(usecase.request)}
     columns["request.event_time_us"] = times_us.astype(np.float64)
     labels = found[LABEL].to_numpy().astype(np.bool_)

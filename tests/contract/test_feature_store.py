@@ -14,13 +14,16 @@ from hypothesis import strategies as st
 
 from flywheel.adapters.memory_store import MemoryFeatureStore
 from flywheel.adapters.redis_store import RedisFeatureReader, RedisFeatureWriter
+from flywheel.kernel.attributes import AttributeRow, Loaded
 from flywheel.kernel.edge import edge_header, unpack_edge
 from flywheel.kernel.features import join_id
 from flywheel.kernel.plan import FIXED_CELLS, compile_plan
 from flywheel.kernel.ports import (
+    Answer,
     FeatureReader,
     FeatureWriter,
     Lane,
+    Question,
     StateWrite,
     Stored,
     StoreProgress,
@@ -30,7 +33,11 @@ from flywheel.kernel.ports import (
 from flywheel.kernel.rows import MARK, TIE, Cells
 from flywheel.kernel.state import mark_of
 from tests import wide_declaration
+from tests.attribute_scene import PLAN as ATTRIBUTE_PLAN
+from tests.attribute_scene import PROFILE, SEGMENTS, TRUST, USECASE, profile
+from tests.serving_parts import AT_US, payment
 from usecases.fraud import usecase
+from usecases.fraud.events import Transaction
 
 PLAN = compile_plan(usecase)
 VIEW = PLAN.views[0]
@@ -58,15 +65,34 @@ def store(request: pytest.FixtureRequest) -> Iterator[Store]:
     writer.close()
 
 
-def read(store: Store, *keys: ViewKey) -> Any:
-    async def once() -> Any:
+@pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.engine)])
+def attribute_store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    """One for a use case that has attributes."""
+    if request.param == "memory":
+        memory = MemoryFeatureStore(ATTRIBUTE_PLAN)
+        yield Store(memory, memory.reader)
+        return
+    url = request.getfixturevalue("redis_server")
+    with redis.Redis.from_url(url) as client:
+        client.flushdb()
+    writer = RedisFeatureWriter(url, ATTRIBUTE_PLAN)
+    yield Store(writer, lambda: RedisFeatureReader(url, ATTRIBUTE_PLAN))
+    writer.close()
+
+
+def asked(store: Store, question: Question) -> Answer:
+    async def once() -> Answer:
         reader = store.reader()
         try:
-            return await reader.read(keys, 2.0)
+            return await reader.read(question, 2.0)
         finally:
             await reader.close()
 
     return asyncio.run(once())
+
+
+def read(store: Store, *keys: ViewKey) -> Any:
+    return asked(store, Question(keys))[:2]
 
 
 def rows(*arrivals: tuple[int, int, int]) -> bytes:
@@ -345,7 +371,7 @@ async def test_a_store_that_is_away_is_unavailable(unused_tcp_port: int) -> None
     url = f"redis://127.0.0.1:{unused_tcp_port}/0"
     reader, writer = RedisFeatureReader(url, PLAN), RedisFeatureWriter(url, PLAN)
     with pytest.raises(Unavailable):
-        await reader.read([CARD], 0.2)
+        await reader.read(Question([CARD]), 0.2)
     with pytest.raises(Unavailable):
         writer.write({CARD: StateWrite(b"", 1)}, {})
     with pytest.raises(Unavailable):
@@ -365,7 +391,7 @@ async def test_a_store_that_hangs_is_unavailable_in_time() -> None:
     reader = RedisFeatureReader(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0", PLAN)
     started = asyncio.get_running_loop().time()
     with pytest.raises(Unavailable, match="did not answer within"):
-        await reader.read([CARD], 0.05)
+        await reader.read(Question([CARD]), 0.05)
     assert asyncio.get_running_loop().time() - started < 1.0
     await reader.close()
     server.close()
@@ -376,8 +402,8 @@ async def test_many_reads_at_once_are_all_answered(redis_server: str) -> None:
     writer, reader = RedisFeatureWriter(redis_server, PLAN), RedisFeatureReader(redis_server, PLAN)
     key = ViewKey("fraud_card_tiles", "many")
     writer.write({key: StateWrite(b"state", 1)}, {})
-    answers = await asyncio.gather(*(reader.read([key], 5.0) for _ in range(128)))
-    assert [stored for stored, _ in answers] == [[Stored(b"state")]] * 128
+    answers = await asyncio.gather(*(reader.read(Question([key]), 5.0) for _ in range(128)))
+    assert [answer.stored for answer in answers] == [[Stored(b"state")]] * 128
     await reader.close()
     writer.close()
 
@@ -385,8 +411,8 @@ async def test_many_reads_at_once_are_all_answered(redis_server: str) -> None:
 @pytest.mark.engine
 async def test_reads_that_gave_up_waiting_leave_the_connection_usable(redis_server: str) -> None:
     reader = RedisFeatureReader(redis_server, PLAN)
-    await asyncio.gather(*(reader.read([CARD], 0.0005 * n) for n in range(40)), return_exceptions=True)
-    answers = await asyncio.gather(*(reader.read([CARD], 5.0) for _ in range(8)))
+    await asyncio.gather(*(reader.read(Question([CARD]), 0.0005 * n) for n in range(40)), return_exceptions=True)
+    answers = await asyncio.gather(*(reader.read(Question([CARD]), 5.0) for _ in range(8)))
     assert len(answers) == 8
     await reader.close()
 
@@ -400,6 +426,45 @@ async def test_a_progress_that_cannot_be_read_is_unknown(redis_server: str, stor
         writer.absorb({0: 1}, None)
         writer.report(Lane.TILES, StoreProgress(1, 2))
         client.hset(f"{usecase.name}:progress", "tiles_visible_until_us", stored)
-    assert await reader.read([CARD], 2.0) == ([NOTHING], None)
+    assert await reader.read(Question([CARD]), 2.0) == Answer([NOTHING], None)
     await reader.close()
     writer.close()
+
+
+def loaded_of(answer: Answer) -> dict[str, Loaded]:
+    """By table."""
+    pairs = zip(USECASE.attribute_reads, answer.attributes, strict=True)
+    return {loaded.table.name: loaded for read, found in pairs for loaded in read.loaded(found)}
+
+
+def test_attributes_are_read_beside_the_states(attribute_store: Store) -> None:
+    terminal = ViewKey("fraud_terminal_tiles", "t1")
+    attribute_store.writer.write({terminal: StateWrite(b"state", 5)}, {})
+    attribute_store.writer.put(PROFILE, [profile("t1", AT_US - 1_000, 5.0, None), profile("t2", AT_US, 6.0, 7.0)])
+    attribute_store.writer.put(PROFILE, [profile("t1", AT_US, 8.0, None)])
+    attribute_store.writer.put(TRUST, [AttributeRow(("t1", "c1"), AT_US, (0.5,))])
+    event = Transaction.model_validate_json(payment())
+    requests = [read.request(event) for read in USECASE.attribute_reads]
+    answer = asked(attribute_store, Question([terminal], requests))
+    assert answer.stored == [Stored(b"state")]
+    tables = loaded_of(answer)
+    assert {name: (one.status, one.values, one.age_ms) for name, one in tables.items() if name != SEGMENTS.name} == {
+        "terminal_profile": ("fresh", {"terminal_floor_limit_cents": 8.0, "terminal_opened_days": -1.0}, 0.0),
+        "trust": ("fresh", {"pair_share": 0.5}, 0.0),
+    }
+    assert (tables[SEGMENTS.name].status, tables[SEGMENTS.name].values) == ("missing", {"card_rank": -2.0})
+
+
+def test_attributes_stay_when_the_state_beside_them_is_forgotten(attribute_store: Store) -> None:
+    writer, terminal = attribute_store.writer, ViewKey("fraud_terminal_tiles", "t1")
+    writer.write({terminal: StateWrite(b"state", 5)}, {})
+    writer.put(PROFILE, [profile("t1", AT_US)])
+    assert writer.forget([terminal], AT_US) == 1
+    event = Transaction.model_validate_json(payment())
+    requests = [read.request(event) for read in USECASE.attribute_reads]
+    answer = asked(attribute_store, Question([terminal], requests))
+    assert answer.stored == [NOTHING]
+    assert loaded_of(answer)["terminal_profile"].values == {
+        "terminal_floor_limit_cents": 5_000.0,
+        "terminal_opened_days": 400.0,
+    }

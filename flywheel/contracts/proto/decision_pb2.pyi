@@ -17,7 +17,7 @@ class DecideRequest(_message.Message):
     def __init__(self, usecase: _Optional[str] = ..., subject: _Optional[bytes] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class DecideResponse(_message.Message):
-    __slots__ = ("decision_id", "request_id", "action", "score", "reasons", "model_version", "arm", "fallback", "features", "feature_status", "feature_lag_ms", "stage_ms")
+    __slots__ = ("decision_id", "request_id", "action", "score", "reasons", "model_version", "arm", "fallback", "features", "feature_status", "feature_lag_ms", "stage_ms", "feature_age_ms")
     class FeatureStatusEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -26,6 +26,13 @@ class DecideResponse(_message.Message):
         value: str
         def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     class StageMsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    class FeatureAgeMsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
@@ -44,6 +51,7 @@ class DecideResponse(_message.Message):
     FEATURE_STATUS_FIELD_NUMBER: _ClassVar[int]
     FEATURE_LAG_MS_FIELD_NUMBER: _ClassVar[int]
     STAGE_MS_FIELD_NUMBER: _ClassVar[int]
+    FEATURE_AGE_MS_FIELD_NUMBER: _ClassVar[int]
     decision_id: str
     request_id: str
     action: str
@@ -56,7 +64,8 @@ class DecideResponse(_message.Message):
     feature_status: _containers.ScalarMap[str, str]
     feature_lag_ms: float
     stage_ms: _containers.ScalarMap[str, float]
-    def __init__(self, decision_id: _Optional[str] = ..., request_id: _Optional[str] = ..., action: _Optional[str] = ..., score: _Optional[float] = ..., reasons: _Optional[_Iterable[str]] = ..., model_version: _Optional[str] = ..., arm: _Optional[str] = ..., fallback: _Optional[str] = ..., features: _Optional[_Iterable[_Union[FeatureValue, _Mapping]]] = ..., feature_status: _Optional[_Mapping[str, str]] = ..., feature_lag_ms: _Optional[float] = ..., stage_ms: _Optional[_Mapping[str, float]] = ...) -> None: ...
+    feature_age_ms: _containers.ScalarMap[str, float]
+    def __init__(self, decision_id: _Optional[str] = ..., request_id: _Optional[str] = ..., action: _Optional[str] = ..., score: _Optional[float] = ..., reasons: _Optional[_Iterable[str]] = ..., model_version: _Optional[str] = ..., arm: _Optional[str] = ..., fallback: _Optional[str] = ..., features: _Optional[_Iterable[_Union[FeatureValue, _Mapping]]] = ..., feature_status: _Optional[_Mapping[str, str]] = ..., feature_lag_ms: _Optional[float] = ..., stage_ms: _Optional[_Mapping[str, float]] = ..., feature_age_ms: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class FeatureValue(_message.Message):
     __slots__ = ("name", "value")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import time
 from collections.abc import Iterator
@@ -30,6 +29,7 @@ from flywheel.kernel.state import EntityState
 from flywheel.kernel.vector import assemble, request_columns
 from tests.decision_rows import decided
 from tests.engines import free_port
+from tests.feast_warnings import FEAST_WARNS
 from tests.features_stack import (
     NAMES,
     PLAN,
@@ -50,13 +50,6 @@ from usecases.fraud import usecase
 from usecases.fraud.events import Transaction
 
 pytestmark = pytest.mark.engine
-
-FEAST_WARNS = pytest.mark.filterwarnings(
-    "ignore:On demand feature view is an experimental feature:RuntimeWarning",
-    "ignore::DeprecationWarning:feast.*",
-    "ignore::DeprecationWarning:ibis.*",
-    "ignore::FutureWarning:ibis.*",
-)
 
 
 @pytest.fixture(scope="module")
@@ -166,16 +159,7 @@ def test_history_equals_the_oracle(lived: Stack, built: HistoryBuilt) -> None:
             assert [row[f.name] for f in view.features] == wanted, (event, row)
 
 
-@pytest.fixture
-def environment() -> Iterator[None]:
-    """Feast tells prometheus_client, by the environment, to keep metrics in files; no later test may inherit it."""
-    before = dict(os.environ)
-    yield
-    for name in set(os.environ) - set(before):
-        del os.environ[name]
-
-
-@pytest.mark.usefixtures("environment")
+@pytest.mark.usefixtures("feast_environment")
 @FEAST_WARNS
 def test_feast_returns_what_the_fold_returns(lived: Stack) -> None:
     settings = lived.settings()
@@ -215,7 +199,7 @@ def vector(stack: Stack, request: Transaction) -> np.ndarray:
     return assemble(usecase, columns)
 
 
-@pytest.mark.usefixtures("environment")
+@pytest.mark.usefixtures("feast_environment")
 @FEAST_WARNS
 def test_feast_joins_history_without_losing_a_row(lived: Stack, built: HistoryBuilt) -> None:
     requests = [event for event in lived.distinct() if isinstance(event, Transaction)]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pytest
 
 from flywheel.adapters.guarded_reader import GuardedReader
-from flywheel.kernel.ports import Stored, StoreProgress, Unavailable, ViewKey
+from flywheel.kernel.ports import Answer, Question, Stored, Unavailable, ViewKey
+
+NOTHING = Question([])
 
 
 class Flaky:
@@ -16,11 +16,11 @@ class Flaky:
         self.asked = 0
         self.closed = False
 
-    async def read(self, keys: Sequence[ViewKey], timeout_s: float) -> tuple[list[Stored], StoreProgress | None]:
+    async def read(self, question: Question, timeout_s: float) -> Answer:
         self.asked += 1
         if self.away:
             raise Unavailable(f"nothing within {timeout_s} s")
-        return [Stored()] * len(keys), None
+        return Answer([Stored()] * len(question.keys), None)
 
     async def close(self) -> None:
         self.closed = True
@@ -37,7 +37,7 @@ class Scene:
 
     async def fails(self, timeout_s: float = 0.02) -> None:
         with pytest.raises(Unavailable):
-            await self.guarded.read([], timeout_s)
+            await self.guarded.read(NOTHING, timeout_s)
 
 
 async def test_failures_over_a_tenth_of_a_second_open_it_and_one_trial_closes_it_again() -> None:
@@ -50,9 +50,9 @@ async def test_failures_over_a_tenth_of_a_second_open_it_and_one_trial_closes_it
     assert (asked < 10, scene.changes) == (True, [True])
     scene.inner.away = False
     scene.now_s += 0.1
-    assert await scene.guarded.read([ViewKey("v", "e")], 0.02) == ([Stored()], None)
+    assert await scene.guarded.read(Question([ViewKey("v", "e")]), 0.02) == Answer([Stored()], None)
     assert scene.changes == [True, False]
-    await scene.guarded.read([], 0.02)
+    await scene.guarded.read(NOTHING, 0.02)
     assert scene.inner.asked == asked + 2
 
 

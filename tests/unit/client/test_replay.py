@@ -64,7 +64,7 @@ async def run(ingest: Any, rows: Any, speedup: float | None = None, *, backfille
 
 @pytest.mark.parametrize("name", ["events.csv", "events.jsonl", "events.parquet"])
 async def test_each_format_brings_the_same_events(name: str, ingest: Any, tmp_path: Path) -> None:
-    summary = await run(ingest, read_rows(write(tmp_path / name, ROWS), Transaction))
+    summary = await run(ingest, read_rows(write(tmp_path / name, ROWS), Transaction, "transaction"))
     assert str(summary) == "8 accepted, 0 rejected"
     assert [Transaction.model_validate(item).model_dump() for _, item in ingest.kept] == ROWS
 
@@ -84,7 +84,7 @@ async def test_rejections_name_row_field_and_reason(ingest: Any, tmp_path: Path)
         "c,2018-04-01T00:00:00Z,c1,t1\n"
         "d,2018-04-01T00:00:00Z,c1,,12\n"
     )
-    summary = await run(ingest, read_rows(path, Transaction))
+    summary = await run(ingest, read_rows(path, Transaction, "transaction"))
     assert (summary.accepted, summary.rejected) == (1, 3)
     reasons = summary.first_rejections
     assert reasons[0].startswith("row 2: amount_cents: ")
@@ -95,7 +95,7 @@ async def test_rejections_name_row_field_and_reason(ingest: Any, tmp_path: Path)
 async def test_a_line_that_is_not_json_is_rejected_alone(ingest: Any, tmp_path: Path) -> None:
     path = write(tmp_path / "events.jsonl", ROWS[:2])
     path.write_bytes(path.read_bytes() + b"\n{oops\n[1]\n")
-    summary = await run(ingest, read_rows(path, Transaction))
+    summary = await run(ingest, read_rows(path, Transaction, "transaction"))
     assert summary.accepted == 2
     assert [line.partition(":")[0] for line in summary.first_rejections] == ["row 3", "row 4"]
 
@@ -104,19 +104,19 @@ def test_wrong_columns_are_refused_before_anything_is_sent(tmp_path: Path) -> No
     path = tmp_path / "events.csv"
     path.write_text("event_id,event_time,card,terminal_id,amount_cents\n")
     with pytest.raises(ClientError, match=r"missing card_id; unknown card$"):
-        list(read_rows(path, Transaction))
+        list(read_rows(path, Transaction, "transaction"))
 
 
 @pytest.mark.parametrize(("name", "content"), [("events.xlsx", b""), ("broken.parquet", b"PAR0")])
 def test_other_files_are_refused_in_a_sentence(name: str, content: bytes, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ClientError, match=name):
-        list(read_rows(tmp_path / name, Transaction))
+        list(read_rows(tmp_path / name, Transaction, "transaction"))
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ClientError, match=r"nowhere\.csv"):
-        read_rows(tmp_path / "nowhere.csv", Transaction)
+        read_rows(tmp_path / "nowhere.csv", Transaction, "transaction")
 
 
 async def test_the_recorded_pace_is_kept_and_sped_up(ingest: Any) -> None:
@@ -140,14 +140,16 @@ def test_a_csv_in_another_encoding_is_refused_before_anything_is_read(encoding: 
     path.write_text(header + "a,2018-04-01T00:00:00Z,café,t1,12\n", encoding=encoding)
     where = {"latin-1": r"line 2, byte 27: 0xe9", "utf-16": r"line 1, byte 1: 0xff"}[encoding]
     with pytest.raises(ClientError, match=rf"^events\.csv is not UTF-8 \({where}\); save it as UTF-8$"):
-        next(read_rows(path, Transaction))
+        next(read_rows(path, Transaction, "transaction"))
 
 
 def test_letters_beyond_ascii_and_a_byte_order_mark_are_read(tmp_path: Path) -> None:
     path = tmp_path / "events.csv"
     header = "event_id,event_time,card_id,terminal_id,amount_cents\n"
     path.write_text(header + "a,2018-04-01T00:00:00Z,café,t1,12\n", encoding="utf-8-sig")
-    assert [(row.fields["event_id"], row.fields["card_id"]) for row in read_rows(path, Transaction)] == [("a", "café")]
+    assert [(row.fields["event_id"], row.fields["card_id"]) for row in read_rows(path, Transaction, "transaction")] == [
+        ("a", "café")
+    ]
 
 
 def test_what_would_be_right_is_told_once_after_the_first_rejections() -> None:
@@ -174,7 +176,7 @@ EXAMPLE = Path(catalog.__file__).parents[2] / "usecases" / "fraud" / "examples" 
 
 async def test_the_example_is_taken_whole_at_the_stream_s_present(ingest: Any) -> None:
     present = datetime(2018, 6, 1, 12, tzinfo=UTC)
-    summary = await run(ingest, aligned(read_rows(EXAMPLE, Transaction), present))
+    summary = await run(ingest, aligned(read_rows(EXAMPLE, Transaction, "transaction"), present))
     assert (summary.accepted, summary.rejected) == (48, 0)
     times = [datetime.fromisoformat(event["event_time"]) for _, event in ingest.kept]
     assert times[0] == present

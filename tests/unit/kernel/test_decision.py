@@ -16,7 +16,7 @@ from flywheel.contracts.models import Role
 from flywheel.kernel.decision import Decider
 from flywheel.kernel.declaration import RuleScore, UseCase
 from flywheel.kernel.lineup import Lineup, LoadedModel
-from flywheel.kernel.ports import FeatureReader, Lane, Stored, StoreProgress, Unavailable, ViewKey
+from flywheel.kernel.ports import Answer, FeatureReader, Lane, Question, StoreProgress, Unavailable, ViewKey
 from flywheel.kernel.subject import InvalidSubject
 from flywheel.kernel.timing import Clock, OutOfTime
 from tests.serving_parts import AT_US, PLAN, USECASE, VIEWS, Past, packed, payment
@@ -78,12 +78,12 @@ class Slow:
         self._takes_ms = takes_ms
         self.timeouts_ms: list[float] = []
 
-    async def read(self, keys: Sequence[ViewKey], timeout_s: float) -> tuple[list[Stored], StoreProgress | None]:
+    async def read(self, question: Question, timeout_s: float) -> Answer:
         self.timeouts_ms.append(timeout_s * 1000)
         self._time.now_s += min(self._takes_ms, timeout_s * 1000) / 1000
         if self._takes_ms > timeout_s * 1000:
             raise Unavailable("too slow")
-        return await self._inner.read(keys, timeout_s)
+        return await self._inner.read(question, timeout_s)
 
     async def close(self) -> None: ...
 
@@ -250,9 +250,9 @@ async def test_features_that_take_too_long_leave_time_for_an_answer() -> None:
 
 async def test_the_rule_answers_when_the_model_has_no_time_left() -> None:
     class Stalled(Slow):
-        async def read(self, keys: Sequence[ViewKey], timeout_s: float) -> tuple[list[Stored], StoreProgress | None]:
+        async def read(self, question: Question, timeout_s: float) -> Answer:
             self._time.now_s += self._takes_ms / 1000
-            return await self._inner.read(keys, timeout_s)
+            return await self._inner.read(question, timeout_s)
 
     scene = Scene()
     scene.reader = Stalled(scene.store.reader(), scene.time, takes_ms=40)

@@ -1,0 +1,79 @@
+"""A file of attributes is checked whole before anything is loaded."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from flywheel.client.attributes import rows_in, table_named
+from flywheel.client.errors import ClientError
+from flywheel.contracts.events import to_us
+from flywheel.kernel import catalog
+from flywheel.kernel.attributes import AttributeRow
+from tests.attribute_scene import PROFILE, USECASE
+
+AS_OF = datetime(2018, 4, 1, tzinfo=UTC)
+NOW = datetime(2018, 5, 1, tzinfo=UTC)
+AS_OF_US = to_us(AS_OF)
+
+
+def read(path: Path) -> list[AttributeRow]:
+    return rows_in(path, PROFILE, AS_OF, NOW, lambda _: None)
+
+
+def write(directory: Path, text: str, name: str = "profile.csv") -> Path:
+    path = directory / name
+    path.write_text(text)
+    return path
+
+
+def test_csv_json_lines_and_parquet_are_the_same(tmp_path: Path) -> None:
+    wanted = [AttributeRow(("7",), AS_OF_US, (5_000.0, None)), AttributeRow(("t2",), AS_OF_US + 1, (None, 3.0))]
+    csv = "terminal_id,floor_limit_cents,opened_days,as_of\n7,5000,,\nt2,,3,2018-04-01T00:00:00.000001Z\n"
+    lines = (
+        '{"terminal_id": "7", "floor_limit_cents": 5000}\n'
+        '{"terminal_id": "t2", "opened_days": 3, "as_of": "2018-04-01T00:00:00.000001+00:00"}\n'
+    )
+    table = pa.table(
+        {
+            "terminal_id": ["7", "t2"],
+            "floor_limit_cents": pa.array([5000, None], pa.int32()),
+            "opened_days": [None, 3.0],
+            "as_of": pa.array([None, AS_OF_US + 1], pa.timestamp("us", "UTC")),
+        }
+    )
+    pq.write_table(table, tmp_path / "profile.parquet")
+    assert read(write(tmp_path, csv)) == wanted
+    assert read(write(tmp_path, lines, "profile.jsonl")) == wanted
+    assert read(tmp_path / "profile.parquet") == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("terminal_id,floor_limit_cents\nt1,much\n", r"row 1: floor_limit_cents: .*number.*nothing was loaded"),
+        ("terminal_id,floor_limit_cents\nt1,1\nt2,inf\n", r"row 2: floor_limit_cents: .*finite"),
+        ("terminal_id,floor_limit_cents\n,1\n", r"row 1: terminal_id: "),
+        ("terminal_id,floor_limit_cents\nt1,1\nt1,2\n", r"row 2: t1 is there already, in row 1"),
+        ("terminal_id,as_of\nt1,2018-06-01T00:00:00Z\n", r"row 1: .*has not come yet"),
+        ("terminal_id,as_of\nt1,2018-04-01T00:00:00\n", r"row 1: as_of: .*timezone"),
+        ("terminal_id,limit\nt1,1\n", r"unknown limit"),
+        ("floor_limit_cents\n1\n", r"missing terminal_id"),
+        ("terminal_id,floor_limit_cents\n", r"has no rows"),
+        ("terminal_id,floor_limit_cents\nt1\n", r"row 1: 1 cells, but the header has 2"),
+    ],
+)
+def test_a_wrong_file_is_refused_with_row_and_reason(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ClientError, match=message):
+        read(write(tmp_path, text))
+
+
+def test_an_unknown_table_is_answered_with_those_there_are() -> None:
+    with pytest.raises(ClientError, match="its tables are terminal_profile, segments, trust"):
+        table_named(USECASE, "profiles")
+    with pytest.raises(ClientError, match="declares no attributes"):
+        table_named(catalog.load("fraud"), "terminal_profile")
