@@ -11,11 +11,12 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 import redis
+from confluent_kafka.admin import AdminClient, NewPartitions
 
 from flywheel.adapters.kafka_topics import publish
 from flywheel.adapters.redis_store import RedisFeatureWriter
 from flywheel.contracts.erasure import Erased
-from flywheel.contracts.topics import erasures_topic
+from flywheel.contracts.topics import erasures_topic, event_topic
 from flywheel.kernel.durations import DAY_US
 from flywheel.kernel.erasure import EraseKey
 from flywheel.kernel.ports import ViewKey
@@ -147,6 +148,31 @@ def test_a_lost_store_is_rebuilt_row_by_row_while_traffic_goes_on(stack: Stack) 
         until(lambda: not mismatches(stack), "old and new events are visible", stack)
         await_counts(stack)
         assert not mismatches(stack)
+    finally:
+        for process in (spark, edge):
+            process.kill()
+            process.wait()
+
+
+def test_a_partition_that_is_added_while_both_lanes_run_is_counted_by_both(stack: Stack) -> None:
+    topic = event_topic("fraud", "transaction")
+    spark, edge = stack.start(), stack.start("services.features.edge")
+    try:
+        until(stack.is_ready, "ready", stack)
+        until(lambda: stack.is_ready(stack.edge_port), "edge ready", stack)
+        admin = AdminClient({"bootstrap.servers": stack.bootstrap})
+        added = admin.create_partitions([NewPartitions(topic.name, topic.partitions + 1)])
+        added[topic.name].result(20)
+        until(
+            lambda: len(admin.list_topics(topic.name, timeout=5).topics[topic.name].partitions) > topic.partitions,
+            "added",
+            stack,
+        )
+        stack.send(lot(random.Random(7), "e", 55 * DAY_US, 100))
+        until(lambda: not mismatches(stack), "events of all partitions on the edge", stack, 60)
+        await_counts(stack)
+        assert not mismatches(stack)
+        assert "kafka_partitions_added" in (stack.data / "features.log").read_text()
     finally:
         for process in (spark, edge):
             process.kill()
