@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException
 
 from flywheel.adapters.kafka_partitions import KafkaPartitions
+from flywheel.adapters.kafka_records import consume, record_of
 from flywheel.kernel.ports import Record, Unavailable
 
 _FATAL = frozenset({KafkaError._FATAL, KafkaError.TOPIC_AUTHORIZATION_FAILED})
@@ -62,18 +63,11 @@ class KafkaFollower:
         """Up to `limit` records, as soon as there is one; empty when none came within `timeout_s`."""
         if time.monotonic() >= self._look_again_s:
             self._follow_added()
-        found = self._consumer.consume(1, timeout_s)
-        if found and limit > 1:
-            found += self._consumer.consume(limit - 1, 0)
         records = []
-        for message in found:
+        for message in consume(self._consumer, timeout_s, limit):
             error = message.error()
             if error is None:
-                records.append(
-                    Record(
-                        message.topic(), message.partition(), message.offset(), message.key(), message.value() or b""
-                    )
-                )
+                records.append(record_of(message))
             elif error.code() in _FATAL:
                 raise Unavailable(error.str())
         return records

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from flywheel.adapters.kafka_records import consume, record_of
 from flywheel.adapters.logs import logger
 from flywheel.kernel.ports import Record, Unavailable
 
@@ -71,9 +72,7 @@ class KafkaReader:
 
     def poll(self, timeout_s: float, limit: int) -> list[Record]:
         """Up to `limit` records, as soon as there is one; empty when none came within `timeout_s`."""
-        found = self._consumer.consume(1, timeout_s)
-        if found and limit > 1:
-            found += self._consumer.consume(limit - 1, 0)
+        found = consume(self._consumer, timeout_s, limit)
         return [self._take(message) for message in found if _is_record(message)]
 
     def commit(self) -> None:
@@ -107,7 +106,7 @@ class KafkaReader:
         partition = (message.topic(), message.partition())
         self._positions[partition] = message.offset() + 1
         self._uncommitted.add(partition)
-        return Record(*partition, message.offset(), message.key(), message.value() or b"")
+        return record_of(message)
 
     def _forget(self, _: Consumer, partitions: Sequence[TopicPartition]) -> None:
         for partition in partitions:

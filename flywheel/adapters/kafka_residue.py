@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaException
 from confluent_kafka.admin import AdminClient
 
+from flywheel.adapters.kafka_records import read_to_end
 from flywheel.adapters.kafka_topics import configs_of
 from flywheel.kernel.ports import Unavailable
 
-_READ_AT_ONCE = 10_000
 _MS_US = 1_000
 
 
@@ -53,7 +53,7 @@ def _residue(
     timeout_s: float,
 ) -> Residue:
     records = examined = newest_us = 0
-    for message in _messages(consumer, topic, timeout_s):
+    for message in read_to_end(consumer, topic, timeout_s):
         examined += 1
         arrived_us = message.timestamp()[1] * _MS_US
         if wanted(message.key() or b"", message.value() or b"", arrived_us):
@@ -66,22 +66,3 @@ def _gone_by_us(config: Mapping[str, str], newest_us: int) -> int | None:
     """A segment goes as a whole, once its last record is old enough."""
     retention_ms = int(config["retention.ms"])
     return None if retention_ms < 0 else newest_us + (retention_ms + int(config["segment.ms"])) * _MS_US
-
-
-def _messages(consumer: Consumer, topic: str, timeout_s: float) -> Iterable[Message]:
-    starts, missing = [], {}
-    for number in consumer.list_topics(topic, timeout=timeout_s).topics[topic].partitions:
-        low, high = consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=timeout_s)
-        if high > low:
-            starts.append(TopicPartition(topic, number, low))
-            missing[number] = high
-    consumer.assign(starts)
-    while missing:
-        found = consumer.consume(_READ_AT_ONCE, timeout_s)
-        if not found:
-            raise Unavailable(f"{topic}: the broker gave nothing for {timeout_s:g} s")
-        for message in found:
-            if message.error() is None and message.partition() in missing:
-                yield message
-                if message.offset() + 1 >= missing[message.partition()]:
-                    del missing[message.partition()]

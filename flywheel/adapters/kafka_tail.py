@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import uuid
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException
 
+from flywheel.adapters.kafka_records import read_to_end, record_of
 from flywheel.kernel.ports import Record, Unavailable
 
 
@@ -20,30 +21,8 @@ def newest_records(bootstrap: str, topic: str, *, per_partition: int, timeout_s:
         }
     )
     try:
-        return _read(consumer, topic, per_partition, timeout_s)
+        return [record_of(message) for message in read_to_end(consumer, topic, timeout_s, last=per_partition)]
     except KafkaException as error:
         raise Unavailable(f"{topic} cannot be read: {error}") from error
     finally:
         consumer.close()
-
-
-def _read(consumer: Consumer, topic: str, per_partition: int, timeout_s: float) -> list[Record]:
-    starts, missing = [], 0
-    for partition in consumer.list_topics(topic, timeout=timeout_s).topics[topic].partitions:
-        low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=timeout_s)
-        start = max(low, high - per_partition)
-        starts.append(TopicPartition(topic, partition, start))
-        missing += high - start
-    consumer.assign(starts)
-    records: list[Record] = []
-    while missing > 0:
-        found = consumer.consume(missing, timeout_s)
-        if not found:
-            raise Unavailable(f"{topic}: the broker does not give its last {missing} records within {timeout_s} s")
-        for message in found:
-            if message.error() is None:
-                missing -= 1
-                records.append(
-                    Record(topic, message.partition(), message.offset(), message.key(), message.value() or b"")
-                )
-    return records
