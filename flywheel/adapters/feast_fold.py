@@ -14,7 +14,7 @@ import numpy as np
 from flywheel.adapters.feast_layout import edge_feature, state_feature
 from flywheel.kernel import catalog
 from flywheel.kernel.features import Column, join_id
-from flywheel.kernel.fields import kind_of, numeric_fields
+from flywheel.kernel.fields import REQUEST, REQUEST_TIME, kind_of, numeric_fields
 from flywheel.kernel.fold import Reading
 from flywheel.kernel.hydration import opened
 from flywheel.kernel.plan import FeaturePlan, compile_plan
@@ -49,14 +49,14 @@ def features_of(usecase: str, inputs: Mapping[str, Sequence[Any]]) -> dict[str, 
     plan, readings = _compiled(usecase)
     rows = range(len(inputs[EVENT_ID]))
     names = numeric_fields(plan.usecase.request)
-    columns = {f"request.{name}": np.array([float(inputs[request_field(name)][row]) for row in rows]) for name in names}
-    columns["request.event_time_us"] = np.array([float(inputs[EVENT_TIME][row]) for row in rows])
+    columns = {REQUEST + name: np.array([float(inputs[request_field(name)][row]) for row in rows]) for name in names}
+    columns[REQUEST_TIME] = np.array([float(inputs[EVENT_TIME][row]) for row in rows])
     for reading in readings:
         values = np.array([_values(plan, reading, inputs, row) for row in rows])
         columns |= {feature.name: values[:, index] for index, feature in enumerate(reading.view.features)}
     for table in plan.usecase.attribute_tables:
         loaded = {name: _numbers(inputs[name]) for name in table.stored_names}
-        columns |= table.at(loaded, columns["request.event_time_us"])
+        columns |= table.at(loaded, columns[REQUEST_TIME])
     with np.errstate(all="ignore"):
         known = complete(plan.usecase, columns)
     return {name: known[name].tolist() for name in plan.usecase.feature_names}

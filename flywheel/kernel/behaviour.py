@@ -8,10 +8,10 @@ import numpy as np
 
 from flywheel.kernel.durations import DAY_US, HOUR_US, MINUTE_US
 from flywheel.kernel.features import Column, RequestFeature
+from flywheel.kernel.fields import REQUEST_TIME
 
 _PROBES = 257
 """Prime, so that stepping through the values in any stride meets each of them once."""
-_TIME = "request.event_time_us"
 _FIRST_TIME_US = 1_522_540_800_000_000
 _DIGITS = 9
 """Fewer than a double has: the last ones differ between mathematical libraries."""
@@ -29,7 +29,7 @@ def behaviour_of(feature: RequestFeature) -> str:
 def _probes(name: str, place: int) -> Column:
     """Values for one input: no two inputs have theirs in the same order."""
     steps = np.arange(_PROBES)
-    if name == _TIME:
+    if name == REQUEST_TIME:
         # All hours of all weekdays, over more than a year.
         return _FIRST_TIME_US + steps.astype(np.float64) * (DAY_US + 5 * HOUR_US + 7 * MINUTE_US)
     special = np.array([np.nan, 0.0, 1.0, -1.0, 2.0, 3.0, 4.0, 5.0, -250.0])

@@ -19,7 +19,7 @@ from flywheel.kernel.features import (
     RequestFeature,
     WindowedFeature,
 )
-from flywheel.kernel.fields import numeric_fields
+from flywheel.kernel.fields import REQUEST, REQUEST_TIME, numeric_fields
 
 
 @dataclass(frozen=True)
@@ -242,7 +242,7 @@ def _check_tables(usecase: UseCase) -> None:
 
 
 def _check_inputs(usecase: UseCase) -> None:
-    known = {"request.event_time_us", *(f"request.{name}" for name in numeric_fields(usecase.request))}
+    known = {REQUEST_TIME, *(REQUEST + name for name in numeric_fields(usecase.request))}
     for feature in usecase.features:
         if isinstance(feature, RequestFeature):
             for name in feature.inputs:

@@ -9,7 +9,8 @@ from flywheel.contracts.events import Event
 from flywheel.kernel.declaration import UseCase
 from flywheel.kernel.durations import duration_text
 from flywheel.kernel.features import AttributeFeature, Feature, RequestFeature, WindowedFeature
-from flywheel.kernel.wording import REQUEST, conditions_text, length_text, meaning_of, step_text
+from flywheel.kernel.fields import REQUEST
+from flywheel.kernel.wording import conditions_text, length_text, meaning_of, step_text
 
 _TIME = "event_time"
 _TIME_INPUT = "event_time_us"

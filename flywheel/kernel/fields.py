@@ -7,6 +7,11 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from flywheel.contracts.events import Event
 
+REQUEST = "request."
+"""Begins the name of a feature's input that is a field of the request."""
+REQUEST_TIME = f"{REQUEST}event_time_us"
+"""The input that is the request's own time."""
+
 _KINDS = (bool, int, float, str)
 
 

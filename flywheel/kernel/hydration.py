@@ -14,6 +14,7 @@ from flywheel.kernel.declaration import UseCase
 from flywheel.kernel.durations import parse_duration
 from flywheel.kernel.edge import unpack_edge
 from flywheel.kernel.features import Column
+from flywheel.kernel.fields import REQUEST
 from flywheel.kernel.fold import Reading
 from flywheel.kernel.plan import SLACK_US, TileView, compile_plan
 from flywheel.kernel.ports import Answer, Question, Stored, ViewKey
@@ -26,7 +27,6 @@ Row = NDArray[np.float32]
 
 UNKNOWN_LAG_MS = -1.0
 
-_REQUEST = "request."
 _NOTHING = Stored()
 
 
@@ -84,7 +84,7 @@ class Hydrator:
 
     def subject(self, event: Event) -> Subject:
         """The subject with the rows to read for it, in the order of the plan's views."""
-        numbers = {name.removeprefix(_REQUEST): value for name, value in request_columns(event).items()}
+        numbers = {name.removeprefix(REQUEST): value for name, value in request_columns(event).items()}
         keys = tuple(ViewKey(view.name, view.entity.id_in(event)) for view in self._views)
         tie = event_hash(event.event_name, event.event_id)
         own = tuple(rows_about(view, event, key.entity_id, tie) for view, key in zip(self._views, keys, strict=True))
@@ -138,7 +138,7 @@ class Hydrator:
 
     def columns(self, subject: Subject, hydrated: Hydrated) -> dict[str, Column]:
         """Inputs of `assemble`, each of shape (1,)."""
-        known = {**{_REQUEST + name: value for name, value in subject.numbers.items()}, **hydrated.values}
+        known = {**{REQUEST + name: value for name, value in subject.numbers.items()}, **hydrated.values}
         row = np.array(list(known.values()), np.float64)
         return {name: row[at : at + 1] for at, name in enumerate(known)}
 

@@ -11,20 +11,20 @@ from numpy.typing import NDArray
 from flywheel.contracts.events import Event
 from flywheel.kernel.declaration import UseCase
 from flywheel.kernel.features import Column, RequestFeature
-from flywheel.kernel.fields import numeric_fields
+from flywheel.kernel.fields import REQUEST, REQUEST_TIME, numeric_fields
 
 
 def request_columns(event: Event) -> dict[str, float]:
     """The numeric fields of a request as `request.<field>`, its time as `request.event_time_us`."""
     columns = {column: float(getattr(event, name)) for column, name in _numeric_columns(type(event))}
-    columns["request.event_time_us"] = float(event.event_time_us)
+    columns[REQUEST_TIME] = float(event.event_time_us)
     return columns
 
 
 @cache
 def _numeric_columns(event: type[Event]) -> tuple[tuple[str, str], ...]:
     """Column and field; a decision must not look through the fields again."""
-    return tuple((f"request.{name}", name) for name in numeric_fields(event))
+    return tuple((REQUEST + name, name) for name in numeric_fields(event))
 
 
 def assemble(usecase: UseCase, columns: Mapping[str, Column]) -> NDArray[np.float32]:

@@ -13,10 +13,8 @@ from flywheel.kernel.features import (
     Statistic,
     WindowedFeature,
 )
+from flywheel.kernel.fields import REQUEST, REQUEST_TIME
 
-REQUEST = "request."
-"""Begins the name of an input that is a field of the request."""
-_REQUEST_TIME = "request.event_time_us"
 _OF_FIELD = {
     Statistic.SUM: "total {}",
     Statistic.MEAN: "mean {}",
@@ -108,7 +106,7 @@ def step_text(feature: WindowedFeature) -> str:
 def _input_text(name: str) -> str:
     if not name.startswith(REQUEST):
         return name
-    return "its time" if name == _REQUEST_TIME else f"its {field_text(name.removeprefix(REQUEST))}"
+    return "its time" if name == REQUEST_TIME else f"its {field_text(name.removeprefix(REQUEST))}"
 
 
 def _capital(sentence: str) -> str:

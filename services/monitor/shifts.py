@@ -11,6 +11,7 @@ from flywheel.contracts.decisions import DecisionLogged, Fallback
 from flywheel.contracts.models import Histogram, ModelManifest
 from flywheel.kernel import drift
 from flywheel.kernel.declaration import UseCase
+from flywheel.kernel.fields import REQUEST_TIME
 from services.monitor.state import Drift, ScoreBins, Variable
 
 SCORE = "score"
@@ -27,9 +28,7 @@ class DriftWatch:
         self._window = window
         self._least = min(least, window)
         self._alarm_windows = alarm_windows
-        self._calendar = {
-            feature.name for feature in usecase.at_request if set(feature.inputs) == {"request.event_time_us"}
-        }
+        self._calendar = {feature.name for feature in usecase.at_request if set(feature.inputs) == {REQUEST_TIME}}
         self._alarms: dict[str, drift.Alarm] = {}
         self._version: str | None = None
         self._observed_at = 0

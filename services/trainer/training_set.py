@@ -15,7 +15,7 @@ from flywheel.adapters.logs import logger
 from flywheel.contracts.training import HistoryBuilt
 from flywheel.kernel.declaration import UseCase
 from flywheel.kernel.features import Column
-from flywheel.kernel.fields import numeric_fields
+from flywheel.kernel.fields import REQUEST, REQUEST_TIME, numeric_fields
 from flywheel.kernel.plan import compile_plan
 from flywheel.kernel.splits import TooLittleHistory
 from flywheel.kernel.vector import assemble
@@ -100,8 +100,8 @@ def _in_order(usecase: UseCase, found: pa.Table) -> pa.Table:
 def _assembled(usecase: UseCase, found: pa.Table) -> TrainingSet:
     times_us = found[TIMESTAMP].cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy()
     columns = {feature.name: _numbers(found[feature.name]) for feature in usecase.retrieved}
-    columns |= {f"request.{name}": _numbers(found[name]) for name in numeric_fields(usecase.request)}
-    columns["request.event_time_us"] = times_us.astype(np.float64)
+    columns |= {REQUEST + name: _numbers(found[name]) for name in numeric_fields(usecase.request)}
+    columns[REQUEST_TIME] = times_us.astype(np.float64)
     labels = found[LABEL].to_numpy().astype(np.bool_)
     return TrainingSet(assemble(usecase, columns), labels, times_us, found)
 
