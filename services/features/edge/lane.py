@@ -202,6 +202,8 @@ class EdgeLane:
         except ForeignState as error:
             _log.error("edge_not_absorbed", view=view.name, reason=str(error))
             return True
+        if self._is_set_back():
+            return True
         older, reached = _older_half(rows, read)
         (after,), (fresh,) = apply(view, [state], [Change(older, reached)])
         write = StateWrite(after.pack(view), after.newest_us, StateWrite.ending_of(stored.state))
@@ -210,6 +212,15 @@ class EdgeLane:
         self._writer.trim([key], reached)
         EDGE_ABSORBED.labels(self._usecase, view.name).inc(len(older))
         return True
+
+    def _is_set_back(self) -> bool:
+        """Whether the tiles hold less than the edges were cleared of: the store was lost, or is being filled again.
+
+        The state was read before this is asked and is written only if it is still the same, so what is filled in later
+        is never said to hold what is missing between it and the edge.
+        """
+        marks = self._writer.absorbed()
+        return any(marks.get(partition, 0) < mark for partition, mark in self._absorbed.items())
 
 
 def _older_half(rows: Cells, read: Mapping[int, int]) -> tuple[Cells, dict[int, int]]:

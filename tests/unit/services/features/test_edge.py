@@ -147,6 +147,22 @@ def test_an_edge_that_grows_too_long_goes_into_the_state_and_nothing_is_lost_or_
     assert store.counters()[f"{CARD.name}.transaction"] == offset
 
 
+def test_an_edge_is_not_taken_into_a_state_that_was_set_back_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryFeatureStore(PLAN)
+    edge = EdgeLane(PLAN, store, NOBODY)
+    edge.take([record(n, f"e{n}", at_us=START_US + n) for n in range(3)])
+    stream_all(store, 3)
+    store.absorb({0: mark_of(0, 3)}, None)
+    edge.tidy(store.absorbed())
+    store.hand_over("rebuild")
+    store.states.clear()
+    monkeypatch.setattr(lane_module, "EDGE_LIMIT", 4)
+    edge.take([record(n, f"e{n}", at_us=START_US + n) for n in range(3, 9)])
+    store.absorb({0: mark_of(0, 0)}, None)
+    stream_all(store, 9)
+    assert count(store) == 9
+
+
 def stream_all(store: MemoryFeatureStore, until_offset: int) -> None:
     """The stream reads the log from its beginning: what the edge took into the state is among its events."""
     (stored,) = store.read([KEY])
