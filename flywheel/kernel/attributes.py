@@ -222,3 +222,10 @@ class AttributeRow:
     @property
     def entity_id(self) -> str:
         return join_id(self.key)
+
+
+class AttributeLoad(NamedTuple):
+    """A row as the lake keeps it: what was loaded, and when."""
+
+    row: AttributeRow
+    loaded_us: int

@@ -12,8 +12,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from flywheel.adapters.attribute_loads import loads_of
 from flywheel.contracts.events import Event, from_us, iso_utc
 from flywheel.contracts.training import GateResult, HistoryBuilt
+from flywheel.kernel.attribute_leakage import attribute_mismatches
+from flywheel.kernel.attributes import AttributeTable
 from flywheel.kernel.declaration import UseCase
 from flywheel.kernel.features import join_id
 from flywheel.kernel.leakage import Mismatch, Recorded, Request, Way, mismatches
@@ -48,7 +51,8 @@ class LeakageCheck:
 def check_leakage(
     lake: Path, usecase: UseCase, history: HistoryBuilt, examples: TrainingSet, *, rows: int = _ROWS
 ) -> LeakageCheck:
-    """Computes some rows' windowed features again from the lake's events; half of the rows are positives if it can.
+    """Computes some rows' windowed features again from the lake's events, and looks up their attributes in its loads;
+    half of the rows are positives if it can.
 
     Raises FutureLeaked when a value differs from what had happened and arrived by the request; of what was backfilled,
     from what had happened.
@@ -63,6 +67,12 @@ def check_leakage(
             known = request if history.as_known else replace(request, arrived_us=until_us)
             found += mismatches(view.features, recorded.get(entity_id, {}), known, trained)
             values += len(view.features)
+    for table in usecase.attribute_tables:
+        asked = list(_rows(usecase, table, sample))
+        loads = loads_of(lake / usecase.name, table, {entity_id for entity_id, _, _ in asked})
+        for entity_id, request, trained in asked:
+            found += attribute_mismatches(table, loads.get(entity_id, ()), request, trained, until_us)
+            values += len(table.features)
     if found:
         raise FutureLeaked(_told(found, values))
     return LeakageCheck(len(sample), values)
@@ -77,7 +87,9 @@ def _sampled(labels: NDArray[np.bool_], rows: int) -> NDArray[np.intp]:
     return np.sort(np.concatenate([half, rest]))
 
 
-def _rows(usecase: UseCase, view: TileView, sample: pa.Table) -> Iterator[tuple[str, Request, dict[str, float]]]:
+def _rows(
+    usecase: UseCase, view: TileView | AttributeTable, sample: pa.Table
+) -> Iterator[tuple[str, Request, dict[str, float]]]:
     """The entity's id, the request and the trained values of each sampled row."""
     times_us, arrived_us = (_micros(sample[name]).tolist() for name in (TIMESTAMP, "ingest_time"))
     names = [feature.name for feature in view.features]
