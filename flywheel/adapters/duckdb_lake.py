@@ -20,7 +20,7 @@ from flywheel.adapters.duckdb_limits import bounded_database
 from flywheel.adapters.duckdb_sql import ARRIVAL, literal
 from flywheel.contracts.events import Event, from_us
 from flywheel.kernel.durations import DAY_US
-from flywheel.kernel.features import join_id
+from flywheel.kernel.features import Entity, join_id
 from flywheel.kernel.plan import TileView
 from flywheel.kernel.ports import Unavailable
 from flywheel.kernel.rows import Cells, event_hash, no_rows, rows_of
@@ -54,15 +54,16 @@ class ArchivedEvents(AbstractContextManager["ArchivedEvents"]):
         self._database.close()
 
     def requests(
-        self, request: type[Event], views: Sequence[TileView], moments_us: Mapping[str, int]
+        self, request: type[Event], entities: Sequence[Entity], moments_us: Mapping[str, int]
     ) -> dict[str, Archived]:
-        """The requests of these ids that are archived, looked for at the event times given with them."""
-        names = ["event_id", *_key_fields(views)]
+        """The requests of these ids that are archived, looked for at the event times given with them, and whom of the
+        entities they are about."""
+        names = ["event_id", *(name for entity in entities for name in entity.request_keys)]
         dates = {_date(at_us) for at_us in moments_us.values()}
         found = self._rows(request, names, dates, "event_id IN (SELECT unnest($ids))", {"ids": list(moments_us)})
         archived = {}
         for row in found.to_pylist():
-            ids = {v.entity.name: join_id([str(row[name]) for name in v.entity.request_keys]) for v in views}
+            ids = {entity.name: join_id([str(row[name]) for name in entity.request_keys]) for entity in entities}
             archived[row["event_id"]] = Archived(row["time_us"], ids)
         return archived
 
@@ -130,10 +131,6 @@ def _by_entity(ids: Sequence[str], rows: Cells, wanted: Iterable[str]) -> dict[s
         if entity_id in places:
             places[entity_id].append(place)
     return {entity_id: rows[mine] for entity_id, mine in places.items() if mine}
-
-
-def _key_fields(views: Sequence[TileView]) -> list[str]:
-    return list(dict.fromkeys(name for view in views for name in view.entity.request_keys))
 
 
 def _id(fields: Sequence[str]) -> str:

@@ -19,6 +19,7 @@ from flywheel.contracts.parity import ParityReport
 from flywheel.contracts.topics import decisions_topic, parity_topic
 from flywheel.kernel.plan import FeaturePlan
 from flywheel.kernel.ports import ErasureLog
+from services.features.parity.attributes import AttributeCheck
 from services.features.parity.check import ParityCheck
 from services.features.parity.sampling import Sampler
 from services.features.parity.watch import ParityWatch
@@ -54,6 +55,7 @@ class Parity:
         def announce(report: ParityReport) -> None:
             publish(settings.kafka_bootstrap, topic, usecase.encode(), report.to_bytes())
 
+        attributes = AttributeCheck(plan.usecase, settings.lake_dir / usecase)
         sampler = Sampler(
             settings.parity_decisions,
             settings.parity_every_s,
@@ -63,7 +65,7 @@ class Parity:
         watch = ParityWatch(
             usecase,
             sampler,
-            ParityCheck(plan, open_archive, erasures, settings.parity_margin_ms * 1000),
+            ParityCheck(plan, open_archive, attributes, erasures, settings.parity_margin_ms * 1000),
             archived_until_us=archived_until_us,
             publish=announce,
             kept=timedelta(minutes=settings.parity_kept_minutes),

@@ -17,6 +17,7 @@ from flywheel.kernel.recomputation import recompute, sight_of
 from flywheel.kernel.rows import MARK, TIME, Cells, event_hash, no_rows
 from flywheel.kernel.tally import Tally
 from flywheel.kernel.tiles import NO_TIME
+from services.features.parity.attributes import AttributeCheck
 
 UNAVAILABLE, UNKNOWN_LAG, NOT_ARCHIVED = "features_unavailable", "lag_not_known", "event_not_archived"
 """Why nothing of a decision is compared: it had no features; nobody knows how far these were behind; the event that
@@ -28,14 +29,23 @@ _NEVER_US = 2**62
 
 
 class ParityCheck:
-    """Recomputes the windowed features of decisions. `margin_us` is that of `recomputation.sight_of`.
+    """Recomputes the windowed features of decisions and looks up their attributes. `margin_us` is that of
+    `recomputation.sight_of`.
 
     Of whoever was erased nothing is decided upon, nor about others as far back as their counts may still hold them.
     """
 
-    def __init__(self, plan: FeaturePlan, open_archive: OpenArchive, erasures: ErasureLog, margin_us: int) -> None:
+    def __init__(
+        self,
+        plan: FeaturePlan,
+        open_archive: OpenArchive,
+        attributes: AttributeCheck,
+        erasures: ErasureLog,
+        margin_us: int,
+    ) -> None:
         self._plan = plan
         self._open_archive = open_archive
+        self._attributes = attributes
         self._erasures = erasures
         self._margin_us = margin_us
 
@@ -47,7 +57,8 @@ class ParityCheck:
         tally = Tally()
         with self._open_archive() as archive:
             moments_us = {logged.event_id: to_us(logged.event_time) for logged in decisions}
-            archived = archive.requests(self._plan.usecase.request, self._plan.views, moments_us)
+            usecase = self._plan.usecase
+            archived = archive.requests(usecase.request, usecase.entities, moments_us)
             usable = [logged for logged in decisions if self._is_usable(logged, archived, tally)]
             times_us = {to_us(logged.event_time) for logged in usable}
             entities = {
@@ -55,6 +66,7 @@ class ParityCheck:
                 for view in self._plan.views
             }
             events = {view: archive.about(view, ids, times_us) for view, ids in entities.items()}
+        loads = self._attributes.read(archived, usable)
         # Asked for after the reading: an erasure is announced before anything is taken out of the archive.
         erasures = self._erasures.current()
         kinds = [entity.name for entity in self._plan.usecase.entities]
@@ -64,6 +76,7 @@ class ParityCheck:
                 entity_id = archived[logged.event_id].entity_ids[view.entity.name]
                 erased = erasures.covers(view.entity.name, entity_id, 0)
                 self._compare(view, logged, events[view].get(entity_id), _NEVER_US if erased else clear_from_us, tally)
+        self._attributes.compare(archived, usable, loads, erasures, tally)
         return tally
 
     def _is_usable(self, logged: DecisionLogged, archived: Mapping[str, Archived], tally: Tally) -> bool:

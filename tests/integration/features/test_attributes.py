@@ -15,6 +15,8 @@ import pytest
 from flywheel.adapters import feast_fold
 from flywheel.adapters.attribute_lake import AttributeLake
 from flywheel.adapters.feast_repo import apply_declaration, online_service, open_store
+from flywheel.adapters.kafka_topics import create_topics
+from flywheel.adapters.memory_erasures import MemoryErasures
 from flywheel.adapters.point_in_time import JoinLimits
 from flywheel.adapters.redis_store import RedisFeatureReader
 from flywheel.client.attributes import Loaded, load, rows_in
@@ -23,11 +25,19 @@ from flywheel.client.erasure import Erasure
 from flywheel.client.errors import ClientError
 from flywheel.contracts.events import from_us, to_us
 from flywheel.contracts.settings import PlatformSettings
+from flywheel.contracts.topics import decisions_topic, parity_topic
 from flywheel.kernel import catalog
+from flywheel.kernel.attribute_recomputation import ONLINE_WITHIN_US
 from flywheel.kernel.attributes import AttributeTable
+from flywheel.kernel.erasure import EraseKey
 from flywheel.kernel.hydration import Hydrator
+from flywheel.kernel.ports import Record
 from flywheel.kernel.vector import assemble
+from services.features.parity.bootstrap import Parity
+from services.features.settings import FeaturesSettings
+from tests.archived_events import archive_events
 from tests.attribute_scene import PLAN, PROFILE, PROFILE_DEFAULT, SEGMENTS, TRUST, USECASE, VALID_US
+from tests.decision_rows import decided
 from tests.feast_warnings import FEAST_WARNS
 from tests.features_stack import Stack, engines
 from usecases.fraud.events import Transaction
@@ -35,6 +45,8 @@ from usecases.fraud.events import Transaction
 pytestmark = pytest.mark.engine
 
 AT = datetime(2018, 6, 1, tzinfo=UTC)
+FLOOR = "terminal_floor_limit_cents"
+KEY = EraseKey(b"secret", USECASE.name)
 
 
 def quiet(_line: str) -> None: ...
@@ -176,3 +188,37 @@ def test_a_store_that_is_away_leaves_the_load_in_the_lake_and_says_so(stack: Sta
         load(USECASE, SEGMENTS, rows, away, quiet)
     lake = AttributeLake(tmp_path / "lake" / "fraud", JoinLimits(64, tmp_path / "spill"))
     assert [row.key for found in lake.newest(SEGMENTS) for row in found] == [("c1",)]
+
+
+def test_the_parity_job_finds_right_what_was_loaded_and_a_spoilt_value_by_name(stack: Stack) -> None:
+    loaded(stack, PROFILE, "terminal_id,floor_limit_cents,opened_days\nparity,5000,400\n")
+    # By then whatever was loaded just now has long come online.
+    decided_at = datetime.now(UTC) + 2 * timedelta(microseconds=ONLINE_WITHIN_US)
+    event = request("parity", "tx-parity")
+    archive_events(stack.data / "lake" / USECASE.name, {event: to_us(AT)})
+    row, status = served(stack, event)
+    about = {"decided_at": decided_at, "feature_names": USECASE.feature_names, "feature_status": status}
+    right = decided(event.event_id, AT, row.tolist(), **about)
+    settings = FeaturesSettings(
+        data_dir=stack.data,
+        redis_url=stack.redis_url,
+        kafka_bootstrap=stack.bootstrap,
+        parity_every_s=1e-6,
+        parity_settle_s=0,
+    )
+    create_topics(stack.bootstrap, [decisions_topic(USECASE.name), parity_topic(USECASE.name)])
+    for logged, wrong in (right, []), (right.model_copy(update={"features": spoilt(right.features)}), [FLOOR]):
+        parity = Parity.assemble(settings, PLAN, MemoryErasures(KEY), lambda: 2**62)
+        try:
+            parity.watch.step([Record("decisions", 0, 0, None, logged.to_bytes())])
+        finally:
+            parity.close()
+        found = parity.watch.latest
+        assert found is not None
+        assert (found.values, found.undecidable) == (len(USECASE.retrieved), 0)
+        assert [each.feature for each in found.mismatched] == wrong
+
+
+def spoilt(features: tuple[float, ...]) -> tuple[float, ...]:
+    place = USECASE.feature_names.index(FLOOR)
+    return tuple(value + (number == place) for number, value in enumerate(features))

@@ -21,6 +21,7 @@ from flywheel.kernel.erasure import EraseKey
 from flywheel.kernel.features import split_id
 from flywheel.kernel.plan import compile_plan
 from flywheel.kernel.ports import Unavailable
+from services.features.parity.attributes import AttributeCheck
 from services.features.parity.check import NOT_ARCHIVED, UNAVAILABLE, UNKNOWN_LAG, ParityCheck
 from tests.archived_events import archive_events
 from tests.decision_rows import decided
@@ -85,8 +86,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 def check(directory: Path, tmp_path: Path, erasures: MemoryErasures | None = None) -> ParityCheck:
-    none = MemoryErasures(KEY)
-    return ParityCheck(PLAN, lambda: ArchivedEvents(directory, 128, tmp_path / "spill"), erasures or none, MARGIN_US)
+    attributes = AttributeCheck(usecase, directory)
+    erasures = erasures or MemoryErasures(KEY)
+    return ParityCheck(
+        PLAN, lambda: ArchivedEvents(directory, 128, tmp_path / "spill"), attributes, erasures, MARGIN_US
+    )
 
 
 def changed(logged: DecisionLogged, name: str, by: float) -> DecisionLogged:

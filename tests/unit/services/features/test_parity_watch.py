@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from flywheel.kernel.erasure import EraseKey
 from flywheel.kernel.plan import compile_plan
 from flywheel.kernel.ports import Record, Unavailable
 from flywheel.kernel.tally import Tally
+from services.features.parity.attributes import AttributeCheck
 from services.features.parity.check import ParityCheck
 from services.features.parity.sampling import Sampler
 from services.features.parity.watch import ParityWatch
@@ -44,7 +46,8 @@ class Check(ParityCheck):
     """Finds one wrong value in every sample, and takes a second for it."""
 
     def __init__(self, clock: Steady) -> None:
-        super().__init__(compile_plan(usecase), nullcontext, MemoryErasures(KEY), 0)  # type: ignore[arg-type]
+        attributes = AttributeCheck(usecase, Path("nowhere"))
+        super().__init__(compile_plan(usecase), nullcontext, attributes, MemoryErasures(KEY), 0)  # type: ignore[arg-type]
         self.clock = clock
         self.examined: list[list[str]] = []
         self.fails = False
