@@ -18,6 +18,7 @@ from flywheel.contracts.parity import FeatureMismatches, ParityReport
 from flywheel.contracts.topics import decisions_topic, event_topic, parity_topic, training_results_topic
 from flywheel.contracts.training import GateResult, TrainingFinished, TrainingRequested
 from flywheel.kernel import drift
+from flywheel.kernel.declaration import UseCase
 from flywheel.kernel.experiment import assign
 from flywheel.kernel.model_integrity import digest_of
 from flywheel.kernel.policy import choose, expected_costs
@@ -31,6 +32,8 @@ NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 START = datetime(2018, 6, 1, tzinfo=UTC)
 CHAMPION, CHALLENGER = "v3", "v4"
 MODEL = b"a model"
+LOAD_AGE_MS = 3 * 86_400_000.0
+"""How old the attributes are that a decision finds loaded."""
 
 
 @dataclass
@@ -40,6 +43,8 @@ class Scene:
     seed: int = 7
     per_day: int = 800
     cards: int = 400
+    declared: UseCase = usecase
+    """By the name of the other; a monitor has to find it in the catalog."""
     broker: MemoryBroker = field(default_factory=MemoryBroker)
     models: ModelStore = field(default_factory=MemoryModelStore)
     requests: list[TrainingRequested] = field(default_factory=list)
@@ -68,7 +73,7 @@ class Scene:
         """Publishes both models with their training reference and deploys them."""
         labels, scores, features, _ = self._draw(20_000)
         for version in (CHAMPION, CHALLENGER):
-            self.models.publish(_manifest(version, scores, features, published_auc), MODEL)
+            self.models.publish(_manifest(self.declared, version, scores, features, published_auc), MODEL)
         self.models.deploy(
             Deployment(
                 sequence=1,
@@ -166,6 +171,8 @@ class Scene:
         self._append(event_topic(usecase.name, "transaction").name, envelope)
         arm = assign(card, "scene", 0.2)
         fallback = Fallback.DEADLINE if self._decided % 500 == 0 else Fallback.NONE
+        # Of each fourth payment nothing was loaded.
+        is_loaded, tables = self._decided % 4 != 0, [table.name for table in self.declared.attribute_tables]
         features_ms, model_ms = self._rng.gamma(2, 0.4), self._rng.gamma(2, 0.05)
         decision = DecisionLogged(
             decision_id=f"d-{self._decided}",
@@ -181,9 +188,11 @@ class Scene:
             action=choose(expected_costs(usecase.policy, score, amount)),
             reasons=("terminal_has_chargebacks",) if score > 0.3 else (),
             fallback=fallback,
-            feature_names=usecase.feature_names,
-            features=tuple(row.tolist()),
-            feature_status={"card": FeatureStatus.FRESH, "terminal": FeatureStatus.FRESH},
+            feature_names=self.declared.feature_names,
+            features=self._features(row, is_loaded),
+            feature_status={"card": FeatureStatus.FRESH, "terminal": FeatureStatus.FRESH}
+            | dict.fromkeys(tables, FeatureStatus.FRESH if is_loaded else FeatureStatus.MISSING),
+            feature_age_ms=dict.fromkeys(tables if is_loaded else (), LOAD_AGE_MS),
             feature_lag_ms=float(self._rng.gamma(3, 250)),
             stage_ms={
                 "features": features_ms,
@@ -194,6 +203,11 @@ class Scene:
             value=amount,
         )
         self._append(decisions_topic(usecase.name).name, decision)
+
+    def _features(self, row: NDArray[np.float64], is_loaded: bool) -> tuple[float, ...]:
+        defaults = {} if is_loaded else {feature.name: feature.default for feature in self.declared.attributes}
+        found = dict(zip(self.declared.feature_names, row.tolist(), strict=True))
+        return tuple((found | defaults).values())
 
     def _append(self, topic: str, message: Message | Envelope) -> None:
         self.broker.append(topic, b"key", message.to_bytes())
@@ -209,14 +223,16 @@ class Scene:
         rates = {"1m": 0.02, "1h": 0.2, "24h": 3, "7d": 17, "30d": 75}
         columns = [
             amounts if "amount" in name else rng.poisson(rates.get(name.rsplit("_", 1)[-1], 1), n).astype(float)
-            for name in usecase.feature_names
+            for name in self.declared.feature_names
         ]
-        hour = usecase.feature_names.index("hour_of_day")
+        hour = self.declared.feature_names.index("hour_of_day")
         columns[hour] = np.clip(rng.normal(12, 5, n), 0, 23).round()
         return labels, 1 / (1 + np.exp(-logits - 0.8 * (amounts_times - 1))), np.stack(columns, axis=1), amounts
 
 
-def _manifest(version: str, scores: NDArray[np.float64], features: NDArray[np.float64], auc: float) -> ModelManifest:
+def _manifest(
+    usecase: UseCase, version: str, scores: NDArray[np.float64], features: NDArray[np.float64], auc: float
+) -> ModelManifest:
     return ModelManifest(
         usecase=usecase.name,
         version=version,

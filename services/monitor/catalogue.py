@@ -44,6 +44,7 @@ class Catalogue:
         self._definitions = describe(usecase)
         self._events = describe_events(usecase)
         self._defaults = {feature.name: feature.undefined for feature in usecase.windowed}
+        self._defaults |= {feature.name: feature.default for feature in usecase.attributes}
         self._contents: Contents | None = None
 
     def contents(self, state: State, now: datetime) -> Contents:

@@ -22,7 +22,8 @@ class Values(Part):
     null_share: Measure
     """Of values that are no number."""
     default_share: Measure
-    """Of values that an empty window has too; null for a feature without a window."""
+    """Of values that an empty window has too, or an attribute where nothing valid is loaded; null for a feature that
+    is computed at the request."""
     low: Measure
     """The 5th percentile; `high` is the 95th."""
     median: Measure

@@ -114,7 +114,9 @@ class Freshness(Part):
     lag_p50_event_s: Measure
     """The median lag in seconds of event time."""
     statuses: dict[str, dict[str, int]]
-    """Decisions by status, for each entity view."""
+    """Decisions by status, for each entity view and each table of attributes."""
+    load_age_p50_ms: dict[str, float]
+    """By table, the median age of the loads that decisions read, in event time; of those alone that found one."""
 
 
 class Variable(Part):

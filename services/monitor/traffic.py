@@ -92,10 +92,13 @@ def _stage(name: str, durations_ms: list[float], budget_ms: float | None) -> Sta
 
 
 def freshness(recent: Sequence[DecisionLogged], usecase: UseCase) -> Freshness:
-    """Lag of the feature store and status by entity view."""
+    """Lag of the feature store, status by entity view and by table, age of what is loaded."""
     lags = [logged.feature_lag_ms for logged in recent if logged.feature_lag_ms >= 0]
     statuses: dict[str, Counter[str]] = defaultdict(Counter)
+    ages_ms: dict[str, list[float]] = defaultdict(list)
     for logged in recent:
+        for table, age_ms in logged.feature_age_ms.items():
+            ages_ms[table].append(age_ms)
         for view, status in logged.feature_status.items():
             statuses[view][status] += 1
     p50, p99 = np.percentile(lags, (50, 99)) if lags else (None, None)
@@ -107,6 +110,7 @@ def freshness(recent: Sequence[DecisionLogged], usecase: UseCase) -> Freshness:
         event_clock_speed=speed,
         lag_p50_event_s=None if p50 is None or speed is None else p50 / 1_000 * speed,
         statuses={view: dict(counts) for view, counts in sorted(statuses.items())},
+        load_age_p50_ms={table: float(np.median(found)) for table, found in sorted(ages_ms.items())},
     )
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from flywheel.kernel import catalog
 from services.monitor.contents import Contents
+from tests import attribute_scene
 from tests.browser_pages import needs_browser, opened, served, text_of
 from tests.monitor_scene import CHALLENGER, CHAMPION, Scene
 from usecases.fraud import usecase
@@ -66,6 +68,50 @@ def test_what_is_sought_is_found(shown: tuple[str, Contents], tmp_path: Path) ->
     assert console == ""
     assert features_of(page) == [f"terminal_chargeback_count_{window}" for window in ("24h", "7d", "30d")]
     assert "3 of 30" in text_of(page)
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of the catalogue of a use case with attributes."""
+    scene = Scene(per_day=100, declared=attribute_scene.USECASE)
+    scene.deploy()
+    scene.days(0, 4)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(catalog, "load", lambda _name: attribute_scene.USECASE)
+        monitor = scene.monitor(data_dir=tmp_path_factory.mktemp("monitor"), monitor_refresh_s=0.5)
+    with served(monitor) as address:
+        yield f"{address}/catalogue"
+
+
+def test_an_attribute_is_shown_with_its_table_and_how_long_it_is_valid(loaded: str, tmp_path: Path) -> None:
+    page, console = opened(f"{loaded}#feature-terminal_floor_limit_cents", tmp_path)
+    assert console == ""
+    for expected in ("23 over windows, 4 loaded, 8 at the request", "card, terminal, pair"):
+        assert expected in text_of(page), f"{expected!r} is not on the page"
+    (row,) = re.findall(r'<details class="feature" id="feature-terminal_floor_limit_cents" open="">.*?</details>', page)
+    text = text_of(row)
+    for expected in (
+        "terminal_profile floor_limit_cents, by terminal_id 30 d valid",
+        "table terminal_profile · floor_limit_cents , loaded from a batch",
+        "terminal, by terminal_id",
+        "30 d from the moment a load is as of, or until the next",
+        "-1, where nothing valid is loaded; 25.0 % of decisions now",
+        "loads 3 days old (median); fresh in 75.0 %, missing in 25.0 % of decisions",
+    ):
+        assert expected in text, f"{expected!r} is not in the row, which says {text}"
+    assert "at request" not in text
+
+
+def test_attributes_are_found_by_their_table_and_column(loaded: str, tmp_path: Path) -> None:
+    for asked, found in {
+        "terminal_profile": ["terminal_floor_limit_cents", "terminal_opened_days"],
+        "segments": ["card_rank"],
+        "trust+card_id": ["pair_share"],
+    }.items():
+        page, console = opened(f"{loaded}?q={asked}", tmp_path / asked)
+        assert console == ""
+        assert features_of(page) == found
+        assert ("for ever valid" in text_of(page)) == (asked == "segments")
 
 
 def test_before_the_first_model_the_declaration_is_there_alone(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
   const POLL_MS = 5000;
   const MODELS_SHOWN = 4;
   const REQUEST = "at request";
-  const { by, count, fixed, known, make, ms, percent, poll, say, stamp, time } = elements;
+  const { about, by, count, fixed, known, make, ms, percent, poll, say, stamp, time } = elements;
   const ORDERS = {
     "as declared": null,
     name: (a, b) => a.definition.name.localeCompare(b.definition.name),
@@ -18,7 +18,9 @@
   const place = (name) => `feature-${name}`;
   const eventPlace = (event, field = "") => `event-${event}${field && `-${field}`}`;
   const featureLink = (name) => make("a", { href: `#${place(name)}` }, make("code", {}, name));
-  const group = ({ definition }) => definition.window?.entity ?? REQUEST;
+  /* Where a feature's entity, key and default stand: null for one that is computed at the request. */
+  const stored = ({ window, attribute }) => window ?? attribute;
+  const group = ({ definition }) => stored(definition)?.entity ?? REQUEST;
   const share = (value) => (value > 0 && value < 0.001 ? "< 0.1 %" : percent(value));
   const psiClass = (drift) => (drift?.drifted ? "bad-text" : drift?.exceeds && !drift.follows_calendar ? "warn-text" : "");
   const psiState = (drift) => (!drift ? "" : drift.drifted ? "drifted" : drift.follows_calendar ? "calendar" : drift.exceeds ? "exceeds" : "");
@@ -39,16 +41,17 @@
 
   function facts() {
     const { features, freshness, events, models, champion } = catalogue;
-    const windowed = features.filter((entry) => entry.definition.window);
-    const entities = [...new Set(windowed.map(group))];
+    const windowed = features.filter((entry) => entry.definition.window), loaded = features.filter((entry) => entry.definition.attribute);
+    const kinds = [[windowed.length, "over windows"], [loaded.length, "loaded"], [features.length - windowed.length - loaded.length, "at the request"]];
+    const entities = [...new Set([...windowed, ...loaded].map(group))];
     const drifted = features.filter((entry) => entry.drift?.drifted).length;
     const judged = features.some((entry) => entry.drift);
     const step = (what, big, unit, sub, title, kind = "") => make("div", { class: "step", title },
       make("div", { class: "what" }, what), make("div", { class: `big ${kind}` }, big, make("small", {}, unit)), make("div", { class: "sub" }, sub));
     by("facts").replaceChildren(
-      step("Features", count(features.length), "", `${windowed.length} over windows, ${features.length - windowed.length} at the request`,
+      step("Features", count(features.length), "", kinds.filter(([n]) => n).map(([n, what]) => `${n} ${what}`).join(", "),
         "Each is declared once and means the same in training, in the stream and at the moment of decision."),
-      step("Entities", count(entities.length), "", entities.join(", ") || "none", "What windows are about."),
+      step("Entities", count(entities.length), "", entities.join(", ") || "none", "What windows and loaded attributes are about."),
       step("Freshness", ms(freshness.lag_p50_ms), known(freshness.lag_p50_ms) ? " ms behind" : "", `p99 ${ms(freshness.lag_p99_ms)} ms, bound ${count(freshness.bound_ms / 1000)} s`,
         "How far windows were behind the accepted events when a decision was made (median); past the bound they are stale.",
         freshness.lag_p99_ms > freshness.bound_ms ? "warn-text" : ""),
@@ -61,7 +64,7 @@
 
   /* What never changes of a feature is made once; live parts are filled at every look. */
   function row(entry) {
-    const { definition } = entry, { window } = definition;
+    const { definition } = entry;
     const parts = {};
     const live = (name, kind) => (parts[name] = make("div", { class: `cell ${kind}` }));
     parts.plot = make("div", { class: "plot" });
@@ -71,9 +74,7 @@
     const node = make("details", { class: "feature", id: place(definition.name) },
       make("summary", {},
         make("div", { class: "what" }, make("code", { class: "title" }, definition.name), personalTag(definition), make("div", { class: "meaning" }, definition.meaning)),
-        make("div", { class: "cell source" }, window ? window.event : REQUEST,
-          make("span", { class: "under" }, window ? [window.field, `by ${window.key.join(", ")}`].filter(Boolean).join(", ") : inputs(definition))),
-        make("div", { class: "cell window" }, window ? window.length : "–", window ? make("span", { class: "under" }, steps(window)) : null),
+        ...origin(definition),
         live("spark", "values"), live("nulls", "nulls num"), live("psi", "psi num"), live("importance", "weight"),
         make("span", { class: "chevron" })),
       make("div", { class: "more" }, make("div", {}, parts.facts), make("div", {}, make("h3", {}, "Values"), parts.legend, parts.plot, parts.quantiles)));
@@ -81,10 +82,21 @@
     return { node, parts, entry };
   }
 
+  function origin(definition) {
+    const { window, attribute } = definition;
+    const cells = (source, under, length, steps) => [
+      make("div", { class: "cell source" }, source, make("span", { class: "under" }, under)),
+      make("div", { class: "cell window" }, length, steps ? make("span", { class: "under" }, steps) : null)];
+    if (window) return cells(window.event, [window.field, keyed(window)].filter(Boolean).join(", "), window.length, steps(window));
+    if (attribute) return cells(attribute.table, `${attribute.column}, ${keyed(attribute)}`, attribute.valid_for || "for ever", "valid");
+    return cells(REQUEST, inputs(definition), "–", "");
+  }
+
   function personalTag({ personal }) {
     return personal.length ? make("span", { class: "tag personal", title: `Made of the personal field${personal.length > 1 ? "s" : ""} ${personal.join(", ")}` }, "personal") : null;
   }
 
+  const keyed = ({ key }) => `by ${key.join(", ")}`;
   const steps = ({ step, delay }) => [delay && `${delay} ago`, step ? `steps ${step}` : "exact"].filter(Boolean).join(", ");
 
   function inputs(definition) {
@@ -125,18 +137,18 @@
   }
 
   function pairs({ definition, values, importance, drift, models }) {
-    const { window } = definition, links = (nodes) => make("div", { class: "links" }, ...nodes);
+    const { window, attribute } = definition, entity = stored(definition), links = (nodes) => make("div", { class: "links" }, ...nodes);
     return [
       ["meaning", definition.meaning],
       ["owner", definition.owner || null],
-      window ? ["source", make("a", { href: `#${eventPlace(window.event)}` }, window.event), window.field ? " · " : "",
-        window.field ? make("a", { href: `#${eventPlace(window.event, window.field)}` }, make("code", {}, window.field)) : ""] : ["inputs", links(definition.inputs.map(input))],
-      ["entity", window ? `${window.entity}, by ` : null, window ? make("code", {}, window.key.join(", ")) : "", window ? asRead(window) : ""],
+      source(definition, links),
+      ["entity", entity ? `${entity.entity}, by ` : null, entity ? make("code", {}, entity.key.join(", ")) : "", entity ? asRead(entity) : ""],
       ["filter", window ? window.conditions || "every event counts" : null],
       ["window", window ? `${window.length}${window.delay ? `, ending ${window.delay} before the decision` : ", up to the very event"}` : null],
       ["tail", window ? (window.step ? `moves in steps of ${window.step}, the same in every engine` : "exact to the event") : null],
-      ["default", window ? `${window.default}, the value of an empty window` : null, values && known(values.default_share) ? `; ${percent(values.default_share)} of decisions now` : ""],
-      ["freshness", window ? freshness(window.entity) : null],
+      ["valid", attribute ? (attribute.valid_for ? `${attribute.valid_for} from the moment a load is as of, or until the next` : "for ever, until the next load") : null],
+      ["default", entity ? `${entity.default}, ${window ? "the value of an empty window" : "where nothing valid is loaded"}` : null, values && known(values.default_share) ? `; ${percent(values.default_share)} of decisions now` : ""],
+      ["freshness", window ? windowFreshness(window.entity) : attribute ? loadFreshness(attribute.table) : null],
       ["personal", definition.personal.length ? `made of ${definition.personal.join(", ")}` : "no personal field"],
       ["PSI now", drift ? make("span", { class: psiClass(drift) }, `${fixed(drift.psi)} ${psiState(drift)} `) : null, drift ? make("span", { class: "under" }, `noise up to ${fixed(drift.noise)}`) : ""],
       ["importance", known(importance) ? `${share(importance)} of what the champion draws from its features` : null],
@@ -144,6 +156,13 @@
       ["reasons", definition.reasons.length ? definition.reasons.join(", ").replaceAll("_", " ") : null],
       ["models", models.length ? used(models) : "none yet"],
     ];
+  }
+
+  function source({ window, attribute, inputs }, links) {
+    if (attribute) return ["source", "table ", make("code", {}, attribute.table), " · ", make("code", {}, attribute.column), ", loaded from a batch"];
+    if (!window) return ["inputs", links(inputs.map(input))];
+    return ["source", make("a", { href: `#${eventPlace(window.event)}` }, window.event), window.field ? " · " : "",
+      window.field ? make("a", { href: `#${eventPlace(window.event, window.field)}` }, make("code", {}, window.field)) : ""];
   }
 
   const asRead = ({ key, request_key: asked }) => (key.join() === asked.join() ? "" : `, read by ${asked.join(", ")} of the request`);
@@ -154,11 +173,21 @@
     return make("a", { href: `#${eventPlace(request.name, name)}` }, make("code", {}, name), " of the request");
   }
 
-  function freshness(entity) {
-    const { lag_p50_ms: lag, bound_ms: bound, statuses } = catalogue.freshness;
-    const counts = Object.entries(statuses[entity] ?? {}), all = counts.reduce((sum, [, n]) => sum + n, 0);
-    const seen = counts.sort((a, b) => b[1] - a[1]).map(([name, n]) => `${name} in ${percent(n / all)}`).join(", ");
-    return `${ms(lag)} ms behind, bound ${count(bound / 1000)} s${seen && `; ${seen} of decisions`}`;
+  /* Of an entity's windows, or of a table. */
+  function statuses(name) {
+    const counts = Object.entries(catalogue.freshness.statuses[name] ?? {}), all = counts.reduce((sum, [, n]) => sum + n, 0);
+    const seen = counts.sort((a, b) => b[1] - a[1]).map(([status, n]) => `${status} in ${percent(n / all)}`).join(", ");
+    return seen && `${seen} of decisions`;
+  }
+
+  function windowFreshness(entity) {
+    const { lag_p50_ms: lag, bound_ms: bound } = catalogue.freshness, seen = statuses(entity);
+    return `${ms(lag)} ms behind, bound ${count(bound / 1000)} s${seen && `; ${seen}`}`;
+  }
+
+  function loadFreshness(table) {
+    const age = catalogue.freshness.load_age_p50_ms[table];
+    return [known(age) ? `loads ${about(age / 1000)} old (median)` : "", statuses(table)].filter(Boolean).join("; ") || "no decision has read it yet";
   }
 
   function used(places) {
@@ -185,7 +214,7 @@
     const { definition: d } = entry;
     const inGroup = chosen.group === "all" || chosen.group === group(entry) || (chosen.group === "personal" && d.personal.length > 0)
       || (chosen.group === "shifted" && psiClass(entry.drift));
-    const said = [d.name, d.meaning, group(entry), d.window?.event, d.window?.field, ...(d.window?.key ?? []), d.window?.conditions, d.owner, ...d.inputs.map(({ name }) => name), ...d.reasons,
+    const said = [d.name, d.meaning, group(entry), d.window?.event, d.window?.field, d.attribute?.table, d.attribute?.column, ...(stored(d)?.key ?? []), d.window?.conditions, d.owner, ...d.inputs.map(({ name }) => name), ...d.reasons,
       d.personal.length ? "personal" : "", psiState(entry.drift)].join(" ").toLowerCase().replaceAll("_", " ");
     return Boolean(inGroup) && chosen.text.toLowerCase().split(/\s+/).every((word) => said.includes(word.replaceAll("_", " ")));
   }

@@ -12,9 +12,11 @@ from httpx import ASGITransport, AsyncClient
 from flywheel.adapters.file_model_store import FileModelStore
 from flywheel.contracts.decisions import DecisionLogged
 from flywheel.contracts.topics import decisions_topic
+from flywheel.kernel import catalog
 from services.monitor.bootstrap import Monitor
 from services.monitor.contents import Contents, Entry
-from tests.monitor_scene import CHALLENGER, CHAMPION, MODEL, Scene
+from tests import attribute_scene
+from tests.monitor_scene import CHALLENGER, CHAMPION, LOAD_AGE_MS, MODEL, Scene
 from usecases.fraud import usecase
 
 Read = Callable[..., Contents]
@@ -149,6 +151,29 @@ def test_a_version_that_reads_other_features_is_told_apart_and_a_broken_one_left
     assert sorted(versions) == ["v0", CHAMPION, CHALLENGER]
     assert versions.index("v0") in entry(contents, "amount_cents").models
     assert versions.index("v0") not in entry(contents, "hour_of_day").models
+
+
+def test_of_an_attribute_its_table_its_default_and_the_state_of_its_loads_are_told(
+    read: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalog, "load", lambda _name: attribute_scene.USECASE)
+    scene = Scene(per_day=400, declared=attribute_scene.USECASE)
+    scene.deploy()
+    scene.days(0, 1)
+    contents = read(scene, 400, monitor_window=400)
+    floor = entry(contents, "terminal_floor_limit_cents")
+    attribute = floor.definition.attribute
+    assert attribute is not None
+    assert (attribute.table, attribute.column) == ("terminal_profile", "floor_limit_cents")
+    assert (attribute.entity, attribute.key, attribute.valid_for) == ("terminal", ("terminal_id",), "30 d")
+    assert floor.values is not None
+    # Of each fourth nothing is loaded; what is loaded may be zero, which is no default here.
+    assert floor.values.default_share == pytest.approx(100 / 400)
+    assert contents.freshness.statuses["terminal_profile"] == {"fresh": 300, "missing": 100}
+    assert contents.freshness.load_age_p50_ms == dict.fromkeys(
+        ("segments", "terminal_profile", "trust"), pytest.approx(LOAD_AGE_MS)
+    )
+    assert entry(contents, "over_limit").definition.attribute is None
 
 
 async def test_the_page_and_its_data_are_served(tmp_path: Path) -> None:
