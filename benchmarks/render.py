@@ -1,7 +1,7 @@
 """Renders measured figures into the tables of the documents, so that no number in them is typed.
 
     python -m benchmarks.render            # rewrites the tables
-    python -m benchmarks.render --adopt    # first copies build/figures/*.json to docs/figures/
+    python -m benchmarks.render --adopt    # first copies what is shown from build/figures/ to docs/figures/
 
 A table stands between `<!-- figures: <target> -->` and `<!-- /figures -->` and shows `docs/figures/<target>.json`.
 """
@@ -80,9 +80,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.render", description=__doc__.split("\n")[0])
     parser.add_argument("--adopt", action="store_true", help="copy build/figures/*.json to docs/figures/ first")
     if parser.parse_args().adopt:
+        shown = {match["target"] for document in DOCUMENTS for match in _BLOCK.finditer(document.read_text())}
         for path in FIGURES.glob("*.json"):
-            shutil.copy(path, ADOPTED / path.name)
-            print(f"adopted {path.name}")
+            # Parts of a target have files of their own, and stand in the whole one's too.
+            if path.stem in shown:
+                shutil.copy(path, ADOPTED / path.name)
+                print(f"adopted {path.name}")
     for document in DOCUMENTS:
         document.write_text(rendered(document.read_text()))
         print(f"rendered {document.relative_to(ROOT)}")
