@@ -24,7 +24,7 @@ from flywheel.adapters.duckdb_sql import literal
 from flywheel.adapters.lake_lock import rewriting
 from flywheel.adapters.point_in_time import CREATED, TIMESTAMP, JoinLimits
 from flywheel.contracts.events import to_us
-from flywheel.kernel.attributes import AttributeRow, AttributeTable
+from flywheel.kernel.attributes import ONLINE_WITHIN_US, AttributeRow, AttributeTable
 from flywheel.kernel.features import Column
 from flywheel.kernel.ports import FeatureWriter
 
@@ -107,8 +107,8 @@ class AttributeLake:
         """The requests, in their order, with every attribute as it was known at each as a column more.
 
         `requests` has the entities' ids in the request's fields, `event_timestamp`, `ingest_time` and `backfilled`. A
-        request sees loads that were made before it arrived, one that was backfilled every load until `loaded_until`,
-        and neither a load that is as of later.
+        request sees what was online when it arrived: its entity's newest load of those made by then. One that was
+        backfilled sees the newest as of its own time, of the loads made until `loaded_until`.
         """
         columns = dict(zip(requests.column_names, requests.columns, strict=True))
         at_us = requests[TIMESTAMP].cast(_TIME).cast(pa.int64()).to_numpy().astype(np.float64)
@@ -129,26 +129,48 @@ class AttributeLake:
 
     def _joined(self, requests: pa.Table, table: AttributeTable, loaded_until: datetime | None) -> dict[str, Any]:
         """Number of each request that sees a row, and that row as stored; NaN or masked where null."""
-        ids = tuple(f"key_{place}" for place in range(len(table.entity.keys)))
+        names = tuple(f"key_{place}" for place in range(len(table.entity.keys)))
+        keys = ", ".join(names)
         asked = requests.select([*table.entity.request_keys, TIMESTAMP, "ingest_time", "backfilled"])
-        asked = asked.rename_columns([*ids, "asked_at", "arrived", "backfilled"])
-        equal = " AND ".join(f'{i}::VARCHAR = known."{k}"' for i, k in zip(ids, table.entity.keys, strict=True))
-        until_us = _NEVER_US if loaded_until is None else to_us(loaded_until)
-        packed = ", ".join(f"'{name}': \"{name}\"" for name in table.stored_names)
+        asked = asked.rename_columns([*names, "asked_at", "arrived", "backfilled"])
+        equal = " AND ".join(f"asked.{name} = known.{name}" for name in names)
+        cast = ", ".join(f"{name}::VARCHAR AS {name}" for name in names)
         with bounded_database(self._limits.memory_mib, self._limits.spill, threads=self._limits.threads) as database:
-            database.register("asked", asked.append_column(_NUMBER, pa.array(np.arange(len(asked)))))
+            database.register("requests", asked.append_column(_NUMBER, pa.array(np.arange(len(asked)))))
             return database.execute(
                 f"""
-                SELECT {_NUMBER}, unnest(seen) FROM (
-                    SELECT {_NUMBER}, arg_max(
-                        {{{packed}}}, row(epoch_us({TIMESTAMP}), epoch_us({CREATED}))
-                    ) AS seen
-                    FROM asked JOIN {self._rows(table)} known ON {equal} AND {TIMESTAMP} <= asked_at
-                        AND epoch_us({CREATED}) <= CASE WHEN backfilled THEN {until_us} ELSE epoch_us(arrived) END
-                    GROUP BY {_NUMBER}
+                WITH asked AS (
+                    SELECT {_NUMBER}, {cast}, backfilled, epoch_us(asked_at) AS at_us,
+                        epoch_us(arrived) - {ONLINE_WITHIN_US} AS loaded_by_us
+                    FROM requests
+                ),
+                online AS (
+                    SELECT {keys}, loaded_us, arg_max(stored, row(as_of_us, loaded_us)) OVER (
+                        PARTITION BY {keys} ORDER BY loaded_us RANGE UNBOUNDED PRECEDING
+                    ) AS stored
+                    FROM {self._stored(table)}
+                ),
+                past AS (
+                    SELECT {keys}, as_of_us, arg_max(stored, loaded_us) AS stored FROM {self._stored(table)}
+                    WHERE loaded_us <= {_NEVER_US if loaded_until is None else to_us(loaded_until)}
+                    GROUP BY {keys}, as_of_us
+                )
+                SELECT {_NUMBER}, unnest(stored) FROM (
+                    SELECT {_NUMBER}, stored FROM (FROM asked WHERE NOT backfilled) asked
+                    ASOF JOIN online known ON {equal} AND asked.loaded_by_us >= known.loaded_us
+                    UNION ALL
+                    SELECT {_NUMBER}, stored FROM (FROM asked WHERE backfilled) asked
+                    ASOF JOIN past known ON {equal} AND asked.at_us >= known.as_of_us
                 )
                 """
             ).fetchnumpy()
+
+    def _stored(self, table: AttributeTable) -> str:
+        """SQL of all loads: key_0 and so on, as_of_us, loaded_us, and in one value what the store has of the row."""
+        keys = ", ".join(f'"{key}" AS key_{place}' for place, key in enumerate(table.entity.keys))
+        packed = ", ".join(f"'{name}': \"{name}\"" for name in table.stored_names)
+        times = f"epoch_us({TIMESTAMP}) AS as_of_us, epoch_us({CREATED}) AS loaded_us"
+        return f"(SELECT {keys}, {times}, {{{packed}}} AS stored FROM {self._rows(table)})"
 
     def _files(self, table: AttributeTable) -> list[Path]:
         return sorted((self._directory / table.name).glob("[!.]*.parquet"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
-from flywheel.kernel.attributes import AttributeLoad, AttributeTable
+from flywheel.kernel.attributes import ONLINE_WITHIN_US, AttributeLoad, AttributeTable
 from flywheel.kernel.leakage import Mismatch, Request
 
 
@@ -17,15 +17,19 @@ def known_attributes(
 ) -> dict[str, float]:
     """The table's features of one entity by name, from all its `loads`, as they were known at the request.
 
-    Known is what was loaded when the request arrived; to one that was backfilled, all that was loaded by `until_us`.
+    Known is the newest load that was surely online when the request arrived; to one that was backfilled, the newest as
+    of its time of all that was loaded by `until_us`.
     """
-    loaded_us = until_us if request.backfilled else request.arrived_us
-    seen = [load for load in loads if load.row.as_of_us <= request.at_us and load.loaded_us <= loaded_us]
+    if request.backfilled:
+        seen = [load for load in loads if load.row.as_of_us <= request.at_us and load.loaded_us <= until_us]
+    else:
+        seen = [load for load in loads if load.loaded_us + ONLINE_WITHIN_US <= request.arrived_us]
     known = {feature.name: feature.default for feature in table.features}
     if not seen:
         return known
     newest = max(seen, key=lambda load: (load.row.as_of_us, load.loaded_us)).row
-    if table.valid_us is None or request.at_us - newest.as_of_us <= table.valid_us:
+    age_us = request.at_us - newest.as_of_us
+    if age_us >= 0 and (table.valid_us is None or age_us <= table.valid_us):
         for feature, value in zip(table.features, newest.values, strict=True):
             if value is not None and not math.isnan(value):
                 known[feature.name] = value

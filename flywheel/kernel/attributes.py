@@ -2,9 +2,10 @@
 
 attributes("terminal_profile", "floor_limit_cents", "opened_days").by(terminal).valid_for("30d", default=-1.0)
 
-A load is as of a moment. At time `t` an attribute has the value of its entity's newest load with `as_of <= t`, as long
-as that is no older than the table is valid for; otherwise, and where the loaded value is null, it has its default: for
-the decision, for Feast's view and for training alike.
+A load is as of a moment. Of an entity the newest load, by its moment, of those made so far is online; at time `t` the
+attribute has that load's value while `as of <= t` and it is no older than the table is valid for. Otherwise, and where
+the loaded value is null, it has its default. Decisions and Feast's view go by that, and training for every request
+that arrived live. A request of a backfilled past sees the newest load as of its own time.
 """
 
 from __future__ import annotations
@@ -20,13 +21,15 @@ from numpy.typing import NDArray
 
 from flywheel.contracts.decisions import FeatureStatus
 from flywheel.contracts.events import Event
-from flywheel.kernel.durations import parse_duration
+from flywheel.kernel.durations import MINUTE_US, parse_duration
 from flywheel.kernel.features import AttributeFeature, Column, Entity, InvalidDeclaration, join_id
 from flywheel.kernel.stored import JoinKey, StoredColumns, StoredFeature, StoredRequest, StoredStatus, StoredView
 from flywheel.kernel.stored_plan import StoredPlan
 
 AS_OF = "as_of"
 """Column of a loaded file that says, row by row, of which moment it is."""
+ONLINE_WITHIN_US = 10 * MINUTE_US
+"""So long after it was made a load may still be on its way to the online store: until then nobody may rely on it."""
 _RESERVED = frozenset({AS_OF, "event_timestamp", "created_timestamp"})
 
 

@@ -27,8 +27,7 @@ from flywheel.contracts.events import from_us, to_us
 from flywheel.contracts.settings import PlatformSettings
 from flywheel.contracts.topics import decisions_topic, parity_topic
 from flywheel.kernel import catalog
-from flywheel.kernel.attribute_recomputation import ONLINE_WITHIN_US
-from flywheel.kernel.attributes import AttributeTable
+from flywheel.kernel.attributes import ONLINE_WITHIN_US, AttributeTable
 from flywheel.kernel.erasure import EraseKey
 from flywheel.kernel.hydration import Hydrator
 from flywheel.kernel.ports import Record
@@ -45,6 +44,7 @@ from usecases.fraud.events import Transaction
 pytestmark = pytest.mark.engine
 
 AT = datetime(2018, 6, 1, tzinfo=UTC)
+ON_ITS_WAY = timedelta(microseconds=ONLINE_WITHIN_US)
 FLOOR = "terminal_floor_limit_cents"
 KEY = EraseKey(b"secret", USECASE.name)
 
@@ -155,7 +155,7 @@ def known(settings: PlatformSettings, terminals: list[str]) -> dict[str, float]:
         {
             "terminal_id": terminals,
             "event_timestamp": pa.array([AT] * len(terminals), moment),
-            "ingest_time": pa.array([datetime.now(UTC)] * len(terminals), moment),
+            "ingest_time": pa.array([datetime.now(UTC) + ON_ITS_WAY] * len(terminals), moment),
             "backfilled": [False] * len(terminals),
         }
     )

@@ -18,7 +18,7 @@ from flywheel.adapters.memory_store import MemoryFeatureStore
 from flywheel.adapters.parquet_erasure import Rows
 from flywheel.adapters.point_in_time import JoinLimits
 from flywheel.contracts.events import to_us
-from flywheel.kernel.attributes import AttributeRow, AttributeTable
+from flywheel.kernel.attributes import ONLINE_WITHIN_US, AttributeRow, AttributeTable
 from flywheel.kernel.durations import DAY_US
 from tests.attribute_scene import PLAN, PROFILE, PROFILE_DEFAULT, TRUST, VALID_US, profile
 
@@ -61,12 +61,14 @@ def known(loads: Sequence[Load], asked: Asked, until_us: int, column: int) -> fl
     seen = None
     for load in loads:
         loaded_us = START_US + load.loaded_day * DAY_US
-        if loaded_us > (until_us if asked.backfilled else asked.arrived_us):
-            continue
-        for row in load.rows:
-            if row.key == (asked.terminal,) and row.as_of_us <= asked.at_us:
+        if asked.backfilled:
+            usable = [row for row in load.rows if loaded_us <= until_us and row.as_of_us <= asked.at_us]
+        else:
+            usable = [row for row in load.rows if loaded_us + ONLINE_WITHIN_US <= asked.arrived_us]
+        for row in usable:
+            if row.key == (asked.terminal,):
                 seen = max(seen or (row.as_of_us, loaded_us, row), (row.as_of_us, loaded_us, row), key=lambda s: s[:2])
-    if seen is None or asked.at_us - seen[0] > VALID_US:
+    if seen is None or not 0 <= asked.at_us - seen[0] <= VALID_US:
         return PROFILE_DEFAULT
     value = seen[2].values[column]
     return PROFILE_DEFAULT if value is None else value
@@ -84,13 +86,14 @@ ROWS = st.lists(
 LOADS = st.lists(st.builds(Load, DAYS, ROWS), max_size=4, unique_by=lambda load: load.loaded_day)
 ASKED = st.lists(
     st.builds(
-        lambda terminal, day, offset_us, waits, backfilled: Asked(
-            terminal, START_US + day * DAY_US + offset_us, START_US + (day + waits) * DAY_US, backfilled
+        lambda terminal, day, offset_us, waits, late_us, backfilled: Asked(
+            terminal, START_US + day * DAY_US + offset_us, START_US + (day + waits) * DAY_US + late_us, backfilled
         ),
         st.one_of(TERMINALS, st.just("never")),
         DAYS,
         st.sampled_from([-1, 0, 1]),
         st.integers(0, 30),
+        st.sampled_from([0, ONLINE_WITHIN_US - 1, ONLINE_WITHIN_US]),
         st.booleans(),
     ),
     min_size=1,
@@ -128,7 +131,8 @@ def test_the_newest_of_each_entity_goes_online_whatever_was_loaded_last(tmp_path
 def test_ids_of_several_fields_and_columns_that_were_declared_later(tmp_path: Path) -> None:
     lake = lake_at(tmp_path)
     lake.append(TRUST, [AttributeRow(("t1", "c1"), START_US, (0.5,))], START)
-    asked = table_of([Asked("t1", START_US, START_US, False), Asked("t2", START_US, START_US, False)])
+    arrived_us = START_US + ONLINE_WITHIN_US
+    asked = table_of([Asked("t1", START_US, arrived_us, False), Asked("t2", START_US, arrived_us, False)])
     assert lake.known_at(asked, (TRUST,))["pair_share"].to_pylist() == [0.5, 0.0]
     narrow = AttributeTable(PROFILE.name, PROFILE.entity, PROFILE.valid_us, PROFILE.features[:1])
     lake.append(narrow, [AttributeRow(("t1",), START_US, (9.0,))], START)

@@ -1,4 +1,4 @@
-"""What was known of an attribute at a request: the newest load by its moment that was loaded by the arrival."""
+"""What was known of an attribute at a request: what was online by its arrival, or in a backfilled past by its time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from flywheel.kernel.attribute_leakage import attribute_mismatches, known_attributes
-from flywheel.kernel.attributes import AttributeLoad, AttributeRow, attributes, tables_of
+from flywheel.kernel.attributes import ONLINE_WITHIN_US, AttributeLoad, AttributeRow, attributes, tables_of
 from flywheel.kernel.durations import DAY_US
 from flywheel.kernel.features import Entity
 from flywheel.kernel.leakage import Request
@@ -15,7 +15,7 @@ from flywheel.kernel.leakage import Request
 (TABLE,) = tables_of(attributes("profile", "limit", "age").by(Entity("card", "card_id")).valid_for("30d", default=-1.0))
 FOREVER = replace(TABLE, valid_us=None)
 AT_US = 100 * DAY_US
-REQUEST = Request("payment", "p1", AT_US, arrived_us=AT_US + 10)
+REQUEST = Request("payment", "p1", AT_US, arrived_us=AT_US + 10 + ONLINE_WITHIN_US)
 UNTIL_US = AT_US + 1_000
 
 
@@ -42,6 +42,12 @@ def test_of_two_loads_as_of_one_moment_the_later_counts() -> None:
 )
 def test_a_load_counts_from_its_moment_and_its_loading_on(as_of_us: int, loaded_us: int, is_known: bool) -> None:
     assert known(load(as_of_us, loaded_us, 1.0, 2.0)) == ([1.0, 2.0] if is_known else [-1.0, -1.0])
+
+
+def test_a_load_as_of_later_hides_the_one_before_but_not_from_a_backfilled_request() -> None:
+    loads = load(AT_US - 5, 0, 1.0, 2.0), load(AT_US + 1, 0, 3.0, 4.0)
+    assert known(*loads) == [-1.0, -1.0]
+    assert known(*loads, request=replace(REQUEST, backfilled=True)) == [1.0, 2.0]
 
 
 @pytest.mark.parametrize(("loaded_us", "is_known"), [(UNTIL_US, True), (UNTIL_US + 1, False)])
