@@ -1,12 +1,13 @@
 """The point-in-time join of training sets: DuckDB finds the row of history, Arrow fetches its values.
 
-The join itself carries keys, times and row numbers alone. Features are then read from Parquet one column at a time, so
-that besides the result there is never more than one column of history in memory.
+The join itself carries keys, times and row numbers alone. Features are then read from Parquet one column at a time and
+thread, so that besides the result there is never more than that of history in memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,10 +75,15 @@ def join_point_in_time(requests: pa.Table, sources: Sequence[HistorySource], lim
             positions = _positions(database, requests, source, history)
             if source.own_id is not None and source.own_id in columns:
                 positions = _own(database, requests, source, history, positions)
-            seen = pa.array(positions, mask=positions == _NONE)
-            for feature in source.features:
-                columns[feature] = history.column(feature).take(seen)
+            columns |= _fetched(history, source.features, positions, limits.threads)
     return pa.table(columns)
+
+
+def _fetched(history: _History, names: Sequence[str], positions: Positions, threads: int) -> dict[str, pa.Array]:
+    """The named columns at these positions; as many at once as there may be threads."""
+    seen = pa.array(positions, mask=positions == _NONE)
+    with ThreadPoolExecutor(threads) as pool:
+        return dict(zip(names, pool.map(lambda name: history.column(name).take(seen), names), strict=True))
 
 
 class _History:
@@ -85,8 +91,8 @@ class _History:
 
     def __init__(self, files: Sequence[Path]) -> None:
         self._paths = [str(path) for path in files]
-        self._files = [pq.ParquetFile(path) for path in files]
-        rows = [file.metadata.num_rows for file in self._files]
+        self._metadata = [pq.read_metadata(path) for path in files]
+        rows = [metadata.num_rows for metadata in self._metadata]
         self._offsets = np.concatenate([[0], np.cumsum(rows)[:-1]]).astype(int).tolist()
 
     @property
@@ -99,8 +105,12 @@ class _History:
         )
 
     def column(self, name: str) -> pa.Array:
-        """One column of all files, in the order of positions."""
-        parts = [chunk for file in self._files for chunk in file.read([name], use_threads=False)[name].chunks]
+        """One column of all files, in the order of positions. May be asked from several threads."""
+        parts = []
+        # A reader is one thread's; what is known of its file is everybody's.
+        for path, metadata in zip(self._paths, self._metadata, strict=True):
+            with pq.ParquetFile(path, metadata=metadata) as file:
+                parts += file.read([name], use_threads=False)[name].chunks
         return parts[0] if len(parts) == 1 else pa.concat_arrays(parts)
 
 
