@@ -75,27 +75,30 @@ class Files:
     def lake(self) -> Path:
         return self.settings.lake_dir / self.subject.usecase.name
 
+    def held(self, *, dry_run: bool) -> AbstractContextManager[None]:
+        """While the lake is erased, or for a dry run only read: nobody adds to it, or rewrites it, meanwhile.
+
+        Raises Unavailable while somebody writes the lake all the time.
+        """
+        return writing(self.lake) if dry_run else rewriting(self.lake, timeout_s=_LAKE_TIMEOUT_S)
+
     def erase(self, erasures: Erasures, *, dry_run: bool) -> Iterator[tuple[str, int]]:
-        """What went, or would go, from where. Raises Unavailable while somebody writes the lake all the time.
+        """What went, or would go, from where. To be called, and its end awaited, while the files are `held`.
 
         The lake's events go last: they alone say which rows elsewhere are about the subject's events, and a run that is
         cut short must find them again.
         """
-        with self._lock(dry_run):
-            if not dry_run:
-                parquet_erasure.sweep(self.lake)
-            # The label events of erased requests are recognized by them too.
-            ids = self._event_ids()
-            yield from self._history(ids, dry_run)
-            letters = DeadLetterFolder(self.lake / FOLDER)
-            unwanted = [letter for letter in letters.letters() if letter.names_anyone_in(erasures)]
-            yield "dead letters", len(unwanted) if dry_run else letters.remove(unwanted.__contains__)
-            world = self.settings.data_dir / "world" / self.subject.usecase.name
-            yield "world's truth", remove_lines(world, lambda line: not ids.isdisjoint(words(line)), dry_run=dry_run)
-            yield from self._lake(ids, dry_run)
-
-    def _lock(self, dry_run: bool) -> AbstractContextManager[None]:
-        return writing(self.lake) if dry_run else rewriting(self.lake, timeout_s=_LAKE_TIMEOUT_S)
+        if not dry_run:
+            parquet_erasure.sweep(self.lake)
+        # The label events of erased requests are recognized by them too.
+        ids = self._event_ids()
+        yield from self._history(ids, dry_run)
+        letters = DeadLetterFolder(self.lake / FOLDER)
+        unwanted = [letter for letter in letters.letters() if letter.names_anyone_in(erasures)]
+        yield "dead letters", len(unwanted) if dry_run else letters.remove(unwanted.__contains__)
+        world = self.settings.data_dir / "world" / self.subject.usecase.name
+        yield "world's truth", remove_lines(world, lambda line: not ids.isdisjoint(words(line)), dry_run=dry_run)
+        yield from self._lake(ids, dry_run)
 
     def _event_ids(self) -> frozenset[str]:
         """Of the subject's request events, from wherever they are still known."""

@@ -117,10 +117,12 @@ class Erasure:
 
     def _remove(self, online: RedisEraser, report: Report) -> None:
         keys = self.subject.keys
-        report.removed["online store"] = online.count(keys) if self.dry_run else online.remove(keys)
         erasures = Erasures(self._key).including([self._erased()])
         files = Files(self.subject, self.settings, to_us(self.at))
-        report.removed |= dict(files.erase(erasures, dry_run=self.dry_run))
+        # Loads and rebuilds bring online what they read in the lake: between the two nothing of it may be left.
+        with files.held(dry_run=self.dry_run):
+            report.removed["online store"] = online.count(keys) if self.dry_run else online.remove(keys)
+            report.removed |= dict(files.erase(erasures, dry_run=self.dry_run))
 
     def _audit(self, log: KafkaErasures, report: Report) -> None:
         erased = self._erased(report)
