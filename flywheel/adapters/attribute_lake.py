@@ -6,7 +6,6 @@ moment it is as of), `created_timestamp` (when it was loaded) and what the onlin
 
 from __future__ import annotations
 
-import os
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +20,7 @@ import pyarrow.parquet as pq
 
 from flywheel.adapters.duckdb_limits import bounded_database
 from flywheel.adapters.duckdb_sql import literal
+from flywheel.adapters.durable_files import replacing
 from flywheel.adapters.lake_lock import rewriting
 from flywheel.adapters.point_in_time import CREATED, TIMESTAMP, JoinLimits
 from flywheel.contracts.events import to_us
@@ -58,13 +58,9 @@ class AttributeLake:
         """Keeps a load; durable, and seen whole or not at all, when the call returns. Gives its file."""
         directory = self._directory / table.name
         directory.mkdir(parents=True, exist_ok=True)
-        name = f"{loaded_at.astimezone(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex}.parquet"
-        beside, file = directory / f".{name}", directory / name
-        with beside.open("wb") as sink:
+        file = directory / f"{loaded_at.astimezone(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex}.parquet"
+        with replacing(file) as sink:
             pq.write_table(_table(table, rows, loaded_at), sink)
-            sink.flush()
-            os.fsync(sink.fileno())
-        os.replace(beside, file)
         return file
 
     def newest(self, table: AttributeTable, *, of: Path | None = None) -> Iterator[list[AttributeRow]]:

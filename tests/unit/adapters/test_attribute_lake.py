@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
+import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -150,8 +152,21 @@ def test_an_erased_entity_goes_from_the_loads(tmp_path: Path) -> None:
     assert list(lake.newest(TRUST)) == []
 
 
-def test_a_load_that_was_cut_short_is_not_seen(tmp_path: Path) -> None:
+def test_a_load_that_was_killed_is_seen_by_no_reader_and_goes_with_the_next_erasure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(_rows: pa.Table, sink: BinaryIO) -> None:
+        sink.write(b"t1, half")
+        raise KeyboardInterrupt
+
     lake = lake_at(tmp_path)
-    file = lake.append(PROFILE, [profile("t1", START_US)], START)
-    file.rename(file.with_name(f".{file.name}"))
+    monkeypatch.setattr(pq, "write_table", killed)
+    with pytest.raises(KeyboardInterrupt):
+        lake.append(PROFILE, [profile("t1", START_US)], START)
+    directory = tmp_path / FOLDER / PROFILE.name
+    assert [file.read_bytes() for file in directory.iterdir()] == [b"t1, half"]
     assert list(lake.newest(PROFILE)) == []
+    # As Feast finds the files; DuckDB's pattern takes hidden ones, too.
+    assert duckdb.execute(f"SELECT * FROM glob('{directory}/*.parquet')").fetchall() == []
+    assert parquet_erasure.sweep(tmp_path) == 1
+    assert list(directory.iterdir()) == []
