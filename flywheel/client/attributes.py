@@ -134,7 +134,7 @@ def _not_erased(
 def _schema(table: AttributeTable) -> type[BaseModel]:
     """What a row of the file must be."""
     fields: dict[str, Any] = {key: (Annotated[str, Field(min_length=1)], ...) for key in table.entity.keys}
-    fields |= {column: (FiniteFloat | None, None) for column in table.columns}
+    fields |= {column: (FiniteFloat | None, ...) for column in table.columns}
     fields[AS_OF] = (AwareDatetime | None, None)
     config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
     return create_model(table.name, __config__=config, **fields)

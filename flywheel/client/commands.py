@@ -234,7 +234,7 @@ def _parser() -> argparse.ArgumentParser:
     loading = _command(commands, "attributes", _attributes, "load a table of attributes from a file")
     loading.add_argument("table", help="name of the table in the declaration")
     loading.add_argument(
-        "file", type=Path, metavar="FILE", help="CSV, JSON Lines or Parquet: the entity's keys, columns"
+        "file", type=Path, metavar="FILE", help="CSV, JSON Lines or Parquet: the entity's keys, all columns"
     )
     loading.add_argument("--as-of", type=_moment, metavar="TIME", help="moment of rows without as_of (default: now)")
     loading.epilog = "Nothing of a file with a wrong row is loaded. The newest row of each entity is online afterwards."

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import orjson
 from pydantic import BaseModel
@@ -28,9 +28,10 @@ class Row:
 
 
 def read_rows(path: Path, schema: type[BaseModel], name: str) -> Iterator[Row]:
-    """The rows in the file's order, empty cells left out. Raises ClientError when the file's columns do not fit.
+    """The rows in the file's order. Raises ClientError when the file's columns do not fit.
 
-    `name` is what a row is called in messages.
+    An empty cell is null in a field that every row must have and that may be null, and left out in any other. `name` is
+    what a row is called in messages.
     """
     if not path.is_file():
         raise ClientError(f"there is no file {path}")
@@ -51,12 +52,13 @@ def _read_csv(path: Path, schema: type[BaseModel], name: str) -> Iterator[Row]:
         reader = csv.reader(file)
         names = next(reader, [])
         _check_columns(path, names, schema, name)
+        nulls = _nulls(schema)
         for number, cells in enumerate((cells for cells in reader if cells), 1):
             if len(cells) != len(names):
                 yield Row(number, {}, f"{len(cells)} cells, but the header has {len(names)}")
                 continue
             pairs = zip(names, cells, strict=True)
-            yield Row(number, {field: from_text(schema, field, cell) for field, cell in pairs if cell})
+            yield Row(number, nulls | {field: from_text(schema, field, cell) for field, cell in pairs if cell})
 
 
 def _read_json_lines(path: Path) -> Iterator[Row]:
@@ -85,11 +87,12 @@ def _read_parquet(path: Path, schema: type[BaseModel], name: str) -> Iterator[Ro
         raise ClientError(f"{path.name} is not a Parquet file: {error}") from error
     with file:
         _check_columns(path, file.schema_arrow.names, schema, name)
-        number = 0
+        number, nulls = 0, _nulls(schema)
         for batch in file.iter_batches(_ROWS_AT_ONCE):
             for values in batch.to_pylist():
                 number += 1
-                yield Row(number, {field: to_json(value) for field, value in values.items() if value is not None})
+                there = {field: to_json(value) for field, value in values.items() if value is not None}
+                yield Row(number, nulls | there)
 
 
 def _check_encoding(path: Path) -> None:
@@ -105,11 +108,19 @@ def _check_encoding(path: Path) -> None:
                 ) from None
 
 
-def _check_columns(path: Path, names: Iterable[str], schema: type[BaseModel], name: str) -> None:
+def _nulls(schema: type[BaseModel]) -> dict[str, None]:
+    """Null for every field that must be there and may be null: an empty cell of it says so."""
+    fields = schema.model_fields.items()
+    return {name: None for name, field in fields if field.is_required() and type(None) in get_args(field.annotation)}
+
+
+def _check_columns(path: Path, names: Sequence[str], schema: type[BaseModel], name: str) -> None:
     there = set(names)
+    twice = sorted({n for n in names if names.count(n) > 1})
     unknown = sorted(there - schema.model_fields.keys())
     missing = [n for n, field in schema.model_fields.items() if field.is_required() and n not in there]
-    wrong = [f"missing {', '.join(missing)}"] * bool(missing) + [f"unknown {', '.join(unknown)}"] * bool(unknown)
+    faults = {"missing": missing, "unknown": unknown, "twice": twice}
+    wrong = [f"{fault} {', '.join(columns)}" for fault, columns in faults.items() if columns]
     if wrong:
         raise ClientError(
             f"{path.name}: the columns must be the fields of {name!r} "

@@ -165,7 +165,7 @@ def known(settings: PlatformSettings, terminals: list[str]) -> dict[str, float]:
 
 
 def test_whoever_is_erased_goes_and_does_not_come_back_with_the_same_file(stack: Stack) -> None:
-    rows = "terminal_id,floor_limit_cents\ngone,5000\nstays,6000\n"
+    rows = "terminal_id,floor_limit_cents,opened_days\ngone,5000,\nstays,6000,\n"
     loaded(stack, PROFILE, rows)
     loaded(stack, TRUST, "terminal_id,card_id,share\ngone,c1,0.25\n")
     subject = Subject.named(USECASE, "terminal", ["gone"])

@@ -19,6 +19,7 @@ from tests.attribute_scene import PROFILE, USECASE
 AS_OF = datetime(2018, 4, 1, tzinfo=UTC)
 NOW = datetime(2018, 5, 1, tzinfo=UTC)
 AS_OF_US = to_us(AS_OF)
+COLUMNS = "terminal_id,floor_limit_cents,opened_days"
 
 
 def read(path: Path) -> list[AttributeRow]:
@@ -35,8 +36,9 @@ def test_csv_json_lines_and_parquet_are_the_same(tmp_path: Path) -> None:
     wanted = [AttributeRow(("7",), AS_OF_US, (5_000.0, None)), AttributeRow(("t2",), AS_OF_US + 1, (None, 3.0))]
     csv = "terminal_id,floor_limit_cents,opened_days,as_of\n7,5000,,\nt2,,3,2018-04-01T00:00:00.000001Z\n"
     lines = (
-        '{"terminal_id": "7", "floor_limit_cents": 5000}\n'
-        '{"terminal_id": "t2", "opened_days": 3, "as_of": "2018-04-01T00:00:00.000001+00:00"}\n'
+        '{"terminal_id": "7", "floor_limit_cents": 5000, "opened_days": null}\n'
+        '{"terminal_id": "t2", "floor_limit_cents": null, "opened_days": 3,'
+        ' "as_of": "2018-04-01T00:00:00.000001+00:00"}\n'
     )
     table = pa.table(
         {
@@ -55,21 +57,34 @@ def test_csv_json_lines_and_parquet_are_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("terminal_id,floor_limit_cents\nt1,much\n", r"row 1: floor_limit_cents: .*number.*nothing was loaded"),
-        ("terminal_id,floor_limit_cents\nt1,1\nt2,inf\n", r"row 2: floor_limit_cents: .*finite"),
-        ("terminal_id,floor_limit_cents\n,1\n", r"row 1: terminal_id: "),
-        ("terminal_id,floor_limit_cents\nt1,1\nt1,2\n", r"row 2: t1 is there already, in row 1"),
-        ("terminal_id,as_of\nt1,2018-06-01T00:00:00Z\n", r"row 1: .*has not come yet"),
-        ("terminal_id,as_of\nt1,2018-04-01T00:00:00\n", r"row 1: as_of: .*timezone"),
-        ("terminal_id,limit\nt1,1\n", r"unknown limit"),
-        ("floor_limit_cents\n1\n", r"missing terminal_id"),
-        ("terminal_id,floor_limit_cents\n", r"has no rows"),
-        ("terminal_id,floor_limit_cents\nt1\n", r"row 1: 1 cells, but the header has 2"),
+        (f"{COLUMNS}\nt1,much,\n", r"row 1: floor_limit_cents: .*number.*nothing was loaded"),
+        (f"{COLUMNS}\nt1,1,\nt2,inf,\n", r"row 2: floor_limit_cents: .*finite"),
+        (f"{COLUMNS}\n,1,\n", r"row 1: terminal_id: "),
+        (f"{COLUMNS}\nt1,1,\nt1,2,\n", r"row 2: t1 is there already, in row 1"),
+        (f"{COLUMNS},as_of\nt1,1,,2018-06-01T00:00:00Z\n", r"row 1: .*has not come yet"),
+        (f"{COLUMNS},as_of\nt1,1,,2018-04-01T00:00:00\n", r"row 1: as_of: .*timezone"),
+        (f"{COLUMNS},limit\nt1,1,,1\n", r"unknown limit"),
+        ("floor_limit_cents\n1\n", r"missing terminal_id, opened_days"),
+        ("terminal_id,floor_limit_cents,as_of\nt1,1,\n", r"missing opened_days"),
+        (f"{COLUMNS},opened_days\nt1,1,,3\n", r"twice opened_days"),
+        (f"{COLUMNS}\n", r"has no rows"),
+        (f"{COLUMNS}\nt1\n", r"row 1: 1 cells, but the header has 3"),
     ],
 )
 def test_a_wrong_file_is_refused_with_row_and_reason(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ClientError, match=message):
         read(write(tmp_path, text))
+
+
+def test_a_column_that_is_not_there_is_no_column_of_nulls(tmp_path: Path) -> None:
+    lines = (
+        '{"terminal_id": "t1", "floor_limit_cents": 1, "opened_days": null}\n{"terminal_id": "t2", "opened_days": 1}\n'
+    )
+    with pytest.raises(ClientError, match=r"row 2: floor_limit_cents: field required"):
+        read(write(tmp_path, lines, "profile.jsonl"))
+    pq.write_table(pa.table({"terminal_id": ["t1"], "opened_days": [1.0]}), tmp_path / "profile.parquet")
+    with pytest.raises(ClientError, match=r"missing floor_limit_cents"):
+        read(tmp_path / "profile.parquet")
 
 
 def test_an_unknown_table_is_answered_with_those_there_are() -> None:
