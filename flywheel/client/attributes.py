@@ -19,7 +19,7 @@ from flywheel.adapters.point_in_time import JoinLimits
 from flywheel.adapters.redis_store import RedisFeatureWriter
 from flywheel.client.errors import ClientError
 from flywheel.client.rows import Row, read_rows
-from flywheel.contracts.events import iso_utc, to_us
+from flywheel.contracts.events import EPOCH, to_us
 from flywheel.contracts.settings import PlatformSettings
 from flywheel.contracts.topics import erasures_topic
 from flywheel.kernel.attributes import AS_OF, AttributeRow, AttributeTable
@@ -30,6 +30,7 @@ from flywheel.kernel.ports import Unavailable
 
 _MEMORY_MIB = 512
 _TELL_EVERY = 100_000
+_EPOCH = f"{EPOCH:%Y-%m-%dT%H:%M:%SZ}"
 Tell = Callable[[str], None]
 
 
@@ -67,10 +68,8 @@ def rows_in(path: Path, table: AttributeTable, as_of: datetime, now: datetime, t
     for row in read_rows(path, schema, table.name):
         checked = _checked(path, row, schema)
         moment = getattr(checked, AS_OF) or as_of
-        if moment > now:
-            raise ClientError(
-                f"{path.name} row {row.number}: {iso_utc(moment)} has not come yet; a load is as of a moment that has"
-            )
+        if fault := _wrong(moment, now):
+            raise ClientError(f"{path.name} row {row.number}: {moment.isoformat()} {fault}")
         key = tuple(getattr(checked, name) for name in table.entity.keys)
         one = AttributeRow(key, to_us(moment), tuple(getattr(checked, name) for name in table.columns))
         first = places.setdefault((one.entity_id, one.as_of_us), row.number)
@@ -129,6 +128,15 @@ def _not_erased(
     for row in rows:
         if not erasures.covers_event(named, dict(zip(keys, row.key, strict=True)), row.as_of_us):
             yield row
+
+
+def _wrong(as_of: datetime, now: datetime) -> str | None:
+    """What is wrong with a load of that moment."""
+    if as_of > now:
+        return "has not come yet; a load is as of a moment that has"
+    if as_of < EPOCH:
+        return f"is before {_EPOCH}, where the online store's moments begin; say {_EPOCH} for what always was so"
+    return None
 
 
 def _schema(table: AttributeTable) -> type[BaseModel]:

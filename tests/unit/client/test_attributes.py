@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from flywheel.adapters.feast_layout import encode_time
 from flywheel.client.attributes import rows_in, table_named
 from flywheel.client.errors import ClientError
-from flywheel.contracts.events import to_us
+from flywheel.contracts.events import EPOCH, to_us
 from flywheel.kernel import catalog
 from flywheel.kernel.attributes import AttributeRow
+from flywheel.kernel.stored_times import decode_time
 from tests.attribute_scene import PROFILE, USECASE
 
 AS_OF = datetime(2018, 4, 1, tzinfo=UTC)
@@ -22,8 +24,11 @@ AS_OF_US = to_us(AS_OF)
 COLUMNS = "terminal_id,floor_limit_cents,opened_days"
 
 
+def quiet(_line: str) -> None: ...
+
+
 def read(path: Path) -> list[AttributeRow]:
-    return rows_in(path, PROFILE, AS_OF, NOW, lambda _: None)
+    return rows_in(path, PROFILE, AS_OF, NOW, quiet)
 
 
 def write(directory: Path, text: str, name: str = "profile.csv") -> Path:
@@ -61,7 +66,7 @@ def test_csv_json_lines_and_parquet_are_the_same(tmp_path: Path) -> None:
         (f"{COLUMNS}\nt1,1,\nt2,inf,\n", r"row 2: floor_limit_cents: .*finite"),
         (f"{COLUMNS}\n,1,\n", r"row 1: terminal_id: "),
         (f"{COLUMNS}\nt1,1,\nt1,2,\n", r"row 2: t1 is there already, in row 1"),
-        (f"{COLUMNS},as_of\nt1,1,,2018-06-01T00:00:00Z\n", r"row 1: .*has not come yet"),
+        (f"{COLUMNS},as_of\nt1,1,,2018-06-01T02:00:00+02:00\n", r"row 1: .*T02:00:00\+02:00 has not come"),
         (f"{COLUMNS},as_of\nt1,1,,2018-04-01T00:00:00\n", r"row 1: as_of: .*timezone"),
         (f"{COLUMNS},limit\nt1,1,,1\n", r"unknown limit"),
         ("floor_limit_cents\n1\n", r"missing terminal_id, opened_days"),
@@ -74,6 +79,16 @@ def test_csv_json_lines_and_parquet_are_the_same(tmp_path: Path) -> None:
 def test_a_wrong_file_is_refused_with_row_and_reason(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ClientError, match=message):
         read(write(tmp_path, text))
+
+
+def test_moments_that_the_store_cannot_hold_are_refused_wherever_they_are_said(tmp_path: Path) -> None:
+    before = EPOCH - timedelta(microseconds=1)
+    message = r"row 1: 1969-12-31T23:59:59.999999\+00:00 is before 1970.*say 1970-01-01T00:00:00Z"
+    for as_of, text in (AS_OF, f"{COLUMNS},as_of\nt1,1,,{before.isoformat()}\n"), (before, f"{COLUMNS}\nt1,1,\n"):
+        with pytest.raises(ClientError, match=message):
+            rows_in(write(tmp_path, text), PROFILE, as_of, NOW, quiet)
+    (row,) = read(write(tmp_path, f"{COLUMNS},as_of\nt1,1,,1970-01-01T00:00:00Z\n"))
+    assert decode_time(encode_time(row.as_of_us)) == row.as_of_us == 0
 
 
 def test_a_column_that_is_not_there_is_no_column_of_nulls(tmp_path: Path) -> None:
