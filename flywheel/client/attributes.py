@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, create_model
 
@@ -30,13 +30,14 @@ from flywheel.kernel.ports import Unavailable
 
 _MEMORY_MIB = 512
 _TELL_EVERY = 100_000
+_EVER_US = 0
 _EPOCH = f"{EPOCH:%Y-%m-%dT%H:%M:%SZ}"
 Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """What a load did: rows kept, rows left out because their entities were erased since, entities now online."""
+    """What a load did: rows kept, rows left out because their entities were erased, entities now online."""
 
     table: str
     rows: int
@@ -44,9 +45,17 @@ class Loaded:
     online: int
 
     def __str__(self) -> str:
-        left_out = f", {self.erased:,} of erased entities left out" if self.erased else ""
+        again = "who is there anew needs an as_of after the erasure in the row"
+        left_out = f", {self.erased:,} of erased entities left out ({again})" if self.erased else ""
         rows = f"{self.rows:,} row{'' if self.rows == 1 else 's'}"
         return f"{self.table}: {rows} loaded{left_out}; the newest of {self.online:,} entities are online"
+
+
+class FileRow(NamedTuple):
+    """A row of a file; `dated` if the file itself says of which moment it is."""
+
+    row: AttributeRow
+    dated: bool
 
 
 def table_named(usecase: UseCase, name: str) -> AttributeTable:
@@ -58,16 +67,17 @@ def table_named(usecase: UseCase, name: str) -> AttributeTable:
     return tables[name]
 
 
-def rows_in(path: Path, table: AttributeTable, as_of: datetime, now: datetime, tell: Tell) -> list[AttributeRow]:
+def rows_in(path: Path, table: AttributeTable, as_of: datetime, now: datetime, tell: Tell) -> list[FileRow]:
     """The file's rows, all of them checked: nothing is loaded of a file with a wrong row.
 
     `as_of` is the moment of rows that do not say one. Raises ClientError that names row, reason and way out.
     """
-    schema, found = _schema(table), list[AttributeRow]()
+    schema, found = _schema(table), list[FileRow]()
     places: dict[tuple[str, int], int] = {}
     for row in read_rows(path, schema, table.name):
         checked = _checked(path, row, schema)
-        moment = getattr(checked, AS_OF) or as_of
+        said = getattr(checked, AS_OF)
+        moment = said or as_of
         if fault := _wrong(moment, now):
             raise ClientError(f"{path.name} row {row.number}: {moment.isoformat()} {fault}")
         key = tuple(getattr(checked, name) for name in table.entity.keys)
@@ -78,7 +88,7 @@ def rows_in(path: Path, table: AttributeTable, as_of: datetime, now: datetime, t
                 f"{path.name} row {row.number}: {' '.join(key)} is there already, in row {first}, as of the same "
                 "moment; keep one of them"
             )
-        found.append(one)
+        found.append(FileRow(one, dated=said is not None))
         if len(found) % _TELL_EVERY == 0:
             tell(f"{path.name}: {len(found):,} rows read")
     if not found:
@@ -87,11 +97,11 @@ def rows_in(path: Path, table: AttributeTable, as_of: datetime, now: datetime, t
 
 
 def load(
-    usecase: UseCase, table: AttributeTable, rows: Sequence[AttributeRow], settings: PlatformSettings, tell: Tell
+    usecase: UseCase, table: AttributeTable, rows: Sequence[FileRow], settings: PlatformSettings, tell: Tell
 ) -> Loaded:
     """Keeps the rows in the lake, then brings the newest of their entities online. Raises ClientError.
 
-    Rows of whoever was erased after their moment are left out.
+    Of whoever was ever erased only rows count that say themselves that they are of a moment after the erasure.
     """
     directory = settings.lake_dir / usecase.name
     lake = AttributeLake(directory, JoinLimits(_MEMORY_MIB, settings.data_dir / "scratch" / "attributes"))
@@ -121,12 +131,14 @@ def _erasures(usecase: UseCase, settings: PlatformSettings) -> Erasures:
 
 
 def _not_erased(
-    usecase: UseCase, table: AttributeTable, rows: Sequence[AttributeRow], erasures: Erasures
+    usecase: UseCase, table: AttributeTable, rows: Sequence[FileRow], erasures: Erasures
 ) -> Iterator[AttributeRow]:
     keys = table.entity.keys
     named = [(entity.name, entity.keys) for entity in usecase.entities if {*entity.keys} <= {*keys}]
-    for row in rows:
-        if not erasures.covers_event(named, dict(zip(keys, row.key, strict=True)), row.as_of_us):
+    for row, dated in rows:
+        # A moment that the file does not say is that of the command: the same file, given again, would seem newer.
+        known_us = row.as_of_us if dated else _EVER_US
+        if not erasures.covers_event(named, dict(zip(keys, row.key, strict=True)), known_us):
             yield row
 
 

@@ -28,7 +28,7 @@ def quiet(_line: str) -> None: ...
 
 
 def read(path: Path) -> list[AttributeRow]:
-    return rows_in(path, PROFILE, AS_OF, NOW, quiet)
+    return [row for row, _ in rows_in(path, PROFILE, AS_OF, NOW, quiet)]
 
 
 def write(directory: Path, text: str, name: str = "profile.csv") -> Path:
