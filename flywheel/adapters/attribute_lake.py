@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -40,6 +41,10 @@ _TIME = pa.timestamp("us", "UTC")
 Tell = Callable[[str], None]
 
 
+class LoadsUnreadable(Exception):
+    """What was loaded of a table cannot be read; the message names the table, the reason and the way out."""
+
+
 class AttributeLake:
     """The loads of one use case; `directory` is its lake."""
 
@@ -64,7 +69,25 @@ class AttributeLake:
         return file
 
     def newest(self, table: AttributeTable, *, of: Path | None = None) -> Iterator[list[AttributeRow]]:
-        """The newest row of each entity, some thousand at a time; `of`: only of the entities in that file."""
+        """The newest row of each entity, some thousand at a time; `of`: only of the entities in that file.
+
+        Raises LoadsUnreadable.
+        """
+        try:
+            yield from self._newest(table, of)
+        except duckdb.OutOfMemoryException as error:
+            raise LoadsUnreadable(
+                f"{self._limits.memory_mib} MiB are too little to read the loads of {table.name}; give more by "
+                "FLYWHEEL_ATTRIBUTES_MEMORY_MIB"
+            ) from error
+        except duckdb.Error as error:
+            reason, *_ = str(error).splitlines()
+            raise LoadsUnreadable(
+                f"the loads of {table.name} cannot be read ({reason}); move the broken file out of "
+                f"{self._directory / table.name} and load its rows again"
+            ) from error
+
+    def _newest(self, table: AttributeTable, of: Path | None) -> Iterator[list[AttributeRow]]:
         if not self._files(table):
             return
         keys = _listed(table.entity.keys)
@@ -85,7 +108,7 @@ class AttributeLake:
     def publish(self, table: AttributeTable, writer: FeatureWriter, tell: Tell, *, of: Path | None = None) -> int:
         """Brings the newest row of each entity, or of those in the file `of`, online; gives how many those are.
 
-        Raises Unavailable.
+        Raises Unavailable and LoadsUnreadable.
         """
         done, told_s = 0, time.monotonic()
         for rows in self.newest(table, of=of):

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 
+from flywheel.adapters.attribute_lake import LoadsUnreadable
 from flywheel.adapters.feast_repo import apply_declaration
 from flywheel.adapters.logs import configure, logger
 from flywheel.adapters.spark_checkpoint import LostTrack
@@ -47,7 +48,7 @@ def rebuild(settings: FeaturesSettings) -> int:
 
     try:
         done = rebuild_store(settings, tell)
-    except (NothingToRebuildFrom, Unavailable, OtherKey) as error:
+    except (NothingToRebuildFrom, LoadsUnreadable, Unavailable, OtherKey) as error:
         tell(f"not rebuilt: {error}")
         return 1
     tell(

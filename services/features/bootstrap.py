@@ -176,7 +176,8 @@ class FeaturesService:
 
 
 def rebuild_store(settings: FeaturesSettings, tell: Callable[[str], None]) -> Rebuilt:
-    """The online store filled again from the lake. Raises NothingToRebuildFrom and Unavailable."""
+    """The online store filled again from the lake. Raises NothingToRebuildFrom, LoadsUnreadable, OtherKey and
+    Unavailable."""
     plan = compile_plan(catalog.load(settings.usecase))
     writer = RedisFeatureWriter(settings.redis_url, plan)
     lake = Lake(settings.lake_dir, plan.usecase)
@@ -193,7 +194,7 @@ def rebuild_store(settings: FeaturesSettings, tell: Callable[[str], None]) -> Re
 
 def attribute_lake(settings: FeaturesSettings) -> AttributeLake:
     """The loaded attributes of the use case."""
-    limits = JoinLimits(settings.parity_memory_mib, settings.data_dir / "scratch" / "attributes")
+    limits = JoinLimits(settings.attributes_memory_mib, settings.data_dir / "scratch" / "attributes")
     return AttributeLake(settings.lake_dir / settings.usecase, limits)
 
 

@@ -73,17 +73,20 @@ class Rebuilder:
     def run(self, archive: Checkpoint, tiles: Checkpoint, tell: Tell) -> Rebuilt:
         """The store as of the archive's last finished batch; broken off, it is to be run again.
 
-        Raises NothingToRebuildFrom, OtherKey, and Unavailable when the store or the broker does not answer.
+        Attributes come first, and also while there is no such batch. Raises NothingToRebuildFrom, LoadsUnreadable,
+        OtherKey, and Unavailable when the store or the broker does not answer.
         """
         # Nobody is erased meanwhile: what was read of them would be written after they were.
         with writing(self._lake.directory):
             return self._run(archive, tiles, tell)
 
     def _run(self, archive: Checkpoint, tiles: Checkpoint, tell: Tell) -> Rebuilt:
+        started_s = time.monotonic()
+        # Before the store is anybody else's: a load that cannot be read stops nobody who counts.
+        self._bring_attributes(tell)
         positions = self._positions(archive)
         if not positions:
-            raise NothingToRebuildFrom("the archive has not finished a batch yet; there is nothing to rebuild from")
-        started_s = time.monotonic()
+            raise NothingToRebuildFrom("the archive has not finished a batch yet; there are no windows to rebuild from")
         self._writer.hand_over(UNDER_WAY)
         tiles.begin_anew(positions)
         reached = marks_of(self._plan, flattened(positions))
@@ -100,13 +103,15 @@ class Rebuilder:
         finally:
             for frame in events.values():
                 frame.unpersist()
-        with self._attributes.loading():
-            for table in self._plan.usecase.attribute_tables:
-                self._attributes.publish(table, self._writer, tell)
         self._writer.recount(counted)
         self._writer.hand_over(None)
         self._writer.absorb(reached, None)
         return Rebuilt(entities, dict(counted), time.monotonic() - started_s)
+
+    def _bring_attributes(self, tell: Tell) -> None:
+        with self._attributes.loading():
+            for table in self._plan.usecase.attribute_tables:
+                self._attributes.publish(table, self._writer, tell)
 
     def _fill(self, view: TileView, states: DataFrame, counted: Counter[str], tell: Tell) -> int:
         rows, done, told_s = states.toLocalIterator(prefetchPartitions=True), 0, time.monotonic()
