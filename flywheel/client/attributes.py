@@ -11,7 +11,7 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, create_model
 
-from flywheel.adapters.attribute_lake import AttributeLake
+from flywheel.adapters.attribute_lake import AttributeLake, LoadsUnreadable
 from flywheel.adapters.kafka_erasures import KafkaErasures
 from flywheel.adapters.kafka_topics import create_topics
 from flywheel.adapters.lake_lock import writing
@@ -28,7 +28,6 @@ from flywheel.kernel.erasure import EraseKey, Erasures
 from flywheel.kernel.plan import compile_plan
 from flywheel.kernel.ports import Unavailable
 
-_MEMORY_MIB = 512
 _TELL_EVERY = 100_000
 _EVER_US = 0
 _EPOCH = f"{EPOCH:%Y-%m-%dT%H:%M:%SZ}"
@@ -104,7 +103,9 @@ def load(
     Of whoever was ever erased only rows count that say themselves that they are of a moment after the erasure.
     """
     directory = settings.lake_dir / usecase.name
-    lake = AttributeLake(directory, JoinLimits(_MEMORY_MIB, settings.data_dir / "scratch" / "attributes"))
+    lake = AttributeLake(
+        directory, JoinLimits(settings.attributes_memory_mib, settings.data_dir / "scratch" / "attributes")
+    )
     kept = False
     try:
         # Nobody is erased meanwhile: what was read of them would come online after they went.
@@ -117,9 +118,9 @@ def load(
             file = lake.append(table, wanted, datetime.now(UTC))
             kept = True
             online = lake.publish(table, writer, tell, of=file)
-    except (Unavailable, ValueError) as error:
-        where = "kept in the lake, but not all of it online; `make rebuild` brings it there" if kept else "not loaded"
-        raise ClientError(f"{table.name} is {where}: {error}") from error
+    except (Unavailable, LoadsUnreadable, ValueError, OSError) as error:
+        where = "kept in the lake, but not all of it online" if kept else "not loaded"
+        raise ClientError(f"{table.name} is {where}: {error}; then give the command again") from error
     return Loaded(table.name, len(wanted), len(rows) - len(wanted), online)
 
 

@@ -112,3 +112,33 @@ def test_whoever_a_pair_names_stays_away_too(store: Store, erasures: MemoryErasu
     erase(erasures, "card", "gone")
     assert load(tmp_path, "terminal_id,card_id,share\nt1,gone,0.5\nt1,stays,0.5\n", table=TRUST) == 0
     assert [row.key for row in store.online.values()] == [("t1", "stays")]
+
+
+def test_what_cannot_go_online_is_kept_and_goes_there_the_next_time(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store.is_away = True
+    assert load(tmp_path, f"{COLUMNS}\nt1,1,\n") == 1
+    assert "terminal_profile is kept in the lake, but not all of it online: Redis" in capsys.readouterr().err
+    store.is_away = False
+    assert load(tmp_path, f"{COLUMNS}\nt1,1,\n") == 0
+    assert list(store.online) == ["t1"]
+
+
+def test_every_failure_of_disk_and_memory_is_one_sentence_with_the_way_out(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lake").write_text("no directory")
+    assert load(tmp_path, f"{COLUMNS}\nt1,1,\n") == 1
+    assert is_sentence(capsys.readouterr().err, "terminal_profile is not loaded: ")
+    (tmp_path / "lake").unlink()
+    monkeypatch.setenv("FLYWHEEL_ATTRIBUTES_MEMORY_MIB", "1")
+    assert load(tmp_path, f"{COLUMNS}\nt1,1,\n") == 1
+    assert is_sentence(capsys.readouterr().err, "FLYWHEEL_ATTRIBUTES_MEMORY_MIB")
+    monkeypatch.delenv("FLYWHEEL_ATTRIBUTES_MEMORY_MIB")
+    assert load(tmp_path, f"{COLUMNS}\nt1,1,\n") == 0
+    assert list(store.online) == ["t1"]
+
+
+def is_sentence(said: str, words: str) -> bool:
+    return words in said and said.endswith("give the command again\n") and said.count("\n") == 1
