@@ -155,6 +155,17 @@ SERVING_FEATURE_LAG_SECONDS = Gauge(
     "How far the features of the last decision were behind the accepted events.",
     ["usecase"],
 )
+SERVING_FEATURE_STATUS = Counter(
+    "flywheel_serving_feature_status_total",
+    "Decisions by the status of their features (fresh, stale, missing, unavailable): of windows by entity, of loaded "
+    "attributes by table.",
+    ["usecase", "source", "status"],
+)
+SERVING_ATTRIBUTE_AGE_SECONDS = Gauge(
+    "flywheel_serving_attribute_age_seconds",
+    "Age of the table's load that the last decision found, at the time of its event; negative for one as of later.",
+    ["usecase", "table"],
+)
 SERVING_LOG_LOST = Counter(
     "flywheel_serving_log_lost_total", "Decisions answered but not logged, by reason.", ["usecase", "reason"]
 )

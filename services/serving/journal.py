@@ -8,8 +8,10 @@ from collections.abc import Callable
 from flywheel.adapters.logs import Pseudonyms, logger
 from flywheel.contracts.decisions import DecisionLogged
 from flywheel.contracts.metrics import (
+    SERVING_ATTRIBUTE_AGE_SECONDS,
     SERVING_DECISIONS,
     SERVING_FEATURE_LAG_SECONDS,
+    SERVING_FEATURE_STATUS,
     SERVING_FOREIGN_STATES,
     SERVING_MODEL_FAILURES,
     SERVING_REFUSED,
@@ -57,6 +59,10 @@ class Journal:
             seconds.observe(decision.stage_ms[stage] / 1000)
         if decision.feature_lag_ms >= 0:
             self._lag_seconds.set(decision.feature_lag_ms / 1000)
+        for source, status in decision.feature_status.items():
+            SERVING_FEATURE_STATUS.labels(decision.usecase, source, status).inc()
+        for table, age_ms in decision.feature_age_ms.items():
+            SERVING_ATTRIBUTE_AGE_SECONDS.labels(decision.usecase, table).set(age_ms / 1000)
         if self._verbose:
             self._write(decision)
 

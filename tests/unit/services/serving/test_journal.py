@@ -100,6 +100,23 @@ def test_an_unknown_lag_leaves_the_gauge(log: MemoryDecisionLog, counts: Counts)
     assert sample("flywheel_serving_feature_lag_seconds") == 1.5
 
 
+def test_expired_tables_and_missing_windows_are_told_with_the_age_of_the_loads(
+    log: MemoryDecisionLog, counts: Counts
+) -> None:
+    desk = journal(log, counts)
+    told = {("card", "missing"): 2, ("card", "fresh"): 1, ("profile", "stale"): 2, ("profile", "missing"): 1}
+    name = "flywheel_serving_feature_status_total"
+    before = {each: sample(name, source=each[0], status=each[1]) for each in told}
+    missing, stale, fresh = FeatureStatus.MISSING, FeatureStatus.STALE, FeatureStatus.FRESH
+    expired = {"profile": 32 * 86_400_000.0, "segments": -500.0}
+    desk.answered(decision(feature_status={"card": missing, "profile": stale}, feature_age_ms=expired))
+    desk.answered(decision(feature_status={"card": missing, "profile": stale}, feature_age_ms=expired))
+    desk.answered(decision(feature_status={"card": fresh, "profile": missing}))
+    assert {each: sample(name, source=each[0], status=each[1]) - before[each] for each in told} == told
+    assert sample("flywheel_serving_attribute_age_seconds", table="profile") == 32 * 86_400
+    assert sample("flywheel_serving_attribute_age_seconds", table="segments") == -0.5
+
+
 def test_a_warning_of_a_kind_comes_once_in_a_while_with_a_count(
     log: MemoryDecisionLog, counts: Counts, captured: list[structlog.typing.EventDict]
 ) -> None:
