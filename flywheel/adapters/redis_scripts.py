@@ -124,6 +124,7 @@ TRIM_EDGES = (
 local header, width = ARGV[2], tonumber(ARGV[3])
 local marks, waiting = absorbed_of(4), {}
 for place, key in ipairs(KEYS) do
+  redis.call('PERSIST', key)
   local value = redis.call('HGET', key, ARGV[1])
   if value then
     local held = inside(value)
@@ -141,7 +142,8 @@ return waiting
 """
 )
 """KEYS: entities. ARGV: edge field, header, bytes of a row, then partitions and absorbed offsets. Gives the places of
-entities whose edge holds rows yet. An edge with another header goes: nobody can read it."""
+entities whose edge holds rows yet. An edge with another header goes: nobody can read it. A time to live, which earlier
+versions gave and writing to a hash does not end, is taken away: only FORGET ends what somebody may still read."""
 
 # A time is a Timestamp: tag 0x08 and the seconds as a varint, left out when there are none, then 0x10 and the rest.
 FORGET = """

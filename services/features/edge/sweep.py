@@ -25,8 +25,9 @@ class Sweep:
         self._rests_until_s = steady_s()
 
     def step(self, *, caught_up: bool) -> None:
-        """Sees to the next entities, if it is time: clears their edges and, on walks that began with a lane that had
-        caught up with the log, forgets those of which no feature can see anything any more.
+        """Sees to the next entities, if it is time: clears their edges, takes away a time to live that an earlier
+        version gave them and, on walks that began with a lane that had caught up with the log, forgets those of which
+        no feature can see anything any more.
 
         Raises Unavailable; they then come again.
         """
