@@ -20,6 +20,7 @@ from flywheel.kernel.features import (
     WindowedFeature,
 )
 from flywheel.kernel.fields import REQUEST, REQUEST_TIME, numeric_fields
+from flywheel.kernel.table_names import check_names
 
 
 @dataclass(frozen=True)
@@ -239,6 +240,7 @@ def _check_tables(usecase: UseCase) -> None:
             )
         if clash := set(table.columns) & {*table.entity.keys}:
             raise InvalidDeclaration(f"{usecase.name}: {', '.join(clash)} is a key of {table.name!r} and no attribute")
+    check_names(usecase.name, usecase.attribute_tables, usecase.entities, usecase.request, usecase.feature_names)
 
 
 def _check_inputs(usecase: UseCase) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 
 import numpy as np
@@ -14,7 +15,7 @@ from flywheel.kernel.attributes import AttributeRow, attributes
 from flywheel.kernel.decision import Decider
 from flywheel.kernel.description import describe
 from flywheel.kernel.durations import DAY_US, HOUR_US
-from flywheel.kernel.features import InvalidDeclaration
+from flywheel.kernel.features import Entity, InvalidDeclaration
 from flywheel.kernel.lineup import Lineup, LoadedModel
 from flywheel.kernel.ports import Lane, StoreProgress
 from flywheel.kernel.stored_values import ScalarType, encode_scalar
@@ -171,6 +172,40 @@ def test_a_use_case_names_what_is_inconsistent() -> None:
             dataclasses.replace(USECASE, features=features, reasons=())
     with pytest.raises(InvalidDeclaration, match="about 'pair', which is not among"):
         dataclasses.replace(USECASE, entities=(CARD, TERMINAL))
+
+
+@pytest.mark.parametrize(
+    ("tables", "message"),
+    [
+        (
+            {"card_tiles": "a"},
+            "the table 'card_tiles' .* 'fraud_card_tiles', which is the view of the windows of 'card'",
+        ),
+        ({"terminal_history": "a"}, "'fraud_terminal_history', which is the view of the history of 'terminal'"),
+        ({"Features": "a"}, "'fraud_Features', which is the view of all features"),
+        (
+            {"p": "a", "P": "b"},
+            "moment of the table 'P' would be stored as 'P_as_of_us', which is the moment of the table 'p'",
+        ),
+        ({"p": "as_of_us"}, "column 'as_of_us' of the table 'p' .* 'p_as_of_us', which is the moment of the table 'p'"),
+        ({"a_b": "c", "a": "b_c"}, "'b_c' of the table 'a' .* 'a_b_c', which is the column 'c' of the table 'a_b'"),
+        (
+            {"p": "x_as_of_us", "p_x": "a"},
+            "moment of the table 'p_x' .* which is the column 'x_as_of_us' of the table 'p'",
+        ),
+        ({"event": "timestamp"}, "'event_timestamp', which is a moment of each load"),
+        ({"merchant": "id"}, "'merchant_id', which is a key of 'shop'"),
+        ({"web": "shop_state"}, "'web_shop_state', which is the tiles of 'web_shop'"),
+        ({"request": "amount_cents"}, "'request_amount_cents', which is the field 'amount_cents' of the request"),
+        ({"over": "limit"}, "'over_limit', which is a feature"),
+    ],
+)
+def test_one_name_never_means_two_things(tables: dict[str, str], message: str) -> None:
+    shops = (Entity(n, key=k, in_request="terminal_id") for n, k in (("shop", "merchant_id"), ("web_shop", "web_id")))
+    declared = (attributes(table, column).by(CARD).valid_forever() for table, column in tables.items())
+    features = (*USECASE.features, *itertools.chain.from_iterable(declared))
+    with pytest.raises(InvalidDeclaration, match=message):
+        dataclasses.replace(USECASE, entities=(*USECASE.entities, *shops), features=features)
 
 
 def test_the_fingerprint_follows_attributes_and_the_streams_does_not() -> None:
