@@ -11,13 +11,18 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 
 from flywheel.adapters.kafka_partitions import KafkaPartitions
 from flywheel.adapters.kafka_records import consume, record_of
+from flywheel.adapters.logs import logger
 from flywheel.kernel.ports import Record, Unavailable
 
 _FATAL = frozenset({KafkaError._FATAL, KafkaError.TOPIC_AUTHORIZATION_FAILED})
 
 _LOOK_EVERY_S = 1.0
-_LOOK_WITHIN_S = 1.0
 """For partitions that were added."""
+_LOOK_WITHIN_S = 0.05
+"""No more, because nothing is read meanwhile."""
+_LOOK_AGAIN_AFTER_S = 5.0
+
+_log = logger(__name__)
 
 
 class KafkaFollower:
@@ -30,6 +35,7 @@ class KafkaFollower:
         self._timeout_s = timeout_s
         self._followed: set[tuple[str, int]] = set()
         self._look_again_s = math.inf
+        self._sees_added = True
         self._consumer = Consumer(
             {
                 "bootstrap.servers": bootstrap,
@@ -79,13 +85,18 @@ class KafkaFollower:
     def _follow_added(self) -> None:
         try:
             found = self._partitions.ask(_LOOK_WITHIN_S)
-        except (KafkaException, Unavailable):
-            # The broker is away, or about to be: what can be read is read, and this is asked again.
-            found = []
+        except (KafkaException, Unavailable) as error:
+            # The broker is away, about to be, or busy: what can be read is read, and this is asked again.
+            if self._sees_added:
+                _log.warning("kafka_partitions_unknown", reason=str(error))
+            self._sees_added = False
+            self._look_again_s = time.monotonic() + _LOOK_AGAIN_AFTER_S
+            return
         added = [one for one in found if (one.topic, one.partition) not in self._followed]
         if added:
             for one in added:
                 one.offset = OFFSET_BEGINNING
             self._consumer.incremental_assign(added)
             self._followed |= {(one.topic, one.partition) for one in added}
+        self._sees_added = True
         self._look_again_s = time.monotonic() + _LOOK_EVERY_S
