@@ -57,7 +57,7 @@ class EdgeLane:
         self._newest_us: dict[int, int] = {}
         """By partition, the newest event time read."""
         self._moved: set[int] = set()
-        """Partitions of which something was read since `passed_us`."""
+        """Partitions of which something was read since `take_passed_us`."""
         self._lateness_us = parse_duration(plan.usecase.lateness)
         self._usecase = plan.usecase.name
 
@@ -104,8 +104,8 @@ class EdgeLane:
                 if key not in left:
                     del self._waiting[key]
 
-    def passed_us(self) -> int | None:
-        """The event time before which nothing counts any more in the partitions that were read since this was asked
+    def take_passed_us(self) -> int | None:
+        """The event time before which nothing counts any more in the partitions that were read since this was called
         last: one that has fallen silent holds nobody back. None when there was none."""
         moved, self._moved = self._moved, set()
         return min(self._newest_us[partition] for partition in moved) - self._lateness_us if moved else None

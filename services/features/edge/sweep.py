@@ -34,7 +34,7 @@ class Sweep:
         if self._steady_s() < self._rests_until_s:
             return
         if not self._after:
-            self._passed_us = self._lane.passed_us() if caught_up else None
+            self._passed_us = self._lane.take_passed_us() if caught_up else None
         keys, following = self._writer.entities(self._after)
         self._lane.sweep(keys)
         if self._passed_us is not None:
