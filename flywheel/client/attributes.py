@@ -35,7 +35,7 @@ Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadReport:
     """What a load did: rows kept, rows left out because their entities were erased, entities now online."""
 
     table: str
@@ -97,7 +97,7 @@ def rows_in(path: Path, table: AttributeTable, as_of: datetime, now: datetime, t
 
 def load(
     usecase: UseCase, table: AttributeTable, rows: Sequence[FileRow], settings: PlatformSettings, tell: Tell
-) -> Loaded:
+) -> LoadReport:
     """Keeps the rows in the lake, then brings the newest of their entities online. Raises ClientError.
 
     Of whoever was ever erased only rows count that say themselves that they are of a moment after the erasure.
@@ -121,7 +121,7 @@ def load(
     except (Unavailable, LoadsUnreadable, ValueError, OSError) as error:
         where = "kept in the lake, but not all of it online" if kept else "not loaded"
         raise ClientError(f"{table.name} is {where}: {error}; then give the command again") from error
-    return Loaded(table.name, len(wanted), len(rows) - len(wanted), online)
+    return LoadReport(table.name, len(wanted), len(rows) - len(wanted), online)
 
 
 def _erasures(usecase: UseCase, settings: PlatformSettings) -> Erasures:

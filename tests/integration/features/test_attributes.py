@@ -19,7 +19,7 @@ from flywheel.adapters.kafka_topics import create_topics
 from flywheel.adapters.memory_erasures import MemoryErasures
 from flywheel.adapters.point_in_time import JoinLimits
 from flywheel.adapters.redis_store import RedisFeatureReader
-from flywheel.client.attributes import Loaded, load, rows_in
+from flywheel.client.attributes import LoadReport, load, rows_in
 from flywheel.client.commands import main
 from flywheel.client.erased_files import Subject
 from flywheel.client.erasure import Erasure
@@ -59,7 +59,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield started
 
 
-def loaded(stack: Stack, table: AttributeTable, text: str) -> Loaded:
+def loaded(stack: Stack, table: AttributeTable, text: str) -> LoadReport:
     file = stack.data / f"{table.name}.csv"
     file.write_text(text)
     rows = rows_in(file, table, AT - timedelta(days=1), datetime.now(UTC), quiet)
