@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from confluent_kafka import KafkaError, KafkaException, Producer
-from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, OffsetSpec
 
 from flywheel.adapters.kafka_log import producer_config
 from flywheel.contracts.topics import Topic
 from flywheel.kernel.ports import Unavailable
 
 _HOUR_MS = 3_600_000
+_LOOK_AGAIN_S = 0.05
 
 
 def create_topics(
     bootstrap: str, topics: Iterable[Topic], *, replication: int = 1, timeout_s: float = 15.0
 ) -> tuple[str, ...]:
-    """Names of the topics that were made now; those that exist are left as they are.
+    """Names of the topics that were made now, and can be used; those that exist are left as they are.
 
-    Raises Unavailable when the broker does not answer within `timeout_s`.
+    Raises Unavailable when the broker does not answer, or has no leaders for them, within `timeout_s`.
     """
     admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
     deadline = time.monotonic() + timeout_s
@@ -31,9 +32,26 @@ def create_topics(
             return ()
         left_s = max(deadline - time.monotonic(), 1.0)
         made = admin.create_topics(wanted, operation_timeout=left_s, request_timeout=left_s)
-        return tuple(name for name, future in made.items() if _is_new(future.result))
+        new = tuple(name for name, future in made.items() if _is_new(future.result))
+        _await_leaders(admin, wanted, deadline)
     except KafkaException as error:
         raise Unavailable(f"topics not made: {error}") from error
+    return new
+
+
+def _await_leaders(admin: AdminClient, topics: Sequence[NewTopic], deadline: float) -> None:
+    """A topic exists a moment before its partitions have leaders; who asks about one then is turned away."""
+    ends = {
+        TopicPartition(topic.topic, n): OffsetSpec.latest() for topic in topics for n in range(topic.num_partitions)
+    }
+    while True:
+        left_s = max(deadline - time.monotonic(), 0.1)
+        failures = [future.exception(left_s) for future in admin.list_offsets(ends, request_timeout=left_s).values()]
+        if not any(failures):
+            return
+        if time.monotonic() > deadline:
+            raise next(filter(None, failures))
+        time.sleep(_LOOK_AGAIN_S)
 
 
 def publish(bootstrap: str, topic: str, key: bytes, value: bytes, *, timeout_s: float = 10.0) -> None:
