@@ -1,4 +1,4 @@
-"""Remembers with which settings a stack was started, so that other settings are never silently half-applied."""
+"""Remembers with which settings and declaration a stack was started, so that others are never silently half-applied."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from flywheel.kernel.declaration import UseCase
+
 _FILE = "settings.json"
 _PREFIX = "FLYWHEEL_"
 _OWN = frozenset({"FLYWHEEL_STACK"})
 
 
-def of(environment: Mapping[str, str], dotenv: str) -> dict[str, str]:
-    """A short digest of every setting by name: values may be secrets, so none is kept."""
+def of(environment: Mapping[str, str], dotenv: str, usecase: UseCase) -> dict[str, str]:
+    """A short digest of every setting by name, and of what is declared: values may be secrets, so none is kept."""
     values = {name: value for name, value in environment.items() if name.startswith(_PREFIX) and name not in _OWN}
     if dotenv.strip():
         values[".env"] = dotenv
-    return {name: hashlib.sha256(value.encode()).hexdigest()[:16] for name, value in sorted(values.items())}
+    digests = {name: hashlib.sha256(value.encode()).hexdigest()[:16] for name, value in sorted(values.items())}
+    return digests | {f"the features of {usecase.name}": usecase.fingerprint}
 
 
 def remember(run_dir: Path, settings: Mapping[str, str]) -> None:

@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 
 from flywheel.adapters.file_model_store import FileModelStore
 from flywheel.contracts.settings import PlatformSettings
+from flywheel.kernel import catalog
+from flywheel.kernel.ports import CorruptModel, ModelStore
 from infra.local import broker, online_store
 from infra.local.readiness import BrokerAnswers, GrpcServing, HttpReady, Probe, RedisAnswers
 
@@ -205,10 +207,10 @@ def _world(settings: PlatformSettings) -> tuple[Step, ...]:
         ),
         Task(
             name="training",
-            command=_module("flywheel", "train", usecase, "--wait", "--reason", "first model"),
+            command=_module("flywheel", "train", usecase, "--wait", "--reason", "no model of these features yet"),
             after=("history", "features", "edge", "feast", "trainer"),
             within_s=900,
-            needed=lambda: models.current(usecase) is None,
+            needed=lambda: not _has_model(models, usecase),
             told_by=("features", "trainer"),
         ),
         Process(
@@ -223,6 +225,18 @@ def _world(settings: PlatformSettings) -> tuple[Step, ...]:
             fails_within_s=30,
         ),
     )
+
+
+def _has_model(models: ModelStore, usecase: str) -> bool:
+    """Whether a model is deployed that reads the features as they are declared now."""
+    current = models.current(usecase)
+    if current is None:
+        return False
+    try:
+        manifest, _ = models.load(usecase, current.champion)
+    except (KeyError, CorruptModel):
+        return False
+    return manifest.feature_fingerprint == catalog.load(usecase).fingerprint
 
 
 def _module(name: str, *arguments: str) -> tuple[str, ...]:

@@ -9,12 +9,13 @@ import time
 from collections.abc import Callable
 
 from flywheel.contracts.settings import PlatformSettings
-from infra.local import places
+from infra.local import fingerprint, places
 from infra.local.console import Console
 from infra.local.failures import CannotStart
 from infra.local.processes import Process, declaration, environment, processes
 from infra.local.readiness import until
 from infra.local.supervision import ALIVE, Supervisor
+from infra.local.up import of_now
 
 _SERVICE = "features"
 
@@ -24,6 +25,11 @@ def rebuild(settings: PlatformSettings, console: Console) -> None:
     supervisor = Supervisor(settings)
     if not supervisor.is_running():
         raise CannotStart("Nothing runs whose store could be filled; start with `make up`")
+    if names := fingerprint.changed(places.run_dir(settings), of_now(settings)):
+        raise CannotStart(
+            f"This stack runs with others ({', '.join(names)}): run `make down`, then `make up`, which says "
+            "when the store is to be rebuilt"
+        )
     service = next(process for process in processes(declaration(settings)) if process.name == _SERVICE)
     console.note(_SERVICE, "stops; ingest and serving go on, with stale values")
     supervisor.end(_SERVICE)

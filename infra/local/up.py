@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from flywheel.contracts.settings import PlatformSettings
+from flywheel.kernel import catalog
 from infra.local import fingerprint, jars, leftovers, places, ports, restarts
 from infra.local.console import Console, table
 from infra.local.failures import CannotStart
@@ -41,7 +42,7 @@ def _prepare(
     settings: PlatformSettings, supervisor: Supervisor, declared: tuple[Process, ...], console: Console
 ) -> None:
     run_dir = places.run_dir(settings)
-    current = fingerprint.of(os.environ, _dotenv())
+    current = of_now(settings)
     if supervisor.is_running():
         if names := fingerprint.changed(run_dir, current):
             raise CannotStart(
@@ -63,6 +64,16 @@ def _prepare(
     restarts.reset(run_dir)
     supervisor.start(declared)
     fingerprint.remember(run_dir, current)
+
+
+def of_now(settings: PlatformSettings) -> dict[str, str]:
+    """The fingerprint of what a start would run. Raises CannotStart for a wrong declaration."""
+    try:
+        usecase = catalog.load(settings.usecase)
+    except Exception as error:
+        # A declaration is anybody's code; whatever is wrong with it, nothing can run.
+        raise CannotStart(f"The declaration of {settings.usecase} is wrong: {error}") from error
+    return fingerprint.of(os.environ, _dotenv(), usecase)
 
 
 @contextmanager

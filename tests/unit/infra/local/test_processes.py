@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from flywheel.contracts.models import Deployment
+from flywheel.adapters.file_model_store import FileModelStore
 from flywheel.contracts.settings import PlatformSettings
 from infra.local.down import layers
 from infra.local.processes import Step, Task, declaration, environment, processes
+from tests.serving_parts import deploy, publish
 
 
 @pytest.fixture
@@ -71,20 +71,18 @@ def test_data_is_found_from_any_directory(
     assert environment(steps[0], settings)["FLYWHEEL_DATA_DIR"] == str(tmp_path / "here")
 
 
-def test_the_first_training_is_needed_until_a_model_is_deployed(tmp_path: Path, steps: tuple[Step, ...]) -> None:
+def test_training_is_needed_until_a_model_of_the_declared_features_is_deployed(
+    tmp_path: Path, steps: tuple[Step, ...]
+) -> None:
     (training,) = [step for step in steps if step.name == "training"]
     assert isinstance(training, Task)
     assert training.needed()
-    deployed = Deployment(
-        sequence=1,
-        usecase="fraud",
-        deployed_at=datetime(2018, 6, 1, tzinfo=UTC),
-        deployed_by="trainer",
-        reason="first model",
-        champion="v1",
-    )
-    (tmp_path / "models" / "fraud").mkdir(parents=True)
-    (tmp_path / "models" / "fraud" / "deployments.jsonl").write_text(deployed.model_dump_json() + "\n")
+    store = FileModelStore(tmp_path / "models")
+    publish(store, "of-others", feature_fingerprint="0" * 16)
+    deploy(store, "of-others")
+    assert training.needed()
+    publish(store, "of-these")
+    deploy(store, "of-these")
     assert not training.needed()
 
 
