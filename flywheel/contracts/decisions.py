@@ -17,7 +17,8 @@ class FeatureStatus(StrEnum):
     lost events of the entity, or the request is so late behind the entity's newest event that part of its windows is
     gone; of a table, its load is no longer valid at the request's time, or not yet: values are the declared defaults.
     `missing`: the store has nothing for the entity (an unseen card), values are the declared defaults.
-    `unavailable`: the store did not answer in time.
+    `unavailable`: the store did not answer in time, holds something foreign, or nothing while nobody knows how far it
+    is, as after it was lost.
     """
 
     FRESH = "fresh"

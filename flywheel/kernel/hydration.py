@@ -112,6 +112,10 @@ class Hydrator:
                 status[name] = FeatureStatus.UNAVAILABLE
                 foreign.append(str(error))
                 continue
+            if found == _NOTHING and progress is None:
+                # Nobody knows what the store should hold: nothing there is no sign of somebody new.
+                status[name] = FeatureStatus.UNAVAILABLE
+                continue
             status[name] = FeatureStatus.MISSING if found == _NOTHING else present if trusted else FeatureStatus.STALE
             values.update(zip((feature.name for feature in view.features), folded, strict=True))
         age_ms: dict[str, float] = {}

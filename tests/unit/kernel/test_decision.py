@@ -162,18 +162,30 @@ async def test_the_model_sees_the_logged_features_in_the_declared_order() -> Non
         (StoreProgress(NOW_US - 10_000_000, NOW_US), FeatureStatus.FRESH, 10_000),
         (StoreProgress(NOW_US - 10_000_001, NOW_US), FeatureStatus.STALE, 10_000.001),
         (StoreProgress(NOW_US + 5_000, NOW_US), FeatureStatus.FRESH, 0),
-        (None, FeatureStatus.STALE, -1),
     ],
 )
-async def test_features_are_stale_beyond_the_declared_freshness_or_when_nobody_says(
-    progress: StoreProgress | None, status: FeatureStatus, lag_ms: float
+async def test_features_are_stale_beyond_the_declared_freshness(
+    progress: StoreProgress, status: FeatureStatus, lag_ms: float
 ) -> None:
     scene = Scene()
     scene.remember("card", "c1", PAST)
-    scene.store.progress = {} if progress is None else {Lane.EDGE: progress}
+    scene.store.progress = {Lane.EDGE: progress}
     decision = await scene.decide()
     assert decision.feature_status == {"card": status, "terminal": FeatureStatus.MISSING}
     assert decision.feature_lag_ms == lag_ms
+    assert decision.fallback == "none"
+
+
+async def test_of_a_store_that_knows_not_how_far_it_is_what_is_there_is_stale_and_what_is_not_is_no_sign() -> None:
+    scene = Scene()
+    scene.store.progress = {}
+    scene.remember("card", "c1", PAST)
+    decision = await scene.decide()
+    assert decision.feature_status == {"card": FeatureStatus.STALE, "terminal": FeatureStatus.UNAVAILABLE}
+    assert (decision.fallback, decision.feature_lag_ms) == ("features_unavailable", -1)
+    scene.remember("terminal", "t1", PAST)
+    decision = await scene.decide()
+    assert set(decision.feature_status.values()) == {FeatureStatus.STALE}
     assert decision.fallback == "none"
 
 
