@@ -9,7 +9,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, create_model
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    ValidationError,
+    create_model,
+)
 
 from flywheel.adapters.attribute_lake import AttributeLake, LoadsUnreadable
 from flywheel.adapters.kafka_erasures import KafkaErasures
@@ -152,10 +161,16 @@ def _wrong(as_of: datetime, now: datetime) -> str | None:
     return None
 
 
+def _no_flag(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("a flag is no number; write 1 or 0")
+    return value
+
+
 def _schema(table: AttributeTable) -> type[BaseModel]:
     """What a row of the file must be."""
     fields: dict[str, Any] = {key: (Annotated[str, Field(min_length=1)], ...) for key in table.entity.keys}
-    fields |= {column: (FiniteFloat | None, ...) for column in table.columns}
+    fields |= {column: (Annotated[FiniteFloat | None, BeforeValidator(_no_flag)], ...) for column in table.columns}
     fields[AS_OF] = (AwareDatetime | None, None)
     config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
     return create_model(table.name, __config__=config, **fields)

@@ -151,10 +151,17 @@ def _train(options: argparse.Namespace, settings: PlatformSettings) -> int:
 
 def _attributes(options: argparse.Namespace, settings: PlatformSettings) -> int:
     usecase = catalog.load(options.usecase)
-    table, now = table_named(usecase, options.table), datetime.now(UTC)
+    table, now = table_named(usecase, options.table), asyncio.run(_present(usecase, settings))
     rows = rows_in(options.file, table, options.as_of or now, now, _say)
-    _say(str(load(usecase, table, rows, settings, _say)))
-    return 0
+    report = load(usecase, table, rows, settings, _say)
+    _say(str(report))
+    return 0 if report.rows else 1
+
+
+async def _present(usecase: UseCase, settings: PlatformSettings) -> datetime:
+    """The time at which the stream is; the wall clock's before its first event. Raises PresentUnknown."""
+    async with _http(settings) as http:
+        return await IngestClient(http, usecase.name).present() or datetime.now(UTC)
 
 
 def _erase(options: argparse.Namespace, settings: PlatformSettings) -> int:
@@ -236,7 +243,9 @@ def _parser() -> argparse.ArgumentParser:
     loading.add_argument(
         "file", type=Path, metavar="FILE", help="CSV, JSON Lines or Parquet: the entity's keys, all columns"
     )
-    loading.add_argument("--as-of", type=_moment, metavar="TIME", help="moment of rows without as_of (default: now)")
+    loading.add_argument(
+        "--as-of", type=_moment, metavar="TIME", help="moment of rows without as_of (default: the stream's present)"
+    )
     loading.epilog = "Nothing of a file with a wrong row is loaded. The newest row of each entity is online afterwards."
 
     erasing = _command(commands, "erase", _erase, "delete a person, or another entity, from everything that is kept")

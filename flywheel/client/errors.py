@@ -24,7 +24,7 @@ class PresentUnknown(ClientError):
     def __init__(self, url: str, detail: str) -> None:
         super().__init__(
             f"the stream's present is not known, as ingest at {url} does not tell it ({detail}); "
-            "give an event_time yourself, or see whether the stack is up: `make status`"
+            "see whether the stack is up: `make status`; an event may also be sent with an event_time of its own"
         )
 
 

@@ -10,9 +10,10 @@ import pytest
 
 from flywheel.adapters.memory_erasures import MemoryErasures
 from flywheel.adapters.memory_store import MemoryFeatureStore
-from flywheel.client import attributes
+from flywheel.client import attributes, commands
 from flywheel.client.commands import main
 from flywheel.contracts.erasure import Erased
+from flywheel.contracts.events import to_us
 from flywheel.contracts.settings import PlatformSettings
 from flywheel.kernel import catalog
 from flywheel.kernel.attributes import AttributeRow, AttributeTable
@@ -52,10 +53,16 @@ def store(erasures: MemoryErasures, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     store = Store()
     monkeypatch.setenv("FLYWHEEL_DATA_DIR", str(tmp_path))
     monkeypatch.setattr(catalog, "load", lambda _: USECASE)
+    monkeypatch.setattr(commands, "_present", present)
     monkeypatch.setattr(attributes, "create_topics", lambda *_: None)
     monkeypatch.setattr(attributes, "KafkaErasures", lambda *_: erasures)
     monkeypatch.setattr(attributes, "RedisFeatureWriter", lambda *_: store)
     return store
+
+
+async def present(*_: object) -> datetime:
+    """The stream is where the wall clock is."""
+    return datetime.now(UTC)
 
 
 def erase(erasures: MemoryErasures, entity: str, *parts: str) -> None:
@@ -142,3 +149,18 @@ def test_every_failure_of_disk_and_memory_is_one_sentence_with_the_way_out(
 
 def is_sentence(said: str, words: str) -> bool:
     return words in said and said.endswith("give the command again\n") and said.count("\n") == 1
+
+
+def test_beside_a_played_world_rows_are_as_of_its_present_and_none_of_later(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    played = datetime(2018, 6, 1, tzinfo=UTC)
+
+    async def world(*_: object) -> datetime:
+        return played
+
+    monkeypatch.setattr(commands, "_present", world)
+    assert load(tmp_path, f"{COLUMNS}\nt1,1,2\n") == 0
+    assert store.online["t1"].as_of_us == to_us(played)
+    assert load(tmp_path, f"{COLUMNS}\nt2,1,2\n", "--as-of", "2026-01-01T00:00:00Z") == 1
+    assert "has not come yet" in capsys.readouterr().err

@@ -107,3 +107,9 @@ def test_an_unknown_table_is_answered_with_those_there_are() -> None:
         table_named(USECASE, "profiles")
     with pytest.raises(ClientError, match="declares no attributes"):
         table_named(catalog.load("fraud"), "terminal_profile")
+
+
+def test_a_flag_is_no_number(tmp_path: Path) -> None:
+    line = '{"terminal_id": "t1", "floor_limit_cents": true, "opened_days": null}\n'
+    with pytest.raises(ClientError, match=r"row 1: floor_limit_cents: .*write 1 or 0"):
+        read(write(tmp_path, line, "profile.jsonl"))
