@@ -8,7 +8,7 @@ at_request("amount_vs_mean", inputs=("request.amount_cents", "card_transaction_a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -110,6 +110,10 @@ class Aggregation:
             raise InvalidDeclaration(f"{self.statistic} of {self.event.__name__} by {self.entity.name!r} has no window")
         ranks = range(1, self.ranks + 1)
         return tuple(self._feature(self.entity, window, rank) for window in windows for rank in ranks)
+
+    def __iter__(self) -> Iterator[WindowedFeature]:
+        """Raises InvalidDeclaration: only its windows make features of it."""
+        raise InvalidDeclaration(f'{self.statistic} of {self.event.__name__} has no window; end it with .over("1h", …)')
 
     def _feature(self, entity: Entity, window: str, rank: int) -> WindowedFeature:
         window_us = parse_duration(window)

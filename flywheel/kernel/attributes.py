@@ -59,13 +59,19 @@ class Attributes:
         """As `valid_for`, without an end."""
         return self._features(None, default)
 
+    def __iter__(self) -> Iterator[AttributeFeature]:
+        """Raises InvalidDeclaration: only how long they are valid makes features of them."""
+        raise InvalidDeclaration(
+            f'attributes of {self.table!r} do not say how long they are valid; end them with .valid_for("30d")'
+        )
+
     def _features(self, valid_us: int | None, default: float) -> tuple[AttributeFeature, ...]:
         if self.entity is None:
             raise InvalidDeclaration(
                 f"attributes of {self.table!r} say no entity; add .by(entity) before .valid_for(…)"
             )
-        if not math.isfinite(default):
-            raise InvalidDeclaration(f"attributes of {self.table!r}: the default {default} is not a finite number")
+        if not isinstance(default, int | float) or not math.isfinite(default):
+            raise InvalidDeclaration(f"attributes of {self.table!r}: the default {default!r} is not a finite number")
         entity = self.entity
         return tuple(
             AttributeFeature(

@@ -200,6 +200,7 @@ def _identity(feature: Feature) -> str:
 
 
 def _check(usecase: UseCase) -> None:
+    _check_kinds(usecase)
     names = usecase.feature_names
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
@@ -229,6 +230,16 @@ def _check(usecase: UseCase) -> None:
         )
     parse_duration(usecase.lateness)
     parse_duration(usecase.freshness)
+
+
+def _check_kinds(usecase: UseCase) -> None:
+    """Each word gives several features at once, so it stands in the list with a star."""
+    for place, feature in enumerate(usecase.features, 1):
+        if not isinstance(feature, WindowedFeature | AttributeFeature | RequestFeature):
+            raise InvalidDeclaration(
+                f"{usecase.name}: number {place} of its features is {type(feature).__name__} and no feature; "
+                "write a star before it, as in *count(…).by(…).over(…), and end it with .over(…) or .valid_for(…)"
+            )
 
 
 def _check_tables(usecase: UseCase) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from flywheel.kernel.aggregation import (
     ratio,
     total,
 )
+from flywheel.kernel.attributes import attributes
 from flywheel.kernel.conditions import where
 from flywheel.kernel.declaration import LatencyBudget, ReasonCode, UseCase
 from flywheel.kernel.durations import DAY_US, HOUR_US, MINUTE_US, parse_duration
@@ -266,3 +268,23 @@ def test_weekend(day: int, weekend: int) -> None:
     feature = next(f for f in FRAUD.at_request if f.name == "is_weekend")
     sunday = 17_622 * DAY_US + 5 * HOUR_US
     assert feature.compute({"request.event_time_us": np.array([float(sunday + day * DAY_US)])})[0] == weekend
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        ((count(Transaction).by(card).over("1h"),), r"number 1 of its features is tuple .* write a star"),
+        ((*count(Transaction).by(card).over("1h"), count(Transaction).by(card)), "number 2 .* is Aggregation"),
+        ((attributes("profile", "age").by(card),), r"number 1 .* is Attributes .*\.valid_for"),
+    ],
+)
+def test_what_is_no_feature_is_named_by_its_place(features: Any, message: str) -> None:
+    with pytest.raises(InvalidDeclaration, match=message):
+        dataclasses.replace(FRAUD, features=features, reasons=())
+
+
+def test_a_word_without_its_end_makes_no_features() -> None:
+    with pytest.raises(InvalidDeclaration, match=r"count of Transaction has no window; end it with \.over"):
+        [*count(Transaction).by(card)]
+    with pytest.raises(InvalidDeclaration, match=r"'profile' do not say how long they are valid"):
+        [*attributes("profile", "age").by(card)]
