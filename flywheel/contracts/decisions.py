@@ -61,10 +61,10 @@ class DecisionLogged(Message):
     features: tuple[float, ...]
     feature_status: dict[str, FeatureStatus]
     """Of windows by entity, of loaded attributes by table."""
-    feature_age_ms: dict[str, float] = Field(default_factory=dict)
-    """By table, how old its entity's load was at the time of the event; negative for one that is as of later."""
     feature_lag_ms: float
     """How far behind the accepted events the feature store was, at most; -1 when unknown."""
+    feature_age_ms: dict[str, float] = Field(default_factory=dict)
+    """By table, how old its entity's load was at the time of the event; negative for one that is as of later."""
     stage_ms: dict[str, float]
     value: float
     """What the decision is about in money: the payment's amount, in cents."""
