@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from flywheel.adapters.feast_repo import apply_declaration, online_service, open
 from flywheel.adapters.kafka_topics import create_topics
 from flywheel.adapters.memory_erasures import MemoryErasures
 from flywheel.adapters.point_in_time import JoinLimits
-from flywheel.adapters.redis_store import RedisFeatureReader
+from flywheel.adapters.redis_store import RedisFeatureReader, RedisFeatureWriter
+from flywheel.client import commands
 from flywheel.client.attributes import LoadReport, load, rows_in
 from flywheel.client.commands import main
 from flywheel.client.erased_files import Subject
@@ -31,7 +33,7 @@ from flywheel.kernel import catalog
 from flywheel.kernel.attributes import ONLINE_WITHIN_US, AttributeTable
 from flywheel.kernel.erasure import EraseKey
 from flywheel.kernel.hydration import Hydrator
-from flywheel.kernel.ports import Record
+from flywheel.kernel.ports import Lane, Record, StoreProgress
 from flywheel.kernel.vector import assemble
 from services.features.parity.bootstrap import Parity
 from services.features.settings import FeaturesSettings
@@ -56,6 +58,10 @@ def quiet(_line: str) -> None: ...
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with engines(tmp_path_factory.mktemp("attributes")) as started:
+        with closing(RedisFeatureWriter(started.redis_url, PLAN)) as writer:
+            # As the edge's process does: what is not in the store is then known not to be there.
+            writer.absorb({0: 0}, None)
+            writer.report(Lane.EDGE, StoreProgress(to_us(AT), to_us(AT)))
         yield started
 
 
@@ -178,7 +184,12 @@ def test_whoever_is_erased_goes_and_does_not_come_back_with_the_same_file(
     monkeypatch.setattr(catalog, "load", lambda _name: USECASE)
     for name in ("data_dir", "redis_url", "kafka_bootstrap"):
         monkeypatch.setenv(f"FLYWHEEL_{name.upper()}", str(getattr(stack.settings(), name)))
-    # As of now, which is after the erasure.
+
+    async def wall(*_: object) -> datetime:
+        return datetime.now(UTC)
+
+    # Without a played world the stream is where the wall's clock is, which is after the erasure.
+    monkeypatch.setattr(commands, "_present", wall)
     assert main(["attributes", USECASE.name, PROFILE.name, str(stack.data / "terminal_profile.csv")]) == 0
     assert "terminal_profile: 1 row loaded, 1 of erased entities left out" in capsys.readouterr().out
     assert value(stack, "gone", "terminal_floor_limit_cents") == (PROFILE_DEFAULT, "missing")

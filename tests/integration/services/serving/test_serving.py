@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -59,11 +59,16 @@ def filled(own_redis: tuple[str, subprocess.Popen[bytes]]) -> str:
     past = [Past(f"tx{n}", 60 * n, 1_000) for n in range(1, 4)]
     state = packed(VIEWS["card"], past)
     writer.write({ViewKey(VIEWS["card"].name, "c1"): StateWrite(state, 1)}, {})
+    say_how_far(writer)
+    writer.close()
+    return url
+
+
+def say_how_far(writer: RedisFeatureWriter) -> None:
+    """As the stream does: what is not in the store is then known not to be there."""
     now_us = time.time_ns() // 1000
     writer.absorb({0: 1}, None)
     writer.report(Lane.TILES, StoreProgress(now_us + 3_600_000_000, now_us))
-    writer.close()
-    return url
 
 
 @pytest.fixture
@@ -215,6 +220,9 @@ async def test_a_redis_that_was_killed_is_used_again_once_it_is_back(tmp_path: P
 
         assert await answered("features_unavailable")
         with running(online_store.command(tmp_path, port), RedisAnswers(port), tmp_path / "log") as process:
+            assert await answered("features_unavailable")
+            with closing(RedisFeatureWriter(url, PLAN)) as writer:
+                say_how_far(writer)
             await awaited(lambda: answered("none"), within_s=2.0)
             process.kill()
             process.wait()
