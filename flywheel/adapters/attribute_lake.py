@@ -6,9 +6,8 @@ moment it is as of), `created_timestamp` (when it was loaded) and what the onlin
 
 from __future__ import annotations
 
-import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +23,7 @@ from flywheel.adapters.duckdb_sql import literal
 from flywheel.adapters.durable_files import replacing
 from flywheel.adapters.lake_lock import rewriting
 from flywheel.adapters.point_in_time import CREATED, TIMESTAMP, JoinLimits
+from flywheel.adapters.telling import EntityCount, Tell
 from flywheel.contracts.events import to_us
 from flywheel.kernel.attributes import ONLINE_WITHIN_US, AttributeRow, AttributeTable
 from flywheel.kernel.features import Column
@@ -33,12 +33,9 @@ FOLDER = "attribute_tables"
 
 _ROWS_AT_ONCE = 10_000
 _LOCK_TIMEOUT_S = 600.0
-_TELL_EVERY_S = 2.0
 _NUMBER = "number"
 _NEVER_US = 2**62
 _TIME = pa.timestamp("us", "UTC")
-
-Tell = Callable[[str], None]
 
 
 class LoadsUnreadable(Exception):
@@ -110,15 +107,11 @@ class AttributeLake:
 
         Raises Unavailable and LoadsUnreadable.
         """
-        done, told_s = 0, time.monotonic()
+        done = EntityCount(table.name, tell)
         for rows in self.newest(table, of=of):
             writer.put(table, rows)
-            done += len(rows)
-            if time.monotonic() - told_s > _TELL_EVERY_S:
-                told_s = time.monotonic()
-                tell(f"{table.name}: {done:,} entities")
-        tell(f"{table.name}: {done:,} entities, all of them")
-        return done
+            done.add(len(rows))
+        return done.finish()
 
     def known_at(
         self, requests: pa.Table, tables: Sequence[AttributeTable], *, loaded_until: datetime | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,6 +26,7 @@ from flywheel.adapters.kafka_topics import create_topics
 from flywheel.adapters.lake_lock import writing
 from flywheel.adapters.point_in_time import JoinLimits
 from flywheel.adapters.redis_store import RedisFeatureWriter
+from flywheel.adapters.telling import Tell
 from flywheel.client.errors import ClientError
 from flywheel.client.rows import Row, read_rows
 from flywheel.contracts.events import EPOCH, to_us
@@ -40,7 +41,6 @@ from flywheel.kernel.ports import Unavailable
 _TELL_EVERY = 100_000
 _EVER_US = 0
 _EPOCH = f"{EPOCH:%Y-%m-%dT%H:%M:%SZ}"
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
 
@@ -21,6 +21,7 @@ from flywheel.adapters.spark_checkpoint import Checkpoint
 from flywheel.adapters.spark_contributions import KEY
 from flywheel.adapters.spark_events import read_archive
 from flywheel.adapters.spark_states import COUNTED, NEWEST, STATE, build_states
+from flywheel.adapters.telling import EntityCount, Tell
 from flywheel.kernel.erasure import named_in
 from flywheel.kernel.plan import FeaturePlan, TileView
 from flywheel.kernel.ports import ErasureLog, FeatureWriter, StateWrite, ViewKey
@@ -29,9 +30,6 @@ from services.features.positions import events_by_topic, flattened, marks_of
 UNDER_WAY = "rebuild"
 """What the store belongs to meanwhile: a stream that is started then refuses to count on top of half a store."""
 _STATES_AT_ONCE = 250
-_TELL_EVERY_S = 2.0
-
-Tell = Callable[[str], None]
 
 
 class NothingToRebuildFrom(Exception):
@@ -114,17 +112,13 @@ class Rebuilder:
                 self._attributes.publish(table, self._writer, tell)
 
     def _fill(self, view: TileView, states: DataFrame, counted: Counter[str], tell: Tell) -> int:
-        rows, done, told_s = states.toLocalIterator(prefetchPartitions=True), 0, time.monotonic()
+        rows, done = states.toLocalIterator(prefetchPartitions=True), EntityCount(view.name, tell)
         while chunk := list(islice(rows, _STATES_AT_ONCE)):
             self._write(view, chunk)
             for row in chunk:
                 counted.update(row[COUNTED])
-            done += len(chunk)
-            if time.monotonic() - told_s > _TELL_EVERY_S:
-                told_s = time.monotonic()
-                tell(f"{view.name}: {done:,} entities")
-        tell(f"{view.name}: {done:,} entities, all of them")
-        return done
+            done.add(len(chunk))
+        return done.finish()
 
     def _write(self, view: TileView, chunk: list[Row]) -> None:
         keys = [ViewKey(view.name, row[KEY]) for row in chunk]

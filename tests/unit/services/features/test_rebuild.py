@@ -12,13 +12,14 @@ from flywheel.adapters.attribute_lake import AttributeLake, LoadsUnreadable
 from flywheel.adapters.memory_erasures import MemoryErasures
 from flywheel.adapters.memory_store import MemoryFeatureStore
 from flywheel.adapters.spark_archive import Lake
+from flywheel.adapters.telling import Tell
 from flywheel.contracts.topics import event_topic
 from flywheel.kernel.attributes import AttributeTable
 from flywheel.kernel.erasure import EraseKey
 from services.features import __main__ as service
 from services.features import bootstrap
 from services.features.bootstrap import attribute_lake
-from services.features.rebuild import NothingToRebuildFrom, Rebuilder, Rebuilt, Tell
+from services.features.rebuild import NothingToRebuildFrom, Rebuilder, Rebuilt
 from services.features.settings import FeaturesSettings
 from tests.attribute_scene import PLAN, PROFILE, SEGMENTS, USECASE, profile
 
