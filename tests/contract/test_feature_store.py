@@ -17,7 +17,7 @@ from flywheel.adapters.redis_store import RedisFeatureReader, RedisFeatureWriter
 from flywheel.kernel.attributes import AttributeRow, Loaded
 from flywheel.kernel.edge import edge_header, unpack_edge
 from flywheel.kernel.features import join_id
-from flywheel.kernel.plan import FIXED_CELLS, compile_plan
+from flywheel.kernel.plan import FIXED_CELLS, FeaturePlan, compile_plan
 from flywheel.kernel.ports import (
     Answer,
     FeatureReader,
@@ -53,30 +53,26 @@ class Store(NamedTuple):
 
 @pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.engine)])
 def store(request: pytest.FixtureRequest) -> Iterator[Store]:
-    if request.param == "memory":
-        memory = MemoryFeatureStore(PLAN)
-        yield Store(memory, memory.reader)
-        return
-    url = request.getfixturevalue("redis_server")
-    with redis.Redis.from_url(url) as client:
-        client.flushdb()
-    writer = RedisFeatureWriter(url, PLAN)
-    yield Store(writer, lambda: RedisFeatureReader(url, PLAN))
-    writer.close()
+    yield from opened(request, PLAN)
 
 
 @pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.engine)])
 def attribute_store(request: pytest.FixtureRequest) -> Iterator[Store]:
     """One for a use case that has attributes."""
+    yield from opened(request, ATTRIBUTE_PLAN)
+
+
+def opened(request: pytest.FixtureRequest, plan: FeaturePlan) -> Iterator[Store]:
+    """An empty store of the fixture's kind."""
     if request.param == "memory":
-        memory = MemoryFeatureStore(ATTRIBUTE_PLAN)
+        memory = MemoryFeatureStore(plan)
         yield Store(memory, memory.reader)
         return
     url = request.getfixturevalue("redis_server")
     with redis.Redis.from_url(url) as client:
         client.flushdb()
-    writer = RedisFeatureWriter(url, ATTRIBUTE_PLAN)
-    yield Store(writer, lambda: RedisFeatureReader(url, ATTRIBUTE_PLAN))
+    writer = RedisFeatureWriter(url, plan)
+    yield Store(writer, lambda: RedisFeatureReader(url, plan))
     writer.close()
 
 
