@@ -34,7 +34,7 @@ from flywheel.contracts.settings import PlatformSettings
 from flywheel.contracts.topics import erasures_topic
 from flywheel.kernel.attributes import AS_OF, AttributeRow, AttributeTable
 from flywheel.kernel.declaration import UseCase
-from flywheel.kernel.erasure import EraseKey, Erasures
+from flywheel.kernel.erasure import EraseKey, Erasures, named_by
 from flywheel.kernel.plan import compile_plan
 from flywheel.kernel.ports import Unavailable
 
@@ -144,7 +144,7 @@ def _not_erased(
     usecase: UseCase, table: AttributeTable, rows: Sequence[FileRow], erasures: Erasures
 ) -> Iterator[AttributeRow]:
     keys = table.entity.keys
-    named = [(entity.name, entity.keys) for entity in usecase.entities if {*entity.keys} <= {*keys}]
+    named = named_by(usecase, keys)
     for row, dated in rows:
         # A moment that the file does not say is that of the command: the same file, given again, would seem newer.
         known_us = row.as_of_us if dated else _EVER_US

@@ -134,6 +134,11 @@ def named_in(usecase: UseCase, event: type[Event]) -> tuple[Named, ...]:
     return tuple(dict.fromkeys((name, keys) for name, keys in roles if fields.issuperset(keys)))
 
 
+def named_by(usecase: UseCase, keys: tuple[str, ...]) -> tuple[Named, ...]:
+    """The entities that whatever is kept under these keys names: the one itself, and those that are a part of it."""
+    return tuple((entity.name, entity.keys) for entity in usecase.entities if {*entity.keys} <= {*keys})
+
+
 def _roles(usecase: UseCase, entity: Entity, event: type[Event]) -> Iterator[tuple[str, ...]]:
     yield from (entity.keys, entity.request_keys)
     yield from (f.key_fields for f in usecase.windowed if f.entity == entity and f.event is event)

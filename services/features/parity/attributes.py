@@ -13,7 +13,7 @@ from flywheel.contracts.parity import MismatchExample
 from flywheel.kernel.attribute_recomputation import recompute_attributes
 from flywheel.kernel.attributes import AttributeLoad, AttributeTable
 from flywheel.kernel.declaration import UseCase
-from flywheel.kernel.erasure import Erasures
+from flywheel.kernel.erasure import Erasures, named_by
 from flywheel.kernel.features import split_id
 from flywheel.kernel.tally import Tally
 
@@ -58,8 +58,9 @@ class AttributeCheck:
     def _is_erased(self, table: AttributeTable, entity_id: str, erasures: Erasures) -> bool:
         """Whether the entity was, or another that is a part of it: their loads are gone."""
         keys = table.entity.keys
-        named = [(entity.name, entity.keys) for entity in self._usecase.entities if {*entity.keys} <= {*keys}]
-        return erasures.covers_event(named, dict(zip(keys, split_id(entity_id), strict=True)), 0)
+        return erasures.covers_event(
+            named_by(self._usecase, keys), dict(zip(keys, split_id(entity_id), strict=True)), 0
+        )
 
 
 def _about(table: AttributeTable, archived: Mapping[str, Archived], logged: DecisionLogged) -> str:
