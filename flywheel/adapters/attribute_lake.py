@@ -42,11 +42,21 @@ class LoadsUnreadable(Exception):
     """What was loaded of a table cannot be read; the message names the table, the reason and the way out."""
 
 
+def table_directory(lake: Path, table: AttributeTable) -> Path:
+    """Where the loads of a table lie in the lake of its use case."""
+    return lake / FOLDER / table.name
+
+
+def load_files(lake: Path, table: AttributeTable) -> list[Path]:
+    """Its loads, each in a file, in the order in which they were made."""
+    return sorted(table_directory(lake, table).glob("[!.]*.parquet"))
+
+
 class AttributeLake:
     """The loads of one use case; `directory` is its lake."""
 
     def __init__(self, directory: Path, limits: JoinLimits) -> None:
-        self._directory = directory / FOLDER
+        self._lake = directory
         self._limits = limits
 
     def loading(self) -> AbstractContextManager[None]:
@@ -54,11 +64,11 @@ class AttributeLake:
 
         Raises Unavailable when somebody does for ten minutes.
         """
-        return rewriting(self._directory, timeout_s=_LOCK_TIMEOUT_S)
+        return rewriting(self._lake / FOLDER, timeout_s=_LOCK_TIMEOUT_S)
 
     def append(self, table: AttributeTable, rows: Sequence[AttributeRow], loaded_at: datetime) -> Path:
         """Keeps a load; durable, and seen whole or not at all, when the call returns. Gives its file."""
-        directory = self._directory / table.name
+        directory = table_directory(self._lake, table)
         directory.mkdir(parents=True, exist_ok=True)
         file = directory / f"{loaded_at.astimezone(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex}.parquet"
         with replacing(file) as sink:
@@ -81,7 +91,7 @@ class AttributeLake:
             reason, *_ = str(error).splitlines()
             raise LoadsUnreadable(
                 f"the loads of {table.name} cannot be read ({reason}); move the broken file out of "
-                f"{self._directory / table.name} and load its rows again"
+                f"{table_directory(self._lake, table)} and load its rows again"
             ) from error
 
     def _newest(self, table: AttributeTable, of: Path | None) -> Iterator[list[AttributeRow]]:
@@ -185,7 +195,7 @@ class AttributeLake:
         return f"(SELECT {keys}, {times}, {{{packed}}} AS stored FROM {self._rows(table)})"
 
     def _files(self, table: AttributeTable) -> list[Path]:
-        return sorted((self._directory / table.name).glob("[!.]*.parquet"))
+        return load_files(self._lake, table)
 
     def _rows(self, table: AttributeTable) -> str:
         """SQL of all loads; a column that was declared later is null in those before."""

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from flywheel.adapters.attribute_lake import FOLDER
+from flywheel.adapters.attribute_lake import load_files
 from flywheel.adapters.point_in_time import CREATED, TIMESTAMP
 from flywheel.contracts.events import to_us
 from flywheel.kernel.attributes import AttributeLoad, AttributeRow, AttributeTable
@@ -27,7 +27,7 @@ def loads_of(lake: Path, table: AttributeTable, entity_ids: Collection[str]) -> 
     # Of a key of several fields the first narrows it down.
     firsts = pa.array(sorted({split_id(entity_id)[0] for entity_id in entity_ids}), pa.string())
     try:
-        for file in (lake / FOLDER / table.name).glob("[!.]*.parquet"):
+        for file in load_files(lake, table):
             for load in _rows(file, table, firsts):
                 if load.row.entity_id in entity_ids:
                     found[load.row.entity_id].append(load)

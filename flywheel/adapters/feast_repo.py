@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 
 from flywheel.adapters import feast_fold
-from flywheel.adapters.attribute_lake import FOLDER
+from flywheel.adapters.attribute_lake import table_directory
 from flywheel.adapters.feast_layout import edge_feature, state_feature
 from flywheel.adapters.feast_stored import feature_view
 from flywheel.adapters.history_layout import NEVER_EXPIRES, snapshot_directory
@@ -177,7 +177,7 @@ def _history_view(settings: PlatformSettings, plan: FeaturePlan, view: TileView,
 
 
 def _attribute_view(settings: PlatformSettings, plan: FeaturePlan, table: AttributeTable, entities: list[Any]) -> Any:
-    directory = settings.lake_dir.absolute() / plan.usecase.name / FOLDER / table.name
+    directory = table_directory(settings.lake_dir.absolute() / plan.usecase.name, table)
     view = table.view(plan.usecase.name)
     return feature_view(view, entities, _file_source(f"{view.name}_source", directory / "*.parquet"))
 
