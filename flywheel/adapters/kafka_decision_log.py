@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
@@ -56,8 +56,12 @@ class KafkaDecisionLog:
         """Takes delivery reports from now on."""
         self._poller = asyncio.get_running_loop().create_task(self._poll())
 
-    def append(self, key: bytes, value: bytes) -> None:
-        """Hands a record over; returns at once whatever becomes of it."""
+    def append_many(self, records: Sequence[tuple[bytes, bytes]]) -> None:
+        """Hands the records over; there is nothing to wait for."""
+        for key, value in records:
+            self._append(key, value)
+
+    def _append(self, key: bytes, value: bytes) -> None:
         if self.in_flight >= self._capacity:
             self._on_lost("queue_full")
             return

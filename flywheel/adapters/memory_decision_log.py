@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 
 class MemoryDecisionLog:
@@ -29,8 +29,12 @@ class MemoryDecisionLog:
     def start(self) -> None:
         """Nothing to do."""
 
-    def append(self, key: bytes, value: bytes) -> None:
-        """Hands a record over; returns at once whatever becomes of it."""
+    def append_many(self, records: Sequence[tuple[bytes, bytes]]) -> None:
+        """Hands the records over; there is nothing to wait for."""
+        for key, value in records:
+            self._append(key, value)
+
+    def _append(self, key: bytes, value: bytes) -> None:
         if len(self._waiting) >= self._capacity:
             self._on_lost("queue_full")
             return

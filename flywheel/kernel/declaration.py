@@ -65,6 +65,8 @@ class LatencyBudget:
     total_ms: float
     features_ms: float
     model_ms: float
+    explain_ms: float = 25.0
+    """On top of the total, for a caller who asks for the reasons of a score and has that much time."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,8 @@ class UseCase:
     """Import path of the module that simulates this problem, if there is one."""
     owner: str = ""
     """Who answers for the features that name nobody else."""
+    durable_log: bool = False
+    """Whether a decision is on this machine's disk before it is answered: for decisions that carry money."""
 
     def __post_init__(self) -> None:
         _check(self)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, Protocol
@@ -214,8 +214,12 @@ class DecisionLog(Protocol):
     def start(self) -> None:
         """To be called once, on the event loop that appends."""
 
-    def append(self, key: bytes, value: bytes) -> None:
-        """Hands a record over; returns at once whatever becomes of it."""
+    def append_many(self, records: Sequence[tuple[bytes, bytes]]) -> Awaitable[None] | None:
+        """Hands over the records (key, value) of decisions that are about to be answered; returns at once.
+
+        The answers may leave as soon as what is returned is done, which never fails and takes a bounded time; None:
+        there is nothing to wait for.
+        """
 
     async def close(self, timeout_s: float) -> None:
         """Waits up to `timeout_s` for what is under way; the rest is lost, and counted so."""

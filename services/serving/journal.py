@@ -52,7 +52,7 @@ class Journal:
 
     def answered(self, decision: DecisionLogged) -> None:
         """A decision is about to be answered."""
-        self._decisions.append(decision.unit.encode(), decision.to_bytes())
+        self._decisions.append_many([(decision.unit.encode(), decision.to_bytes())])
         SERVING_DECISIONS.labels(decision.usecase, decision.action, decision.arm, decision.fallback).inc()
         self._seconds.observe(decision.stage_ms["total"] / 1000)
         for stage, seconds in self._stage_seconds.items():

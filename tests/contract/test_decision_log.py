@@ -63,8 +63,7 @@ def scene(request: pytest.FixtureRequest) -> Iterator[Scene]:
 async def test_all_that_was_handed_over_is_acknowledged_by_the_end(scene: Scene) -> None:
     log = scene.log()
     log.start()
-    for number in range(500):
-        log.append(f"k{number % 7}".encode(), b"value")
+    log.append_many([(f"k{number % 7}".encode(), b"value") for number in range(500)])
     await log.close(10.0)
     assert scene.ends == {"acknowledged": 500}
     assert log.in_flight == 0
@@ -73,7 +72,7 @@ async def test_all_that_was_handed_over_is_acknowledged_by_the_end(scene: Scene)
 async def test_acknowledgements_come_without_a_close(scene: Scene) -> None:
     log = scene.log()
     log.start()
-    log.append(b"k", b"v")
+    log.append_many([(b"k", b"v")])
     async with asyncio.timeout(10):
         while log.in_flight:
             await asyncio.sleep(0.01)
@@ -86,7 +85,7 @@ async def test_a_full_queue_loses_the_newest_and_says_so_at_once(scene: Scene) -
     log.start()
     started = time.perf_counter()
     for _ in range(25):
-        log.append(b"k", b"v")
+        log.append_many([(b"k", b"v")])
     assert time.perf_counter() - started < 0.5
     assert scene.ends == {"queue_full": 15}
     assert log.in_flight == 10
@@ -102,7 +101,7 @@ async def test_records_of_one_key_are_read_in_the_order_they_were_handed_over(ka
     log = KafkaDecisionLog(kafka, topic.name, on_acknowledged=lambda: None, on_lost=lambda _: None)
     log.start()
     for number in range(200):
-        log.append(f"k{number % 3}".encode(), str(number).encode())
+        log.append_many([(f"k{number % 3}".encode(), str(number).encode())])
     await log.close(10.0)
     reader = KafkaReader(kafka, [topic.name], group="decision-log-order")
     found: dict[bytes, list[int]] = {}

@@ -108,4 +108,5 @@ usecase = UseCase(
     freshness="10s",
     world="usecases.fraud.world",
     owner="payments risk",
+    durable_log=True,
 )

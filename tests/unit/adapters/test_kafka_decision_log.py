@@ -91,12 +91,12 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
 
 async def test_what_a_replaced_producer_held_is_reported_as_lost(scene: Scene) -> None:
     for _ in range(3):
-        scene.log.append(b"k", b"v")
+        scene.log.append_many([(b"k", b"v")])
     scene.log.start()
     scene.fail_for_good()
     await scene.reported(3)
     assert (scene.ends, scene.log.in_flight) == ({"undelivered": 3}, 0)
-    scene.log.append(b"k", b"v")
+    scene.log.append_many([(b"k", b"v")])
     assert [len(producer) for producer in scene.producers] == [0, 1]
     scene.producers[1].settle()
     await scene.reported(4)
@@ -105,7 +105,7 @@ async def test_what_a_replaced_producer_held_is_reported_as_lost(scene: Scene) -
 
 
 async def test_a_close_reports_what_a_replaced_producer_still_held(scene: Scene) -> None:
-    scene.log.append(b"k", b"v")
+    scene.log.append_many([(b"k", b"v")])
     scene.log._replace("the producer's identity was lost")
     await scene.log.close(0.0)
     assert (scene.ends, scene.log.in_flight) == ({"shutdown": 1}, 0)
@@ -114,7 +114,7 @@ async def test_a_close_reports_what_a_replaced_producer_still_held(scene: Scene)
 async def test_reports_go_on_after_one_that_failed(scene: Scene) -> None:
     scene.log.start()
     for _ in range(3):
-        scene.log.append(b"k", b"v")
+        scene.log.append_many([(b"k", b"v")])
     scene.failing = True
     scene.producers[0].settle()
     await scene.reported(2)

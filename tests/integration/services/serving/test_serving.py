@@ -94,7 +94,7 @@ class Caller:
         self.channel = channel
         self._decide = DecisionsStub(channel).Decide
 
-    async def decide(self, subject: bytes | None = None, timeout_s: float | None = 2.0, **other: str) -> DecideResponse:
+    async def decide(self, subject: bytes | None = None, timeout_s: float | None = 2.0, **other: Any) -> DecideResponse:
         request = DecideRequest(subject=payment() if subject is None else subject, **{"usecase": "fraud"} | other)
         answer: DecideResponse = await self._decide(request, timeout=timeout_s)
         return answer
