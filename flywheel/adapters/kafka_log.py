@@ -10,6 +10,7 @@ from functools import partial
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from flywheel.adapters.kafka_breaker import Breaker
+from flywheel.adapters.kafka_records import TRACE_HEADER
 from flywheel.adapters.logs import logger
 from flywheel.kernel.ports import Unavailable
 
@@ -43,12 +44,18 @@ def producer_config(bootstrap: str, delivery_timeout_s: float, *, linger_ms: flo
     }
 
 
+_Headers = dict[str, bytes] | None
+
 _RECORD_FAULTS = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD, KafkaError._INVALID_ARG})
 
 
 def _meaning(error: KafkaError) -> Exception:
     """ValueError when the record itself is at fault, Unavailable when the broker is."""
     return ValueError(error.str()) if error.code() in _RECORD_FAULTS else Unavailable(error.str())
+
+
+def _headers(trace: str) -> _Headers:
+    return {TRACE_HEADER: trace.encode()} if trace else None
 
 
 class _Delivery:
@@ -101,7 +108,9 @@ class KafkaEventLog:
         # What the background tasks log belongs to the process, not to the request that happened to start them.
         self._context = contextvars.copy_context()
 
-    async def append(self, topic: str, records: Sequence[tuple[bytes, bytes]]) -> list[Exception | None]:
+    async def append(
+        self, topic: str, records: Sequence[tuple[bytes, bytes]], *, trace: str = ""
+    ) -> list[Exception | None]:
         """One entry per record, in order: None once all in-sync replicas have it, else Unavailable.
 
         ValueError for a record that no broker would take (too large).
@@ -114,7 +123,7 @@ class KafkaEventLog:
         loop = asyncio.get_running_loop()
         delivery = _Delivery(len(records), loop.create_future())
         self._start(loop)
-        self._enqueue(topic, records, delivery, loop.time())
+        self._enqueue(topic, records, _headers(trace), delivery, loop.time())
         self._woken.set()
         # Records already handed over stay under way when the caller gives up, so only the wait is cancelled.
         return await delivery.done
@@ -151,21 +160,25 @@ class KafkaEventLog:
             return Unavailable(f"{self._in_flight} records wait for the broker already")
         return None
 
-    def _enqueue(self, topic: str, records: Sequence[tuple[bytes, bytes]], delivery: _Delivery, now: float) -> None:
+    def _enqueue(
+        self, topic: str, records: Sequence[tuple[bytes, bytes]], headers: _Headers, delivery: _Delivery, now: float
+    ) -> None:
         if not self._in_flight:
             self._breaker.progressed(now)
         self._in_flight += len(records)
         refused: Exception | None = None
         for index, (key, value) in enumerate(records):
             # After one that may come again the rest is refused too: a later record must not overtake an earlier one.
-            error = refused or self._produce(topic, key, value, partial(self._delivered, delivery, index))
+            error = refused or self._produce(topic, key, value, headers, partial(self._delivered, delivery, index))
             if error:
                 self._settle(delivery, index, error)
                 refused = error if isinstance(error, Unavailable) else None
 
-    def _produce(self, topic: str, key: bytes, value: bytes, report: Callable[..., None]) -> Exception | None:
+    def _produce(
+        self, topic: str, key: bytes, value: bytes, headers: _Headers, report: Callable[..., None]
+    ) -> Exception | None:
         try:
-            self._producer.produce(topic, value, key, on_delivery=report)
+            self._producer.produce(topic, value, key, on_delivery=report, headers=headers)
         except BufferError as error:
             return Unavailable(str(error))
         except KafkaException as error:

@@ -8,12 +8,21 @@ from confluent_kafka import Consumer, Message, TopicPartition
 
 from flywheel.kernel.ports import Record, Unavailable
 
+TRACE_HEADER = "traceparent"
+
 _READ_AT_ONCE = 10_000
 
 
 def record_of(message: Message) -> Record:
     """The record that a message without an error is."""
-    return Record(message.topic(), message.partition(), message.offset(), message.key(), message.value() or b"")
+    headers = message.headers()
+    trace = _trace(headers) if headers else ""
+    return Record(message.topic(), message.partition(), message.offset(), message.key(), message.value() or b"", trace)
+
+
+def _trace(headers: list[tuple[str, bytes]]) -> str:
+    # Whoever else writes to the topic may send anything there.
+    return next((value.decode("ascii", "replace") for name, value in headers if name == TRACE_HEADER and value), "")
 
 
 def consume(consumer: Consumer, timeout_s: float, limit: int) -> list[Message]:

@@ -19,11 +19,11 @@ class MemoryBroker:
         self.committed: dict[str, dict[tuple[str, int], int]] = defaultdict(dict)
         self.away = False
 
-    def append(self, topic: str, key: bytes, value: bytes) -> None:
+    def append(self, topic: str, key: bytes, value: bytes, trace: str = "") -> None:
         """Appends to the partition that the key belongs to."""
         partition = zlib.crc32(key) % self._partitions
         records = self._records.setdefault((topic, partition), [])
-        records.append(Record(topic, partition, len(records), key, value))
+        records.append(Record(topic, partition, len(records), key, value, trace))
 
     def partitions(self, topics: Sequence[str]) -> list[tuple[str, int]]:
         """The partitions of those topics that hold anything."""
@@ -49,12 +49,14 @@ class MemoryEventLog:
         self._broker = broker
         self.closed = False
 
-    async def append(self, topic: str, records: Sequence[tuple[bytes, bytes]]) -> list[Exception | None]:
+    async def append(
+        self, topic: str, records: Sequence[tuple[bytes, bytes]], *, trace: str = ""
+    ) -> list[Exception | None]:
         """One entry per record, in order: None, or Unavailable while the broker is away or after `close`."""
         if self._broker.away or self.closed:
             return [Unavailable("the broker does not acknowledge")] * len(records)
         for key, value in records:
-            self._broker.append(topic, key, value)
+            self._broker.append(topic, key, value, trace)
         return [None] * len(records)
 
     async def ready(self) -> bool:

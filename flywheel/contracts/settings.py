@@ -57,6 +57,11 @@ class PlatformSettings(BaseSettings):
     world_metrics_port: int = 9104
     """The same of the simulated world."""
 
+    tracing_endpoint: str = ""
+    """Where traces go, a collector that speaks OTLP over HTTP such as `http://127.0.0.1:4318`; empty: nowhere."""
+    tracing_share: float = Field(default=0.01, ge=0, le=1)
+    """Of the traces that begin here; one that comes with a `traceparent` is kept or not as its beginner chose."""
+
     pseudonym_key: str = Field(default="local-development-key", repr=False)
     """Keys the hash under which personal fields appear in logs; set it on any shared machine."""
     erasure_key: str = Field(default="local-development-key", repr=False)

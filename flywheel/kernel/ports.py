@@ -31,13 +31,20 @@ class Record:
     offset: int
     key: bytes | None
     value: bytes
+    trace: str = ""
+    """The `traceparent` it was sent with, if any."""
 
 
 class EventLog(Protocol):
     """Appends records; each is durable when its call returns."""
 
-    async def append(self, topic: str, records: Sequence[tuple[bytes, bytes]]) -> list[Exception | None]:
-        """Appends (key, value) pairs; for each, in order, None once the broker acknowledged it, else why not."""
+    async def append(
+        self, topic: str, records: Sequence[tuple[bytes, bytes]], *, trace: str = ""
+    ) -> list[Exception | None]:
+        """Appends (key, value) pairs; for each, in order, None once the broker acknowledged it, else why not.
+
+        `trace` is the `traceparent` that goes with them.
+        """
 
     async def ready(self) -> bool:
         """Whether the broker answers."""

@@ -24,6 +24,7 @@ from flywheel.adapters.spark_arrivals import arrivals
 from flywheel.adapters.spark_checkpoint import Checkpoint
 from flywheel.adapters.spark_events import read_stream, without_erased_records
 from flywheel.adapters.spark_session import start_session
+from flywheel.adapters.tracing import Tracing, open_tracing
 from flywheel.contracts.topics import event_topic, topics_of, training_requests_topic
 from flywheel.kernel import catalog
 from flywheel.kernel.durations import parse_duration
@@ -63,6 +64,7 @@ class FeaturesService:
     offsets: KafkaOffsets
     requests: KafkaReader
     metrics: MetricsServer
+    tracing: Tracing
 
     @classmethod
     def assemble(cls, settings: FeaturesSettings) -> Self:
@@ -79,7 +81,8 @@ class FeaturesService:
         # Under another key than before nobody erased would be recognized: that is to be found out before anything runs.
         erasures.current()
         session = open_session(settings)
-        tiles, archive = StreamJob(settings.usecase, "tiles"), StreamJob(settings.usecase, "archive")
+        tracing = open_tracing("features", settings)
+        tiles, archive = (StreamJob(settings.usecase, name, tracing) for name in ("tiles", "archive"))
         parity = Parity.assemble(settings, plan, erasures, lambda: archive.progress.visible_until_us)
         return cls(
             settings=settings,
@@ -111,6 +114,7 @@ class FeaturesService:
                 processing_limit_s=_HISTORY_LIMIT_S,
             ),
             metrics=MetricsServer(settings.features_metrics_port, lambda: _readiness(tiles, archive)),
+            tracing=tracing,
         )
 
     def start_streams(self) -> None:
@@ -173,6 +177,7 @@ class FeaturesService:
         self.erasures.close()
         self.writer.close()
         self.metrics.close()
+        self.tracing.close()
 
 
 def rebuild_store(settings: FeaturesSettings, tell: Callable[[str], None]) -> Rebuilt:

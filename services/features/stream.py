@@ -11,6 +11,7 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql.streaming import StreamingQuery
 
+from flywheel.adapters.tracing import UNTRACED, Tracing
 from flywheel.contracts.metrics import (
     FEATURES_BACKLOG,
     FEATURES_BATCH_SECONDS,
@@ -31,10 +32,11 @@ class JobDied(Exception):
 class StreamJob:
     """One streaming query and its progress."""
 
-    def __init__(self, usecase: str, name: str) -> None:
+    def __init__(self, usecase: str, name: str, tracing: Tracing = UNTRACED) -> None:
         self.name = name
         self.progress = ProgressTracker()
         self._usecase = usecase
+        self._tracing = tracing
         self._query: StreamingQuery | None = None
         self._last_batch = -1
         self.finished: Positions = {}
@@ -44,7 +46,8 @@ class StreamJob:
         """Runs the sink on each micro-batch from now on."""
 
         def timed(batch: DataFrame, batch_id: int) -> None:
-            with FEATURES_BATCH_SECONDS.labels(self._usecase, self.name).time():
+            seconds = FEATURES_BATCH_SECONDS.labels(self._usecase, self.name)
+            with seconds.time(), self._tracing.span(f"{self.name} batch"):
                 sink(batch, batch_id)
 
         # Of its own pool, so that the jobs of one stream do not wait for another's.

@@ -17,6 +17,7 @@ from flywheel.adapters.kafka_log import KafkaEventLog
 from flywheel.adapters.kafka_tail import newest_records
 from flywheel.adapters.kafka_topics import create_topics
 from flywheel.adapters.logs import logger
+from flywheel.adapters.tracing import UNTRACED, Tracing, open_tracing
 from flywheel.contracts.events import Envelope, Event
 from flywheel.contracts.metrics import INGEST_IN_FLIGHT
 from flywheel.contracts.topics import Topic, event_topic, topics_of
@@ -52,6 +53,7 @@ def kafka_app(settings: IngestSettings) -> FastAPI:
         log,
         partial(create_topics, settings.kafka_bootstrap, timeout_s=5.0),
         partial(newest_records, settings.kafka_bootstrap, per_partition=_REMEMBERED, timeout_s=5.0),
+        tracing=open_tracing("ingest", settings),
     )
 
 
@@ -61,6 +63,8 @@ def build(
     make_topics: MakeTopics,
     newest: Newest,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    *,
+    tracing: Tracing = UNTRACED,
 ) -> FastAPI:
     """Ingest on any log.
 
@@ -96,6 +100,7 @@ def build(
             making.cancel()
             await asyncio.gather(making, return_exceptions=True)
             await log.close()
+            await asyncio.to_thread(tracing.close)
 
     app = FastAPI(
         title="Flywheel ingest",
@@ -110,7 +115,7 @@ def build(
     app.include_router(health_routes(ready))
     app.include_router(clock_routes(clocks))
     schemas = EventSchemas([intake.schema.event for intake in intakes])
-    app.include_router(event_routes(intakes, schemas, settings))
+    app.include_router(event_routes(intakes, schemas, settings, tracing))
     document(app, schemas)
     mount_docs(app)
     return app

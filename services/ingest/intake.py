@@ -67,11 +67,13 @@ class Intake:
             Status.UNAVAILABLE: INGEST_EVENTS.labels(usecase, event.event_name, "unavailable"),
         }
 
-    async def take(self, items: Sequence[object], request_id: str, *, backfilled: bool = False) -> list[Outcome]:
+    async def take(
+        self, items: Sequence[object], request_id: str, *, backfilled: bool = False, trace: str = ""
+    ) -> list[Outcome]:
         """One outcome per item, in order, once the broker acknowledged or failed to.
 
         Valid items reach each partition in the order given, after those of any call that has returned. `backfilled`
-        ones are loaded after the fact, not as they happen.
+        ones are loaded after the fact, not as they happen; `trace` goes with them.
         """
         outcomes: list[Outcome | None] = [None] * len(items)
         records: list[tuple[bytes, bytes]] = []
@@ -91,7 +93,7 @@ class Intake:
             else:
                 waiting.append((index, event.event_id))
                 records.append(record)
-        failures = await self._log.append(self._topic, records) if records else []
+        failures = await self._log.append(self._topic, records, trace=trace) if records else []
         for (index, event_id), failure in zip(waiting, failures, strict=True):
             outcomes[index] = Outcome(Status.UNAVAILABLE if failure else Status.ACCEPTED, event_id)
         complete = [outcome for outcome in outcomes if outcome]

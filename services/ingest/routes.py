@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from flywheel.adapters.http_problem import FieldError, Problem
+from flywheel.adapters.tracing import SpanKind, Tracing
 from flywheel.contracts.events import BACKFILL_HEADER
 from flywheel.contracts.metrics import INGEST_SECONDS
 from services.ingest.answers import ClockAnswer, answer_batch, answer_one, clock_unknown, invalid
@@ -26,7 +27,9 @@ Handler = Callable[[Request], Awaitable[Response]]
 Ready = Callable[[], Awaitable[tuple[bool, str]]]
 
 
-def event_routes(intakes: Sequence[Intake], schemas: EventSchemas, settings: IngestSettings) -> APIRouter:
+def event_routes(
+    intakes: Sequence[Intake], schemas: EventSchemas, settings: IngestSettings, tracing: Tracing
+) -> APIRouter:
     """`POST /v1/{usecase}/{event}` and `…/batch` for every intake; 404 elsewhere below /v1, naming what exists."""
     router = APIRouter()
     for intake in intakes:
@@ -34,7 +37,7 @@ def event_routes(intakes: Sequence[Intake], schemas: EventSchemas, settings: Ing
         path = f"/v1/{intake.usecase}/{event.event_name}"
         router.add_api_route(
             path,
-            _timed(intake, _one(intake, settings)),
+            _timed(intake, _one(intake, settings), tracing),
             methods=["POST"],
             status_code=202,
             name=f"{intake.usecase}_{event.event_name}",
@@ -42,7 +45,7 @@ def event_routes(intakes: Sequence[Intake], schemas: EventSchemas, settings: Ing
         )
         router.add_api_route(
             f"{path}/batch",
-            _timed(intake, _batch(intake, settings)),
+            _timed(intake, _batch(intake, settings), tracing),
             methods=["POST"],
             name=f"{intake.usecase}_{event.event_name}_batch",
             openapi_extra=batch_operation(
@@ -98,7 +101,9 @@ def _one(intake: Intake, settings: IngestSettings) -> Handler:
         item = await read_json(
             request, max_bytes=settings.ingest_max_event_bytes, timeout_s=settings.ingest_body_timeout_s
         )
-        (outcome,) = await intake.take([item], request.state.request_id, backfilled=_is_backfill(request))
+        (outcome,) = await intake.take(
+            [item], request.state.request_id, backfilled=_is_backfill(request), trace=request.state.trace
+        )
         return answer_one(outcome)
 
     return take_one
@@ -110,7 +115,9 @@ def _batch(intake: Intake, settings: IngestSettings) -> Handler:
             request, max_bytes=settings.ingest_max_batch_bytes, timeout_s=settings.ingest_body_timeout_s
         )
         items = _items(body, settings.ingest_max_batch_events)
-        outcomes = await intake.take(items, request.state.request_id, backfilled=_is_backfill(request))
+        outcomes = await intake.take(
+            items, request.state.request_id, backfilled=_is_backfill(request), trace=request.state.trace
+        )
         return answer_batch(outcomes)
 
     return take_batch
@@ -135,13 +142,17 @@ def _items(body: Any, limit: int) -> list[object]:
     return items
 
 
-def _timed(intake: Intake, handle: Handler) -> Handler:
-    seconds = INGEST_SECONDS.labels(intake.usecase, intake.schema.event.event_name)
+def _timed(intake: Intake, handle: Handler, tracing: Tracing) -> Handler:
+    event = intake.schema.event.event_name
+    seconds = INGEST_SECONDS.labels(intake.usecase, event)
+    name = f"take {intake.usecase} {event}"
 
     async def timed(request: Request) -> Response:
         started = time.perf_counter()
         try:
-            return await handle(request)
+            parent = request.headers.get("traceparent", "")
+            with tracing.span(name, parent, kind=SpanKind.SERVER) as request.state.trace:
+                return await handle(request)
         finally:
             seconds.observe(time.perf_counter() - started)
 

@@ -92,6 +92,15 @@ async def test_what_is_acknowledged_is_read_back_with_its_key(logs: Logs) -> Non
     }
 
 
+async def test_the_trace_goes_with_the_records(logs: Logs) -> None:
+    log = logs.log()
+    await log.append(logs.topic, [(b"a", b"1"), (b"b", b"2")], trace="00-1-2-01")
+    await log.append(logs.topic, [(b"c", b"3")])
+    await log.close()
+    found = {record.value: record.trace for record in _read(logs.reader("g"), 3)}
+    assert found == {b"1": "00-1-2-01", b"2": "00-1-2-01", b"3": ""}
+
+
 async def test_records_of_one_key_keep_their_order_over_calls(logs: Logs) -> None:
     log = logs.log()
     sent = _numbered(300)

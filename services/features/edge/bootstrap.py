@@ -10,6 +10,7 @@ from flywheel.adapters.kafka_follower import KafkaFollower
 from flywheel.adapters.kafka_offsets import KafkaOffsets
 from flywheel.adapters.metrics_server import MetricsServer
 from flywheel.adapters.redis_store import RedisFeatureWriter
+from flywheel.adapters.tracing import Tracing, open_tracing
 from flywheel.contracts.settings import PlatformSettings
 from flywheel.kernel import catalog
 from flywheel.kernel.erasure import EraseKey
@@ -31,6 +32,7 @@ class EdgeService:
     offsets: KafkaOffsets
     erasures: KafkaErasures
     metrics: MetricsServer
+    tracing: Tracing
 
     @classmethod
     def assemble(cls, settings: PlatformSettings) -> Self:
@@ -45,9 +47,10 @@ class EdgeService:
             EraseKey(settings.erasure_key.encode(), settings.usecase),
             timeout_s=_ERASURES_WITHIN_S,
         )
-        pursuit = Pursuit(plan, EdgeLane(plan, writer, erasures), writer, follower, offsets)
+        tracing = open_tracing("edge", settings)
+        pursuit = Pursuit(plan, EdgeLane(plan, writer, erasures), writer, follower, offsets, tracing=tracing)
         metrics = MetricsServer(settings.edge_metrics_port, pursuit.readiness)
-        return cls(pursuit, writer, follower, offsets, erasures, metrics)
+        return cls(pursuit, writer, follower, offsets, erasures, metrics, tracing)
 
     def close(self) -> None:
         """Lets go of everything."""
@@ -56,3 +59,4 @@ class EdgeService:
         self.erasures.close()
         self.writer.close()
         self.metrics.close()
+        self.tracing.close()

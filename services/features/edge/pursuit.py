@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from flywheel.adapters.tracing import UNTRACED, SpanKind, Tracing
 from flywheel.contracts.metrics import EDGE_LAG_SECONDS
 from flywheel.kernel.plan import FeaturePlan
 from flywheel.kernel.ports import FeatureWriter, Lane, Record, StoreProgress
@@ -46,6 +47,7 @@ class Pursuit:
         follower: Follower,
         offsets: Ends,
         *,
+        tracing: Tracing = UNTRACED,
         steady_s: Callable[[], float] = time.monotonic,
         wall_us: Callable[[], int] = lambda: time.time_ns() // 1000,
     ) -> None:
@@ -54,6 +56,7 @@ class Pursuit:
         self._writer = writer
         self._follower = follower
         self._offsets = offsets
+        self._tracing = tracing
         self._steady_s = steady_s
         self._wall_us = wall_us
         self._progress = ProgressTracker()
@@ -80,11 +83,34 @@ class Pursuit:
             return False
         records = self._follower.poll(_POLL_S, _RECORDS_AT_ONCE)
         if records:
+            began_us = self._wall_us()
             self._lane.take(records)
+            self._trace(records, began_us)
             for record in records:
                 self._positions[record.topic, record.partition] = record.offset + 1
             self._progress.processed(dict(self._positions))
         return True
+
+    def _trace(self, records: Sequence[Record], began_us: int) -> None:
+        if not self._tracing.on:
+            return
+        ended_us = self._wall_us()
+        for record in records:
+            if record.trace:
+                self._tracing.tell(
+                    "make visible",
+                    record.trace,
+                    began_us * 1000,
+                    ended_us * 1000,
+                    {
+                        "messaging.system": "kafka",
+                        "messaging.destination.name": record.topic,
+                        "messaging.destination.partition.id": str(record.partition),
+                        "messaging.kafka.offset": record.offset,
+                    },
+                    {},
+                    kind=SpanKind.CONSUMER,
+                )
 
     def observe(self) -> None:
         """Tells decisions how far the edges are, clears off them what the tiles hold, and chooses what to do next."""

@@ -1,0 +1,158 @@
+"""Traces by OpenTelemetry: spans of what a process does for a request, sent to any collector that speaks OTLP.
+
+Where a trace goes on in another process its context travels as a W3C `traceparent`: in an HTTP header, in gRPC
+metadata, in the headers of a Kafka record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Protocol
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+from opentelemetry.trace import SpanKind, Status, StatusCode
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from flywheel.contracts.settings import PlatformSettings
+
+__all__ = ["UNTRACED", "OtlpTracing", "SpanKind", "Tracing", "open_tracing"]
+
+Attributes = Mapping[str, str | int | float | bool]
+
+_EXPORT_TIMEOUT_S = 5.0
+_SPANS_KEPT = 8_192
+"""While the collector is away; what is beyond is dropped rather than waited for."""
+
+_PROPAGATOR = TraceContextTextMapPropagator()
+
+
+class Tracing(Protocol):
+    """What a process tells of its work. Nothing of it may fail or delay that work."""
+
+    @property
+    def on(self) -> bool:
+        """Whether anything is told; nobody needs to collect what to tell otherwise."""
+
+    def span(self, name: str, parent: str = "", *, kind: SpanKind = SpanKind.INTERNAL) -> AbstractContextManager[str]:
+        """A span around what happens within, failed when that raises.
+
+        `parent` is the `traceparent` that came with the request. The value is that of the span, to be handed on;
+        empty where nobody follows this trace.
+        """
+
+    def tell(
+        self,
+        name: str,
+        parent: str,
+        began_ns: int,
+        ended_ns: int,
+        attributes: Attributes,
+        stages: Mapping[str, float],
+        *,
+        kind: SpanKind = SpanKind.SERVER,
+    ) -> None:
+        """A span of what is over already; times since the Unix epoch. `stages`: milliseconds each took, in their order,
+        from its beginning on; each becomes a span within it."""
+
+    def close(self) -> None:
+        """Sends what was not sent yet."""
+
+
+class Untraced:
+    """Tells nothing."""
+
+    on = False
+    _nothing = nullcontext("")
+
+    def span(self, *_: object, **__: object) -> AbstractContextManager[str]:
+        return self._nothing
+
+    def tell(self, *_: object, **__: object) -> None: ...
+
+    def close(self) -> None: ...
+
+
+UNTRACED = Untraced()
+
+
+class OtlpTracing:
+    """Sends spans over HTTP to `endpoint`, in batches and from a thread of its own.
+
+    `share` of the traces that begin here are sent; one that began elsewhere is sent if it was there.
+    """
+
+    on = True
+
+    def __init__(self, service: str, endpoint: str, share: float) -> None:
+        self._provider = TracerProvider(
+            resource=Resource.create({SERVICE_NAME: f"flywheel-{service}"}),
+            sampler=ParentBased(TraceIdRatioBased(share)),
+        )
+        exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces", timeout=_EXPORT_TIMEOUT_S)
+        self._provider.add_span_processor(BatchSpanProcessor(exporter, max_queue_size=_SPANS_KEPT))
+        self._tracer = self._provider.get_tracer("flywheel")
+
+    @contextmanager
+    def span(self, name: str, parent: str = "", *, kind: SpanKind = SpanKind.INTERNAL) -> Iterator[str]:
+        """As the port says."""
+        span = self._tracer.start_span(name, _context(parent), kind=kind)
+        try:
+            yield _traceparent(span)
+        except BaseException as error:
+            span.set_status(Status(StatusCode.ERROR, type(error).__name__))
+            raise
+        finally:
+            span.end()
+
+    def tell(
+        self,
+        name: str,
+        parent: str,
+        began_ns: int,
+        ended_ns: int,
+        attributes: Attributes,
+        stages: Mapping[str, float],
+        *,
+        kind: SpanKind = SpanKind.SERVER,
+    ) -> None:
+        """As the port says."""
+        span = self._tracer.start_span(name, _context(parent), kind=kind, attributes=attributes, start_time=began_ns)
+        if span.is_recording():
+            within, at_ns = trace.set_span_in_context(span), began_ns
+            for stage, spent_ms in stages.items():
+                until_ns = at_ns + int(spent_ms * 1e6)
+                self._tracer.start_span(stage, within, start_time=at_ns).end(until_ns)
+                at_ns = until_ns
+        span.end(ended_ns)
+
+    def close(self) -> None:
+        """Sends what was not sent yet; waits for the collector no longer than one export may take."""
+        self._provider.force_flush(int(_EXPORT_TIMEOUT_S * 1000))
+        self._provider.shutdown()
+
+
+def open_tracing(service: str, settings: PlatformSettings) -> Tracing:
+    """Tracing as the settings say: off without an endpoint."""
+    if not settings.tracing_endpoint:
+        return UNTRACED
+    return OtlpTracing(service, settings.tracing_endpoint, settings.tracing_share)
+
+
+def _context(traceparent: str) -> Context:
+    # A context of its own: never that of whatever happens to run.
+    return _PROPAGATOR.extract({"traceparent": traceparent}, Context()) if traceparent else Context()
+
+
+def _traceparent(span: trace.Span) -> str:
+    if not span.is_recording():
+        return ""
+    found: dict[str, str] = {}
+    _PROPAGATOR.inject(found, trace.set_span_in_context(span, Context()))
+    return found["traceparent"]
