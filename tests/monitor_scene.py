@@ -185,7 +185,7 @@ class Scene:
             arm=arm,
             model_version=CHAMPION if arm == "champion" else CHALLENGER,
             score=score,
-            action=choose(expected_costs(usecase.policy, score, amount)),
+            action=choose(expected_costs(usecase.costs, score, amount)),
             reasons=("terminal_has_chargebacks",) if score > 0.3 else (),
             fallback=fallback,
             feature_names=self.declared.feature_names,

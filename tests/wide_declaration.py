@@ -89,7 +89,7 @@ USECASE: UseCase = dataclasses.replace(
     entities=(BUYER, PAIR, STALL),
     features=(*FEATURES, *OF_PAIRS, *OF_STALLS, *LOADED),
     label=Label(Refund, joins="buyer", matures_after="7d"),
-    policy=dataclasses.replace(_FRAUD.policy, amount_field="cents"),
+    policy=dataclasses.replace(_FRAUD.costs, amount_field="cents"),
     experiment=dataclasses.replace(_FRAUD.experiment, unit="buyer"),
     reasons=(),
 )

@@ -82,8 +82,8 @@ class Decider:
             scored = self._scored(subject, row, model, watch)
             values = dict(zip(self._names, row[0].tolist(), strict=True))
         watch.lap("model")
-        amount = subject.numbers[self._usecase.policy.amount_field]
-        action = choose(expected_costs(self._usecase.policy, scored.score, amount))
+        amount = subject.numbers[self._usecase.costs.amount_field]
+        action = choose(expected_costs(self._usecase.costs, scored.score, amount))
         reasons = reasons_for(self._usecase, values, action, scored.fallback)
         watch.lap("policy")
         watch.finish()

@@ -20,6 +20,7 @@ from flywheel.kernel.features import (
     WindowedFeature,
 )
 from flywheel.kernel.fields import REQUEST, REQUEST_TIME, numeric_fields
+from flywheel.kernel.ranking import Ranking, check_ranking
 from flywheel.kernel.table_names import check_names
 
 
@@ -112,7 +113,8 @@ class UseCase:
     entities: tuple[Entity, ...]
     features: tuple[Feature, ...]
     label: Label
-    policy: CostPolicy
+    policy: CostPolicy | Ranking
+    """What is done with scores: the cheapest action about one subject, or the best of many candidates."""
     budget: LatencyBudget
     fallback: RuleScore
     reasons: tuple[ReasonCode, ...]
@@ -135,6 +137,13 @@ class UseCase:
     def feature_names(self) -> tuple[str, ...]:
         """The model's inputs, in order."""
         return tuple(feature.name for feature in self.features)
+
+    @property
+    def costs(self) -> CostPolicy:
+        """What actions cost. Raises InvalidDeclaration where the use case ranks: showing something has no such cost."""
+        if isinstance(self.policy, CostPolicy):
+            return self.policy
+        raise InvalidDeclaration(f"{self.name} ranks candidates: what asks for the costs of actions does not apply")
 
     @property
     def windowed(self) -> tuple[WindowedFeature, ...]:
@@ -214,12 +223,12 @@ def _check(usecase: UseCase) -> None:
             raise InvalidDeclaration(f"{usecase.name}: the {what} event {event.__name__} is not among its events")
     for where, event, name in (
         ("label.joins", usecase.label.event, usecase.label.joins),
-        ("policy.amount_field", usecase.request, usecase.policy.amount_field),
         ("experiment.unit", usecase.request, usecase.experiment.unit),
         *((f"entity {e.name}", usecase.request, name) for e in usecase.entities for name in e.request_keys),
     ):
         if name not in event.model_fields:
             raise InvalidDeclaration(f"{usecase.name}: {where} names {name!r}, which {event.__name__} does not have")
+    _check_policy(usecase)
     _check_inputs(usecase)
     _check_tables(usecase)
     for reason in usecase.reasons:
@@ -234,6 +243,17 @@ def _check(usecase: UseCase) -> None:
         )
     parse_duration(usecase.lateness)
     parse_duration(usecase.freshness)
+
+
+def _check_policy(usecase: UseCase) -> None:
+    policy = usecase.policy
+    if isinstance(policy, Ranking):
+        check_ranking(usecase.name, policy, usecase.request, usecase.feature_names)
+    elif policy.amount_field not in usecase.request.model_fields:
+        raise InvalidDeclaration(
+            f"{usecase.name}: policy.amount_field names {policy.amount_field!r}, "
+            f"which {usecase.request.__name__} does not have"
+        )
 
 
 def _check_kinds(usecase: UseCase) -> None:

@@ -84,10 +84,10 @@ def compare_arms(outcomes: Outcomes, deployment: Deployment | None, usecase: Use
     champion = inside.where(~inside.challenger)
     challenger = inside.where(inside.challenger)
     arms = (
-        _arm(Role.CHAMPION, deployment.champion, champion, usecase.policy),
-        _arm(Role.CHALLENGER, deployment.challenger, challenger, usecase.policy),
+        _arm(Role.CHAMPION, deployment.champion, champion, usecase.costs),
+        _arm(Role.CHALLENGER, deployment.challenger, challenger, usecase.costs),
     )
-    ratios = _saved_ratio(champion, usecase.policy), _saved_ratio(challenger, usecase.policy)
+    ratios = _saved_ratio(champion, usecase.costs), _saved_ratio(challenger, usecase.costs)
     difference = experiment.compare(*ratios)
     units = arms[0].units + arms[1].units
     p_value = experiment.sample_ratio_p(arms[0].units, arms[1].units, deployment.challenger_share)

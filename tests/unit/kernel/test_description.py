@@ -160,7 +160,7 @@ def _rides(features: tuple[Feature, ...], entity: Entity = rider) -> dict[str, F
         entities=(entity,),
         reasons=(),
         owner="platform",
-        policy=replace(usecase.policy, amount_field="wait_ms"),
+        policy=replace(usecase.costs, amount_field="wait_ms"),
         experiment=replace(usecase.experiment, unit="rider_id"),
     )
     return {description.name: description for description in describe(declared)}

@@ -12,7 +12,7 @@ from flywheel.kernel.evaluation import realised_cost
 from flywheel.kernel.policy import Action, choose, expected_costs
 from tests.serving_parts import USECASE
 
-POLICY = USECASE.policy
+POLICY = USECASE.costs
 policies = st.builds(
     CostPolicy,
     amount_field=st.just("amount"),
