@@ -12,7 +12,7 @@ from pathlib import Path
 
 from flywheel.adapters.durable_files import sync, write
 from flywheel.contracts.models import Deployment, ModelManifest
-from flywheel.kernel.model_integrity import check_digest, check_sequence, parse_manifest
+from flywheel.kernel.model_integrity import check_digest, check_next, parse_manifest
 from flywheel.kernel.ports import CorruptModel
 
 _MODEL = "model.onnx"
@@ -73,12 +73,15 @@ class FileModelStore:
         return sorted(entry.name for entry in found if entry.is_dir() and _NAME.fullmatch(entry.name))
 
     def deploy(self, deployment: Deployment) -> None:
-        """Appends to the log; ValueError unless `sequence` is one past the newest (1 for the first)."""
+        """Appends to the log; ValueError unless `sequence` is one past the newest (1 for the first).
+
+        Unsupported, which is one too, where its roles contradict each other.
+        """
         directory = self._directory(deployment.usecase)
         directory.mkdir(parents=True, exist_ok=True)
         with _locked(directory / ".deployments.lock"):
             earlier = self.deployments(deployment.usecase)
-            check_sequence(deployment, earlier)
+            check_next(deployment, earlier)
             lines = "".join(f"{entry.model_dump_json()}\n" for entry in (*earlier, deployment))
             # Replaced whole: a reader never meets half a line, not even after a power cut.
             write(directory / _LOG, lines.encode())

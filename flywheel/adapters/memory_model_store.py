@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from flywheel.contracts.models import Deployment, ModelManifest
-from flywheel.kernel.model_integrity import check_digest, check_sequence
+from flywheel.kernel.model_integrity import check_digest, check_next
 from flywheel.kernel.ports import CorruptModel
 
 
@@ -36,10 +36,13 @@ class MemoryModelStore:
         return sorted(version for owner, version in list(self.models) if owner == usecase)
 
     def deploy(self, deployment: Deployment) -> None:
-        """Appends to the log; ValueError unless `sequence` is one past the newest (1 for the first)."""
+        """Appends to the log; ValueError unless `sequence` is one past the newest (1 for the first).
+
+        Unsupported, which is one too, where its roles contradict each other.
+        """
         with self._lock:
             log = self._deployments.setdefault(deployment.usecase, [])
-            check_sequence(deployment, log)
+            check_next(deployment, log)
             log.append(deployment)
 
     def deployments(self, usecase: str) -> list[Deployment]:

@@ -15,6 +15,10 @@ class Role(StrEnum):
 
     CHAMPION = "champion"
     CHALLENGER = "challenger"
+    CANARY = "canary"
+    """Takes a share that grows by steps until it is the champion, or none again."""
+    SHADOW = "shadow"
+    """Scores what the others decide; never answers."""
 
 
 class Histogram(BaseModel):
@@ -29,6 +33,22 @@ class Histogram(BaseModel):
     edges: tuple[float, ...]
     counts: tuple[int, ...]
     missing: int = 0
+
+
+MODEL = "model"
+"""Name of the component that every version has: the one that takes the features."""
+
+
+class Component(BaseModel):
+    """One ONNX file of a version that consists of several."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    digest: str
+    """SHA-256 of the file, hexadecimal."""
+    chained: bool = False
+    """Takes the score before it, shape (n, 1), and gives the score that counts. Otherwise it is asked by name alone."""
 
 
 class ModelManifest(BaseModel):
@@ -59,6 +79,15 @@ class ModelManifest(BaseModel):
     mlflow_run_id: str
     importance: dict[str, float] = {}
     """Each feature's share of what the model draws from its features; empty where nobody measured it."""
+    attached: tuple[Component, ...] = ()
+    """What belongs to the version beside its model: a calibrator, a retrieval model."""
+    variant_of: str | None = None
+    """The version of which this one is a smaller form."""
+
+    @property
+    def components(self) -> tuple[Component, ...]:
+        """All files of the version, the model first."""
+        return (Component(name=MODEL, digest=self.digest), *self.attached)
 
 
 class Deployment(BaseModel):
@@ -76,3 +105,13 @@ class Deployment(BaseModel):
     challenger_share: float = 0.0
     salt: str = ""
     """Salt of the traffic split; a new one draws the arms anew."""
+    canary: str | None = None
+    canary_share: float = 0.0
+    shadow: str | None = None
+    withdrawn: str | None = None
+    """The version that this entry takes away from traffic because it should not have had any."""
+
+    def version_of(self, role: Role) -> str | None:
+        """The version that plays the role, if one does."""
+        versions = {Role.CHAMPION: self.champion, Role.CHALLENGER: self.challenger, Role.CANARY: self.canary}
+        return versions.get(role, self.shadow)

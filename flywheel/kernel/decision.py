@@ -74,7 +74,7 @@ class Decider:
         columns = self._hydrator.columns(subject, hydrated)
         row = self._hydrator.row(columns) if hydrated.complete else None
         watch.lap("features")
-        arm, model = self._lineup().pick(unit)
+        arm, model, _ = self._lineup().pick(unit)
         if row is None:
             scored = self._ruled(subject, Fallback.DEADLINE if late else Fallback.FEATURES_UNAVAILABLE)
             values = self._hydrator.known(columns)

@@ -21,6 +21,7 @@ from flywheel.kernel.features import (
 )
 from flywheel.kernel.fields import REQUEST, REQUEST_TIME, numeric_fields
 from flywheel.kernel.ranking import Ranking, check_ranking
+from flywheel.kernel.rollout import Rollout
 from flywheel.kernel.table_names import check_names
 
 
@@ -129,6 +130,8 @@ class UseCase:
     """Who answers for the features that name nobody else."""
     durable_log: bool = False
     """Whether a decision is on this machine's disk before it is answered: for decisions that carry money."""
+    rollout: Rollout | None = None
+    """How a newly trained model takes over; None: at once, as soon as it has passed its gates."""
 
     def __post_init__(self) -> None:
         _check(self)
@@ -231,6 +234,7 @@ def _check(usecase: UseCase) -> None:
     _check_policy(usecase)
     _check_inputs(usecase)
     _check_tables(usecase)
+    _check_shares(usecase)
     for reason in usecase.reasons:
         if reason.feature not in names:
             raise InvalidDeclaration(
@@ -253,6 +257,18 @@ def _check_policy(usecase: UseCase) -> None:
         raise InvalidDeclaration(
             f"{usecase.name}: policy.amount_field names {policy.amount_field!r}, "
             f"which {usecase.request.__name__} does not have"
+        )
+
+
+def _check_shares(usecase: UseCase) -> None:
+    share = usecase.experiment.challenger_share
+    if not 0 <= share <= 1:
+        raise InvalidDeclaration(f"{usecase.name}: a challenger's share of {share:g} is not within 0 and 1")
+    if usecase.rollout is None:
+        return
+    if share + usecase.rollout.widest > 1:
+        raise InvalidDeclaration(
+            f"{usecase.name}: challenger and canary would take {share + usecase.rollout.widest:.0%} of the units"
         )
 
 

@@ -19,18 +19,22 @@ from flywheel.contracts.models import Role
 
 _NAN = float("nan")
 _FEW_UNITS = 30
+_PLACES = 2**64
 
 
-def assign(unit: str, salt: str, challenger_share: float) -> Role:
+def assign(unit: str, salt: str, challenger_share: float, canary_share: float = 0.0) -> Role:
     """The arm of a unit: always the same for the same salt, independent between salts.
 
-    Raising the share only moves units from champion to challenger, never back.
+    The challenger takes the lowest hashes and the canary the highest, so raising a share only moves units from the
+    champion to that arm, never back and never from one arm to the other. The shares must not exceed 1 together.
 
-    >>> assign("c000001", "spring", 0.0), assign("c000001", "spring", 1.0)
-    (<Role.CHAMPION: 'champion'>, <Role.CHALLENGER: 'challenger'>)
+    >>> assign("c000001", "spring", 0.0), assign("c000001", "spring", 1.0), assign("c000001", "spring", 0.0, 1.0)
+    (<Role.CHAMPION: 'champion'>, <Role.CHALLENGER: 'challenger'>, <Role.CANARY: 'canary'>)
     """
-    digest = blake2b(f"{salt}\0{unit}".encode(), digest_size=8).digest()
-    return Role.CHALLENGER if int.from_bytes(digest, "big") < challenger_share * 2**64 else Role.CHAMPION
+    place = int.from_bytes(blake2b(f"{salt}\0{unit}".encode(), digest_size=8).digest(), "big")
+    if place < challenger_share * _PLACES:
+        return Role.CHALLENGER
+    return Role.CANARY if place >= _PLACES - canary_share * _PLACES else Role.CHAMPION
 
 
 def sample_ratio_p(champion_units: int, challenger_units: int, challenger_share: float) -> float:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import NamedTuple
 
 from flywheel.contracts.models import Role
 from flywheel.kernel.experiment import assign
@@ -15,6 +18,16 @@ class LoadedModel:
 
     version: str
     scorer: Scorer
+    components: Mapping[str, Scorer] = field(default_factory=dict)
+    """What the version brings beside the chain that `scorer` runs, by name."""
+
+
+class Pick(NamedTuple):
+    """What a unit meets: its arm, the model that answers there, and the share of units that meet this arm."""
+
+    arm: Role
+    model: LoadedModel | None
+    propensity: float
 
 
 @dataclass(frozen=True)
@@ -27,14 +40,42 @@ class Lineup:
     salt: str = ""
     sequence: int = 0
     """Number of the deployment it comes from; 0 before the first."""
+    canary: LoadedModel | None = None
+    canary_share: float = 0.0
+    shadow: LoadedModel | None = None
 
-    def pick(self, unit: str) -> tuple[Role, LoadedModel | None]:
-        """The arm of a unit and the model that serves it."""
-        if self.challenger is None or assign(unit, self.salt, self.challenger_share) is Role.CHAMPION:
-            return Role.CHAMPION, self.champion
-        return Role.CHALLENGER, self.challenger
+    def pick(self, unit: str) -> Pick:
+        """The arm of a unit; nothing is hashed where there is but one."""
+        picks = self._picks
+        if len(picks) == 1:
+            return picks[Role.CHAMPION]
+        return picks[assign(unit, self.salt, self._share(Role.CHALLENGER), self._share(Role.CANARY))]
 
     def models(self) -> tuple[tuple[Role, LoadedModel], ...]:
         """What is loaded, by role."""
-        roles = ((Role.CHAMPION, self.champion), (Role.CHALLENGER, self.challenger))
+        roles = (
+            (Role.CHAMPION, self.champion),
+            (Role.CHALLENGER, self.challenger),
+            (Role.CANARY, self.canary),
+            (Role.SHADOW, self.shadow),
+        )
         return tuple((role, model) for role, model in roles if model is not None)
+
+    def without(self, role: Role) -> Lineup:
+        """The same line-up where the champion answers for that challenger or canary, or nothing runs in shadow."""
+        if role is Role.CHALLENGER:
+            return replace(self, challenger=None, challenger_share=0.0)
+        return replace(self, canary=None, canary_share=0.0) if role is Role.CANARY else replace(self, shadow=None)
+
+    def _share(self, role: Role) -> float:
+        return self._picks[role].propensity if role in self._picks else 0.0
+
+    @cached_property
+    def _picks(self) -> Mapping[Role, Pick]:
+        arms = (
+            (Role.CHALLENGER, self.challenger, self.challenger_share),
+            (Role.CANARY, self.canary, self.canary_share),
+        )
+        picks = {role: Pick(role, model, share) for role, model, share in arms if model is not None and share > 0}
+        rest = 1.0 - sum(pick.propensity for pick in picks.values())
+        return {Role.CHAMPION: Pick(Role.CHAMPION, self.champion, rest), **picks}

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pydantic import ValidationError
 
 from flywheel.contracts.models import Deployment, ModelManifest
+from flywheel.kernel.deployment import check_roles
 from flywheel.kernel.ports import CorruptModel
 
 
@@ -37,8 +38,12 @@ def parse_manifest(raw: bytes, usecase: str, version: str) -> ModelManifest:
     return manifest
 
 
-def check_sequence(deployment: Deployment, earlier: Sequence[Deployment]) -> None:
-    """Raises ValueError unless the deployment is the next of the log; so of two at once only one wins."""
+def check_next(deployment: Deployment, earlier: Sequence[Deployment]) -> None:
+    """Raises ValueError unless the deployment is the next of the log; so of two at once only one wins.
+
+    Raises Unsupported, which is one too, where its roles contradict each other.
+    """
+    check_roles(deployment)
     expected = earlier[-1].sequence + 1 if earlier else 1
     if deployment.sequence != expected:
         raise ValueError(f"{deployment.usecase}: the next deployment is number {expected}, not {deployment.sequence}")

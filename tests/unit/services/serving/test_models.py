@@ -197,7 +197,7 @@ def test_at_the_start_a_champion_goes_on_without_a_broken_challenger(store: Memo
     models = following(store)
     models.refresh()
     assert versions(models) == ["v1"]
-    assert models.lineup().pick("c1")[0] == "champion"
+    assert models.lineup().pick("c1").arm == "champion"
 
 
 def test_a_store_that_cannot_be_read_changes_nothing_and_is_read_again() -> None:

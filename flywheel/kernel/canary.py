@@ -1,0 +1,213 @@
+"""Whether a canary goes on, takes the next step or goes: judged against the champion's decisions of the same time.
+
+Every test is one-sided and exact or clustered by unit. A canary is looked at each time its decisions have doubled, and
+look number k spends 1/(k(k+1)) of the error that is allowed to a step: however often somebody asks, a canary as good as
+the champion is rolled back in at most one of a hundred steps, score distribution apart, whose noise bound is its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import bdtrc, gammaln
+
+from flywheel.kernel import drift
+from flywheel.kernel.experiment import ratio_of
+from flywheel.kernel.rollout import Guardrail, Rollout
+
+FALSE_ALARM = 0.01
+"""The chance that a step of a canary as good as the champion ends in a rollback."""
+_FIRST_LOOK = 8
+_LATENCY_TAIL = 0.01
+_LATENCY_LEAST = 100
+_UNITS_LEAST = 30
+_UNITS_FOR_SCORES = 100
+_EXPECTED_AT_LEAST = 50
+
+
+class Step(StrEnum):
+    """What becomes of a canary."""
+
+    CONTINUE = "continue"
+    ADVANCE = "advance"
+    ROLL_BACK = "roll_back"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The step and why, for the log."""
+
+    step: Step
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class ArmSeen:
+    """One arm's decisions since the step began, an entry a decision, oldest first."""
+
+    unit: NDArray[np.int64]
+    """Whom it was about, as any number that tells units apart."""
+    failed: NDArray[np.bool_]
+    """Whether the model gave no score; score and time are NaN there."""
+    model_ms: NDArray[np.float64]
+    score: NDArray[np.float64]
+    action: NDArray[np.str_]
+
+    def __len__(self) -> int:
+        return int(self.unit.size)
+
+
+class CanaryStep:
+    """One step of one canary. Each look is made once, so asking often finds no more than asking seldom."""
+
+    def __init__(self, rollout: Rollout, share: float) -> None:
+        self._rollout = rollout
+        self._share = share
+        self._looks = 0
+        self._looked_at = 0
+
+    def due(self, decisions: int, lasted_s: float) -> bool:
+        """Whether there is anything to judge after so many decisions of the canary and so much time."""
+        return looks_due(decisions) > self._looks or self._may_end(decisions, lasted_s) or self._is_late(lasted_s)
+
+    def judge(self, champion: ArmSeen, canary: ArmSeen, lasted_s: float) -> Verdict:
+        """What to do now."""
+        if self._is_late(lasted_s) and self._was_missed(champion, canary):
+            return Verdict(Step.ROLL_BACK, f"no decision in {lasted_s:.0f} s reached the canary")
+        ends = self._may_end(len(canary), lasted_s)
+        if looks_due(len(canary)) > self._looks or (ends and len(canary) > self._looked_at):
+            self._looks = max(looks_due(len(canary)), self._looks + 1)
+            self._looked_at = len(canary)
+            crossed = self._crossed(champion, canary)
+            if crossed:
+                return Verdict(Step.ROLL_BACK, crossed)
+        if not ends or not len(champion):
+            return Verdict(Step.CONTINUE)
+        return Verdict(
+            Step.ADVANCE, f"{len(canary)} decisions in {lasted_s:.0f} s at {self._share:.3g} crossed no bound"
+        )
+
+    def _may_end(self, decisions: int, lasted_s: float) -> bool:
+        return decisions >= self._rollout.decisions and lasted_s >= self._rollout.step_lasts_s
+
+    def _is_late(self, lasted_s: float) -> bool:
+        return lasted_s >= self._rollout.step_lasts_s
+
+    def _was_missed(self, champion: ArmSeen, canary: ArmSeen) -> bool:
+        return not len(canary) and len(champion) * self._share >= _EXPECTED_AT_LEAST
+
+    def _crossed(self, champion: ArmSeen, canary: ArmSeen) -> str:
+        """Which bound is crossed; empty for none."""
+        tests = 2 + len(self._rollout.guardrails)
+        alpha = FALSE_ALARM / (self._looks * (self._looks + 1)) / tests
+        return next((found for found in self._tests(champion, canary, alpha) if found), "")
+
+    def _tests(self, champion: ArmSeen, canary: ArmSeen, alpha: float) -> Iterator[str]:
+        yield fails_more(champion.failed, canary.failed, alpha)
+        yield is_slower(champion, canary, self._rollout.latency_factor, alpha)
+        yield scores_otherwise(champion, canary, self._rollout.score_psi)
+        for rail in self._rollout.guardrails:
+            yield acts_more(champion, canary, rail, alpha)
+
+
+def looks_due(decisions: int) -> int:
+    """How many looks there are up to so many decisions.
+
+    >>> [looks_due(decisions) for decisions in (7, 8, 15, 16, 1000)]
+    [0, 1, 1, 2, 7]
+    """
+    return 0 if decisions < _FIRST_LOOK else int(math.log2(decisions / _FIRST_LOOK)) + 1
+
+
+def fails_more(champion: NDArray[np.bool_], canary: NDArray[np.bool_], alpha: float) -> str:
+    """Why the canary's model fails more often than the champion's (Fisher's exact test), or nothing."""
+    failures, others = int(canary.sum()), int(champion.sum())
+    p_value = _fisher(failures, canary.size, others, champion.size)
+    if not failures or not champion.size or p_value >= alpha:
+        return ""
+    return (
+        f"its model failed in {failures} of {canary.size} decisions, the champion's in {others} of {champion.size} "
+        f"(p = {p_value:.2g})"
+    )
+
+
+def is_slower(champion: ArmSeen, canary: ArmSeen, factor: float, alpha: float) -> str:
+    """Why more than one of a hundred of the canary's scores take longer than `factor` times the champion's p99."""
+    theirs, its = champion.model_ms[~champion.failed], canary.model_ms[~canary.failed]
+    if min(theirs.size, its.size) < _LATENCY_LEAST:
+        return ""
+    p99_ms = float(np.quantile(theirs, 1 - _LATENCY_TAIL))
+    slow = int((its > factor * p99_ms).sum())
+    p_value = float(bdtrc(slow - 1, its.size, _LATENCY_TAIL)) if slow else 1.0
+    if p_value >= alpha:
+        return ""
+    return f"{slow} of {its.size} scores took longer than {factor:g} times {p99_ms:.2f} ms (p = {p_value:.2g})"
+
+
+def scores_otherwise(champion: ArmSeen, canary: ArmSeen, threshold: float) -> str:
+    """Why the canary's scores are distributed otherwise than the champion's; of each unit its first score counts."""
+    theirs, its = _first_scores(champion), _first_scores(canary)
+    if min(theirs.size, its.size) < _UNITS_FOR_SCORES:
+        return ""
+    reference = drift.histogram(theirs)
+    found = drift.shift(reference, drift.count(its, reference), threshold=threshold)
+    if not found.exceeds:
+        return ""
+    return f"its scores are far from the champion's: PSI {found.psi:.2f}, bound {threshold:g}, noise {found.noise:.2f}"
+
+
+def acts_more(champion: ArmSeen, canary: ArmSeen, rail: Guardrail, alpha: float) -> str:
+    """Why the canary takes the guarded action more often than is accepted, or nothing."""
+    theirs, its = (ratio_of(arm.unit, arm.action == rail.action, np.ones(len(arm))) for arm in (champion, canary))
+    if min(theirs.units, its.units) < _UNITS_LEAST:
+        return ""
+    beyond = its.value - theirs.value - rail.more_by
+    error = math.sqrt(theirs.variance + its.variance)
+    p_value = 0.5 * math.erfc(beyond / error / math.sqrt(2)) if error > 0 else float(beyond <= 0)
+    if p_value >= alpha:
+        return ""
+    return (
+        f"it decides {rail.action} in {its.value:.1%} of decisions where the champion does in {theirs.value:.1%} and "
+        f"{rail.more_by:.1%} more are accepted (p = {p_value:.2g})"
+    )
+
+
+def _first_scores(arm: ArmSeen) -> NDArray[np.float64]:
+    # A unit's scores resemble each other: counted all, they would look like more evidence than they are.
+    scored = ~arm.failed
+    _, places = np.unique(arm.unit[scored], return_index=True)
+    return arm.score[scored][places]
+
+
+def _fisher(failures: int, trials: int, others: int, other_trials: int) -> float:
+    """Chance of as many failures among `trials` when all failures fell at random among both."""
+    drawn = np.arange(failures, min(trials, failures + others) + 1)
+    total = failures + others
+    logs = (
+        _log_choose(trials, drawn)
+        + _log_choose(other_trials, total - drawn)
+        - _log_choose(trials + other_trials, np.array([total]))
+    )
+    return float(min(np.exp(logs).sum(), 1.0))
+
+
+def _log_choose(total: int, chosen: NDArray[np.int64]) -> NDArray[np.float64]:
+    return np.asarray(gammaln(total + 1) - gammaln(chosen + 1) - gammaln(total - chosen + 1), dtype=np.float64)
+
+
+def arm_of(rows: Sequence[tuple[int, bool, float, float, str]]) -> ArmSeen:
+    """Rows of (unit, failed, model_ms, score, action) as columns."""
+    columns = list(zip(*rows, strict=True)) or [(), (), (), (), ()]
+    unit, failed, model_ms, score, action = columns
+    return ArmSeen(
+        np.array(unit, np.int64),
+        np.array(failed, bool),
+        np.array(model_ms, np.float64),
+        np.array(score, np.float64),
+        np.array(action, np.str_),
+    )

@@ -1,0 +1,138 @@
+"""The judgement of a canary: bad ones go, good ones stay at the promised error rate, however often one looks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from flywheel.kernel.canary import FALSE_ALARM, ArmSeen, CanaryStep, Step, arm_of, fails_more
+from flywheel.kernel.features import InvalidDeclaration
+from flywheel.kernel.rollout import Guardrail, Rollout
+
+ROLLOUT = Rollout(step_lasts="10m", decisions=1_000, guardrails=(Guardrail("decline", 0.02),))
+LONG_S = 600.0
+
+
+def arm(
+    seed: int,
+    decisions: int,
+    *,
+    failing: float = 0.0,
+    slower: float = 1.0,
+    shifted: float = 0.0,
+    declines: float = 0.05,
+    per_unit: int = 2,
+) -> ArmSeen:
+    rng = np.random.default_rng(seed)
+    unit = rng.integers(0, max(decisions // per_unit, 1), decisions)
+    return ArmSeen(
+        unit,
+        rng.random(decisions) < failing,
+        slower * rng.lognormal(0, 0.5, decisions),
+        1 / (1 + np.exp(-rng.normal(-3 + shifted, 1, decisions))),
+        np.where(rng.random(decisions) < declines, "decline", "approve"),
+    )
+
+
+def first(seen: ArmSeen, decisions: int) -> ArmSeen:
+    return ArmSeen(
+        seen.unit[:decisions],
+        seen.failed[:decisions],
+        seen.model_ms[:decisions],
+        seen.score[:decisions],
+        seen.action[:decisions],
+    )
+
+
+def test_a_good_canary_advances_once_it_has_seen_enough_for_long_enough() -> None:
+    step = CanaryStep(ROLLOUT, 0.05)
+    champion, canary = arm(1, 20_000), arm(2, 1_000)
+    assert step.judge(champion, canary, LONG_S - 1).step is Step.CONTINUE
+    assert step.judge(champion, first(canary, 999), LONG_S).step is Step.CONTINUE
+    verdict = step.judge(champion, canary, LONG_S)
+    assert verdict.step is Step.ADVANCE
+    assert "1000 decisions" in verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("canary", "reason"),
+    [
+        (arm(2, 1_000, failing=0.03), "its model failed"),
+        (arm(2, 1_000, slower=4.0), "took longer"),
+        (arm(2, 1_000, shifted=1.5), "PSI"),
+        (arm(2, 1_000, declines=0.15), "decides decline"),
+    ],
+)
+def test_each_bound_that_is_crossed_ends_it(canary: ArmSeen, reason: str) -> None:
+    verdict = CanaryStep(ROLLOUT, 0.05).judge(arm(1, 20_000), canary, 60.0)
+    assert verdict.step is Step.ROLL_BACK
+    assert reason in verdict.reason
+
+
+def test_a_canary_that_always_fails_goes_at_the_first_look() -> None:
+    step = CanaryStep(ROLLOUT, 0.01)
+    champion = arm(1, 800)
+    assert step.judge(champion, arm(2, 7, failing=1.0), 1.0).step is Step.CONTINUE
+    assert step.judge(champion, arm(2, 8, failing=1.0), 1.0).step is Step.ROLL_BACK
+
+
+def test_a_canary_that_no_decision_reaches_goes() -> None:
+    nothing = arm_of([])
+    assert CanaryStep(ROLLOUT, 0.01).judge(arm(1, 4_000), nothing, LONG_S).step is Step.CONTINUE
+    verdict = CanaryStep(ROLLOUT, 0.01).judge(arm(1, 5_000), nothing, LONG_S)
+    assert (verdict.step, "reached" in verdict.reason) == (Step.ROLL_BACK, True)
+
+
+def test_without_a_champion_to_compare_with_it_stays_where_it_is() -> None:
+    assert CanaryStep(ROLLOUT, 0.5).judge(arm_of([]), arm(2, 5_000), LONG_S).step is Step.CONTINUE
+
+
+def test_looking_often_does_not_find_what_is_not_there() -> None:
+    ended = 0
+    for seed in range(300):
+        step = CanaryStep(Rollout(decisions=1_000, guardrails=(Guardrail("decline", 0.0),)), 0.2)
+        champion, canary = arm(2 * seed, 4_000, failing=0.02), arm(2 * seed + 1, 1_000, failing=0.02)
+        for seen in range(5, 1_001, 5):
+            if not step.due(seen, LONG_S if seen == 1_000 else 0.0):
+                continue
+            verdict = step.judge(first(champion, 4 * seen), first(canary, seen), LONG_S if seen == 1_000 else 0.0)
+            if verdict.step is not Step.CONTINUE:
+                break
+        ended += verdict.step is Step.ROLL_BACK
+    # Binomial: at 1 % more than 9 of 300 would be a one in a thousand chance.
+    assert ended <= stats.binom.ppf(0.999, 300, FALSE_ALARM)
+
+
+@pytest.mark.parametrize(("failures", "others"), [(0, 3), (2, 1), (5, 20), (9, 0)])
+def test_failures_are_compared_by_fishers_exact_test(failures: int, others: int) -> None:
+    canary, champion = np.arange(50) < failures, np.arange(900) < others
+    expected = stats.fisher_exact(np.array([[failures, 50 - failures], [others, 900 - others]]), "greater").pvalue
+    assert bool(fails_more(champion, canary, expected * 1.001)) is (failures > 0)
+    assert not fails_more(champion, canary, expected * 0.999)
+
+
+def test_a_canary_that_does_as_one_unit_does_is_no_evidence_of_many() -> None:
+    champion = arm(1, 20_000)
+    lone = arm(2, 1_000, declines=1.0, shifted=2.0, per_unit=100)
+    # Ten units: below the number from which units can speak for others.
+    assert CanaryStep(ROLLOUT, 0.05).judge(champion, lone, 60.0).step is Step.CONTINUE
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"steps": ()},
+        {"steps": (0.0, 1.0)},
+        {"steps": (0.5, 0.1, 1.0)},
+        {"steps": (0.1, 0.5)},
+        {"steps": (0.1, 1.0, 2.0)},
+        {"decisions": 0},
+        {"latency_factor": 0.9},
+        {"score_psi": float("nan")},
+        {"guardrails": (Guardrail("decline", -0.1),)},
+    ],
+)
+def test_a_rollout_that_makes_no_sense_is_refused_where_it_is_declared(wrong: dict[str, object]) -> None:
+    with pytest.raises(InvalidDeclaration):
+        Rollout(**wrong)  # type: ignore[arg-type]
