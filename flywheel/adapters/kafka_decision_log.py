@@ -15,6 +15,9 @@ _POLL_IDLE_S = 0.1
 _POLL_FAILED_S = 1.0
 _DELIVERY_TIMEOUT_S = 120.0
 _REQUEST_TIMEOUT_MS = 5_000
+# What a spool sends can wait on disk instead: it leaves room for records that have no other place.
+_SENT_SHARE = 0.5
+_NEVER_TAKEN = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD, KafkaError.INVALID_MSG})
 
 _log = logger(__name__)
 
@@ -49,6 +52,7 @@ class KafkaDecisionLog:
         self._failure = "undelivered"
         self._poller: asyncio.Task[None] | None = None
         self.in_flight = 0
+        self.sending = 0
         self._producer = self._connect()
         self._replaced: list[Producer] = []
 
@@ -60,6 +64,31 @@ class KafkaDecisionLog:
         """Hands the records over; there is nothing to wait for."""
         for key, value in records:
             self._append(key, value)
+
+    def send(self, records: Sequence[tuple[bytes, bytes]], ended: Callable[[str | None], None]) -> int:
+        """How many of the records were taken, from the first on; the caller keeps them, and their account.
+
+        `ended` is told for each that was taken, in whatever order: None for acknowledged, `undelivered` for one to be
+        sent again, `refused` for one that the broker will never take.
+        """
+
+        def delivered(error: KafkaError | None, _: Message) -> None:
+            self.sending -= 1
+            ended(None if error is None else "refused" if error.code() in _NEVER_TAKEN else "undelivered")
+
+        for number, (key, value) in enumerate(records):
+            if self.sending >= self._capacity * _SENT_SHARE:
+                return number
+            try:
+                self._producer.produce(self._topic, value, key, on_delivery=delivered)
+            except BufferError:
+                return number
+            except KafkaException as error:
+                _log.error("decision_refused", reason=str(error))
+                ended("refused")
+            else:
+                self.sending += 1
+        return len(records)
 
     def _append(self, key: bytes, value: bytes) -> None:
         if self.in_flight >= self._capacity:
@@ -79,7 +108,7 @@ class KafkaDecisionLog:
         """Waits up to `timeout_s` for what is under way; the rest is lost, and counted so."""
         loop = asyncio.get_running_loop()
         until = loop.time() + timeout_s
-        while self.in_flight and loop.time() < until:
+        while (self.in_flight or self.sending) and loop.time() < until:
             self._report()
             await asyncio.sleep(_POLL_BUSY_S)
         if self._poller:
@@ -114,7 +143,7 @@ class KafkaDecisionLog:
                 # Without reports the queue would fill up and every later decision be lost.
                 _log.exception("decision_reports_failed")
                 await asyncio.sleep(_POLL_FAILED_S)
-            await asyncio.sleep(_POLL_BUSY_S if self.in_flight else _POLL_IDLE_S)
+            await asyncio.sleep(_POLL_BUSY_S if self.in_flight or self.sending else _POLL_IDLE_S)
 
     def _report(self) -> None:
         self._producer.poll(0)
