@@ -175,6 +175,19 @@ SERVING_LOG_ACKED = Counter(
 SERVING_LOG_IN_FLIGHT = Gauge(
     "flywheel_serving_log_in_flight_decisions", "Decisions answered and neither acknowledged nor lost yet.", ["usecase"]
 )
+SERVING_LOG_REPLAYED = Counter(
+    "flywheel_serving_log_replayed_total",
+    "Decisions that an earlier process left in the spool, acknowledged by the broker.",
+    ["usecase"],
+)
+SERVING_LOG_UNPROTECTED = Counter(
+    "flywheel_serving_log_unprotected_total",
+    "Decisions declared durable that were answered before they were on disk, by reason (full, unwritable, slow).",
+    ["usecase", "reason"],
+)
+SERVING_SPOOL_BYTES = Gauge(
+    "flywheel_serving_spool_bytes", "Size of the decisions on disk that the broker has not acknowledged.", ["usecase"]
+)
 SERVING_FOREIGN_STATES = Counter(
     "flywheel_serving_foreign_states_total",
     "Feature states refused as corrupt or not of this declaration.",

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 import uuid
 
+from flywheel.adapters.decision_spool import SpooledDecisionLog
 from flywheel.adapters.file_model_store import FileModelStore
 from flywheel.adapters.guarded_reader import GuardedReader
 from flywheel.adapters.kafka_decision_log import KafkaDecisionLog
 from flywheel.adapters.logs import Pseudonyms
 from flywheel.adapters.onnx_scorer import OnnxScorer
 from flywheel.adapters.redis_store import RedisFeatureReader
-from flywheel.contracts.metrics import SERVING_BREAKER_OPEN, SERVING_LOG_ACKED, SERVING_LOG_IN_FLIGHT, SERVING_LOG_LOST
+from flywheel.contracts.metrics import SERVING_BREAKER_OPEN, SERVING_LOG_IN_FLIGHT, SERVING_SPOOL_BYTES
 from flywheel.contracts.topics import decisions_topic
 from flywheel.kernel import catalog
 from flywheel.kernel.decision import Decider
@@ -19,6 +20,7 @@ from flywheel.kernel.declaration import UseCase
 from flywheel.kernel.plan import compile_plan
 from flywheel.kernel.ports import DecisionLog, FeatureReader, ModelStore
 from flywheel.kernel.timing import Clock
+from services.serving.account import Account
 from services.serving.journal import Journal
 from services.serving.models import Models
 from services.serving.server import Server
@@ -39,7 +41,7 @@ def real_server(settings: ServingSettings) -> Server:
         usecase,
         reader=RedisFeatureReader(settings.redis_url, compile_plan(usecase)),
         store=FileModelStore(settings.model_dir),
-        log=_kafka_log(settings, usecase),
+        log=_decision_log(settings, usecase),
     )
 
 
@@ -49,8 +51,6 @@ def build(
     """Serving of one use case on any parts."""
     name = usecase.name
     SERVING_LOG_IN_FLIGHT.labels(name).set_function(lambda: log.in_flight)
-    for reason in ("queue_full", "undelivered", "refused", "shutdown"):
-        SERVING_LOG_LOST.labels(name, reason)
     guarded = GuardedReader(
         reader,
         patience_s=usecase.budget.features_ms / 1000 * _TELLING_SHARE,
@@ -64,12 +64,25 @@ def build(
     return Server(settings, DecisionsServicer({name: Desk(decider, journal)}), models=models, reader=guarded, log=log)
 
 
-def _kafka_log(settings: ServingSettings, usecase: UseCase) -> KafkaDecisionLog:
+def _decision_log(settings: ServingSettings, usecase: UseCase) -> DecisionLog:
     name = usecase.name
-    return KafkaDecisionLog(
+    told = Account(name).told
+    queue = KafkaDecisionLog(
         settings.kafka_bootstrap,
         decisions_topic(name).name,
-        on_acknowledged=SERVING_LOG_ACKED.labels(name).inc,
-        on_lost=lambda reason: SERVING_LOG_LOST.labels(name, reason).inc(),
+        on_acknowledged=told.acknowledged,
+        on_lost=told.lost,
         capacity=settings.serving_log_capacity,
     )
+    if not usecase.durable_log:
+        return queue
+    spool = SpooledDecisionLog(
+        queue,
+        settings.data_dir / "spool" / name,
+        told,
+        promise=settings.serving_spool_promise,
+        capacity_bytes=settings.serving_spool_mib * 1024 * 1024,
+        patience_s=settings.serving_spool_patience_ms / 1000,
+    )
+    SERVING_SPOOL_BYTES.labels(name).set_function(lambda: spool.size_bytes)
+    return spool

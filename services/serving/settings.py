@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from flywheel.contracts.settings import PlatformSettings
@@ -21,5 +23,12 @@ class ServingSettings(PlatformSettings):
     """How often the deployment log is looked at."""
     serving_log_capacity: int = Field(default=50_000, gt=0)
     """Answered decisions that may wait for the broker; at 1.5 KiB each this bounds memory."""
+    serving_spool_promise: Literal["process", "disk"] = "process"
+    """What a decision that is declared durable survives once it is answered: the death of serving, or with `disk` that
+    of the machine, for a write and fdatasync that decisions under way share."""
+    serving_spool_mib: int = Field(default=1024, gt=0)
+    """Durable decisions on disk while the broker is away; beyond it they wait in memory like the others."""
+    serving_spool_patience_ms: float = Field(default=10.0, gt=0)
+    """At most so long an answer waits for the disk; one that is slower is left alone for a second."""
     serving_drain_s: float = Field(default=5.0, gt=0)
     """After SIGTERM: for requests under way, and again for decisions that wait for the broker."""

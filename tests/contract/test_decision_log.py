@@ -6,9 +6,11 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+from flywheel.adapters.decision_spool import Promise, SpooledDecisionLog, Told
 from flywheel.adapters.kafka_decision_log import KafkaDecisionLog
 from flywheel.adapters.kafka_reader import KafkaReader
 from flywheel.adapters.kafka_topics import create_topics
@@ -20,10 +22,14 @@ from tests.engines import free_port
 TOPIC = Topic("decision-log.contract", carries="bytes", producers=(), consumers=(), partitions=2)
 
 
+Make = Callable[["Scene", bool, int], DecisionLog]
+"""Makes a log that tells a scene; whether its broker is away, and how many records may wait."""
+
+
 class Scene:
     """A log that is reachable and one whose broker is away, with what they reported."""
 
-    def __init__(self, make: Callable[[Scene, bool, int], DecisionLog]) -> None:
+    def __init__(self, make: Make) -> None:
         self._make = make
         self.ends: Counter[str] = Counter()
 
@@ -43,10 +49,38 @@ def memory(scene: Scene, away: bool, capacity: int) -> DecisionLog:
     return log
 
 
-@pytest.fixture(params=["memory", pytest.param("kafka", marks=pytest.mark.engine)])
-def scene(request: pytest.FixtureRequest) -> Iterator[Scene]:
+def spooled(directory: Path, promise: Promise, capacity_bytes: int) -> Make:
+    """Makes spools in front of logs in memory."""
+
+    def make(scene: Scene, away: bool, capacity: int) -> DecisionLog:
+        told = Told(
+            acknowledged=scene.acknowledge,
+            lost=scene.lose,
+            replayed=lambda: None,
+            unprotected=lambda _, __: None,
+            waited=lambda _: None,
+        )
+        behind = MemoryDecisionLog(on_acknowledged=scene.acknowledge, on_lost=scene.lose, capacity=capacity)
+        behind.away = away
+        return SpooledDecisionLog(
+            behind, directory, told, promise=promise, capacity_bytes=capacity_bytes, patience_s=0.01
+        )
+
+    return make
+
+
+ENGINES = ["memory", "spool process", "spool disk", "spool full", pytest.param("kafka", marks=pytest.mark.engine)]
+
+
+@pytest.fixture(params=ENGINES)
+def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Scene]:
     if request.param == "memory":
         yield Scene(memory)
+        return
+    if request.param.startswith("spool"):
+        full = request.param.endswith("full")
+        promise: Promise = "disk" if request.param.endswith("disk") else "process"
+        yield Scene(spooled(tmp_path, promise, 0 if full else 1 << 20))
         return
     bootstrap = request.getfixturevalue("kafka")
     create_topics(bootstrap, [TOPIC])
@@ -80,6 +114,7 @@ async def test_acknowledgements_come_without_a_close(scene: Scene) -> None:
     await log.close(1.0)
 
 
+@pytest.mark.parametrize("scene", ["memory", "spool full", ENGINES[-1]], indirect=True)
 async def test_a_full_queue_loses_the_newest_and_says_so_at_once(scene: Scene) -> None:
     log = scene.log(away=True, capacity=10)
     log.start()

@@ -232,7 +232,7 @@ async def test_a_place_that_is_no_directory_keeps_no_answer(tmp_path: Path) -> N
 async def test_decisions_made_while_the_disk_works_share_the_next_write(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    synced = []
+    synced: list[int] = []
     monkeypatch.setattr(os, "fdatasync", synced.append)
     scene = Scene(tmp_path, "disk")
     async with scene.living() as log:
