@@ -42,6 +42,7 @@ class Attributes:
     entity: Entity | None = None
     meaning: str = ""
     owner: str = ""
+    cached_us: int | None = None
 
     def by(self, entity: Entity) -> Attributes:
         """One row of the table is about one such entity."""
@@ -50,6 +51,13 @@ class Attributes:
     def means(self, meaning: str, *, owner: str = "") -> Attributes:
         """A sentence for the catalogue, and who answers for the features."""
         return replace(self, meaning=meaning, owner=owner)
+
+    def cached_for(self, duration: str) -> Attributes:
+        """A decision may go by what was read for another one so long before: for items that everybody is shown.
+
+        A new load is seen that much later; ages and validity are told as ever.
+        """
+        return replace(self, cached_us=parse_duration(duration))
 
     def valid_for(self, duration: str, *, default: float = 0.0) -> tuple[AttributeFeature, ...]:
         """One feature a column, such as `terminal_floor_limit_cents`: a load counts that long after its moment."""
@@ -75,7 +83,15 @@ class Attributes:
         entity = self.entity
         return tuple(
             AttributeFeature(
-                f"{entity.name}_{column}", entity, self.table, column, valid_us, default, self.meaning, self.owner
+                f"{entity.name}_{column}",
+                entity,
+                self.table,
+                column,
+                valid_us,
+                default,
+                self.meaning,
+                self.owner,
+                self.cached_us,
             )
             for column in self.columns
         )
@@ -104,6 +120,7 @@ class AttributeTable:
     valid_us: int | None
     """None for values that have no end."""
     features: tuple[AttributeFeature, ...]
+    cached_us: int | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -153,13 +170,21 @@ def tables_of(features: Sequence[AttributeFeature]) -> tuple[AttributeTable, ...
     """The tables that these features are columns of. Raises InvalidDeclaration where a table contradicts itself."""
     found: dict[str, AttributeTable] = {}
     for feature in features:
-        table = found.setdefault(feature.table, AttributeTable(feature.table, feature.entity, feature.valid_us, ()))
-        if (table.entity, table.valid_us) != (feature.entity, feature.valid_us):
+        own = AttributeTable(feature.table, feature.entity, feature.valid_us, (), feature.cached_us)
+        table = found.setdefault(feature.table, own)
+        if replace(table, features=()) != own:
             raise InvalidDeclaration(
-                f"{feature.name}: all columns of {feature.table!r} are about one entity and equally long valid; "
-                "what differs belongs into a table of its own"
+                f"{feature.name}: all columns of {feature.table!r} are about one entity, equally long valid and "
+                "equally long cached; what differs belongs into a table of its own"
             )
         found[feature.table] = replace(table, features=(*table.features, feature))
+    for table in found.values():
+        other = next((t for t in found.values() if (t.entity, t.cached_us) == (table.entity, None)), table)
+        if other.cached_us != table.cached_us:
+            raise InvalidDeclaration(
+                f"{table.name!r} and {other.name!r} are about one entity, so one command reads both: "
+                "say .cached_for(…) of both or of neither"
+            )
     return tuple(found.values())
 
 
@@ -190,6 +215,11 @@ class AttributeRead:
     usecase: str
     entity: Entity
     tables: tuple[AttributeTable, ...]
+
+    @property
+    def cached_us(self) -> int | None:
+        """How long what was read may serve other decisions, the shortest of its tables; None where it may not."""
+        return min((table.cached_us for table in self.tables if table.cached_us is not None), default=None)
 
     @cached_property
     def plan(self) -> StoredPlan:

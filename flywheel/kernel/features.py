@@ -190,6 +190,8 @@ class AttributeFeature:
     """Value where nothing is loaded, where that is null or no longer valid."""
     meaning: str = ""
     owner: str = ""
+    cached_us: int | None = None
+    """How long a decision may go by what was read for another; None where each reads for itself."""
 
 
 Feature = WindowedFeature | AttributeFeature | RequestFeature

@@ -11,7 +11,7 @@ import pytest
 
 from flywheel.adapters.memory_store import MemoryFeatureStore
 from flywheel.contracts.decisions import DecisionLogged, FeatureStatus
-from flywheel.kernel.attributes import AttributeRow, attributes
+from flywheel.kernel.attributes import AttributeRow, attributes, reads_of, tables_of
 from flywheel.kernel.decision import Decider
 from flywheel.kernel.description import describe
 from flywheel.kernel.durations import DAY_US, HOUR_US
@@ -164,12 +164,17 @@ def test_a_wrong_declaration_fails_where_it_is_made() -> None:
 def test_a_use_case_names_what_is_inconsistent() -> None:
     mixed = (*attributes("p", "a").by(CARD).valid_for("1d"), *attributes("p", "b").by(CARD).valid_for("2d"))
     for features, message in (
-        (mixed, "about one entity and equally long valid"),
+        (mixed, "about one entity, equally long valid"),
         (attributes("card", "age").by(CARD).valid_forever(), "the name of an entity or event"),
         (attributes("p", "card_id").by(CARD).valid_forever(), "is a key of 'p'"),
     ):
         with pytest.raises(InvalidDeclaration, match=message):
             dataclasses.replace(USECASE, features=features, reasons=())
+    cached = attributes("quick", "age").by(CARD).cached_for("5s").valid_forever()
+    with pytest.raises(InvalidDeclaration, match="one command reads both"):
+        tables_of((*cached, *attributes("slow", "limit").by(CARD).valid_forever()))
+    with pytest.raises(InvalidDeclaration, match="equally long cached"):
+        tables_of((*cached, *attributes("quick", "limit").by(CARD).valid_forever()))
     with pytest.raises(InvalidDeclaration, match="about 'pair', which is not among"):
         dataclasses.replace(USECASE, entities=(CARD, TERMINAL))
 
@@ -228,3 +233,12 @@ def test_the_catalogue_says_where_an_attribute_comes_from() -> None:
         PROFILE_DEFAULT,
     )
     assert said.read_by == ("over_limit",)
+
+
+def test_rows_are_cached_as_long_as_the_shortest_of_their_tables_allows() -> None:
+    quick = attributes("quick", "age").by(CARD).cached_for("5s").valid_forever()
+    slow = attributes("slow", "limit").by(CARD).cached_for("1m").valid_forever()
+    (read,) = reads_of("shop", tables_of((*quick, *slow)))
+    assert read.cached_us == 5_000_000
+    (read,) = reads_of("shop", tables_of(attributes("quick", "age").by(CARD).valid_forever()))
+    assert read.cached_us is None
