@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import getpass
 import logging
+import os
 import sys
 import uuid
 from collections.abc import Mapping, Sequence
@@ -53,8 +54,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ClientError, InvalidDeclaration) as error:
         print(f"flywheel {options.command}: {error}", file=sys.stderr)
         return 1
+        sys.stdout.flush()
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        # Whoever read on, `head` for one, has seen enough; the interpreter flushes once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     return code
 
 
@@ -135,7 +141,7 @@ def _decide(options: argparse.Namespace, settings: PlatformSettings) -> int:
 def _train(options: argparse.Namespace, settings: PlatformSettings) -> int:
     usecase = catalog.load(options.usecase)
     wait_s = options.timeout if options.wait else None
-    request, finished = asyncio.run(train(usecase.name, settings, options.reason, wait_s=wait_s))
+    request, finished = asyncio.run(train(usecase.name, settings, options.reason, wait_s=wait_s, tell=_say))
     if not options.wait:
         _say(f"training requested: {request.request_id}")
         return 0

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from flywheel.adapters.kafka_log import KafkaEventLog
 from flywheel.adapters.kafka_reader import KafkaReader
+from flywheel.adapters.telling import Tell
 from flywheel.client.errors import ClientError
 from flywheel.contracts.settings import PlatformSettings
 from flywheel.contracts.topics import training_requests_topic, training_results_topic
@@ -17,6 +18,7 @@ from flywheel.kernel.ports import EventLog, RecordReader, Unavailable
 
 _POLL_S = 0.5
 _POLLED_AT_ONCE = 100
+_TELL_EVERY_S = 10.0
 
 
 async def request_training(log: EventLog, usecase: str, reason: str, *, now: datetime) -> TrainingRequested:
@@ -29,10 +31,15 @@ async def request_training(log: EventLog, usecase: str, reason: str, *, now: dat
     return request
 
 
-def await_result(reader: RecordReader, request_id: str, timeout_s: float) -> TrainingFinished | None:
-    """How the run of that request ended; None when it had not within the time."""
-    until_s = time.monotonic() + timeout_s
-    while (left_s := until_s - time.monotonic()) > 0:
+def await_result(
+    reader: RecordReader, request_id: str, timeout_s: float, tell: Tell = lambda _: None
+) -> TrainingFinished | None:
+    """How the run of that request ended; None when it had not within the time. Tells now and then that it waits."""
+    began_s = told_s = time.monotonic()
+    while (left_s := began_s + timeout_s - time.monotonic()) > 0:
+        if time.monotonic() - told_s > _TELL_EVERY_S:
+            told_s = time.monotonic()
+            tell(f"training for {told_s - began_s:.0f} s; `make logs P=trainer` follows it")
         for record in reader.poll(min(left_s, _POLL_S), _POLLED_AT_ONCE):
             finished = TrainingFinished.model_validate_json(record.value)
             if finished.request_id == request_id:
@@ -41,9 +48,9 @@ def await_result(reader: RecordReader, request_id: str, timeout_s: float) -> Tra
 
 
 async def train(
-    usecase: str, settings: PlatformSettings, reason: str, *, wait_s: float | None
+    usecase: str, settings: PlatformSettings, reason: str, *, wait_s: float | None, tell: Tell
 ) -> tuple[TrainingRequested, TrainingFinished | None]:
-    """Requests training and, with `wait_s`, waits that long for the result."""
+    """Requests training and, with `wait_s`, waits that long for the result, telling meanwhile how long it takes."""
     log = KafkaEventLog(settings.kafka_bootstrap)
     try:
         request = await request_training(log, usecase, reason, now=datetime.now(UTC))
@@ -59,6 +66,6 @@ async def train(
     results = training_results_topic(usecase).name
     reader = KafkaReader(settings.kafka_bootstrap, [results], f"client-{request.request_id}")
     try:
-        return request, await asyncio.to_thread(await_result, reader, request.request_id, wait_s)
+        return request, await asyncio.to_thread(await_result, reader, request.request_id, wait_s, tell)
     finally:
         reader.close()

@@ -15,9 +15,21 @@ _BOOKKEEPING = {"event", "level", "logger", "service", "timestamp", "usecase", "
 
 def telling_line(log: Path, since: int = 0) -> str:
     """The last line after byte `since` that speaks of trouble, else the last one; empty without any."""
-    lines = [readable(line) for line in tail(log, since)]
-    troubles = [line for line in lines if _TROUBLE.search(line)]
-    return (troubles or lines or [""])[-1]
+    return _telling(log, since)[1]
+
+
+def dated_telling_line(log: Path) -> str:
+    """The same with the time at which it was written, where it has one: trouble may be long over."""
+    line, told = _telling(log)
+    written = str((_entry(line) or {}).get("timestamp", ""))[:19].replace("T", " ")
+    return f"{written} UTC {told}" if written else told
+
+
+def _telling(log: Path, since: int = 0) -> tuple[str, str]:
+    """The line as it is, and as it is read."""
+    lines = [(line, readable(line)) for line in tail(log, since)]
+    troubles = [(line, told) for line, told in lines if _TROUBLE.search(told)]
+    return (troubles or lines or [("", "")])[-1]
 
 
 def newest_event(log: Path, since: int = 0) -> tuple[str, str]:

@@ -11,7 +11,7 @@ from flywheel.contracts.settings import PlatformSettings
 from infra.local import leftovers, places, restarts
 from infra.local.console import Console, table
 from infra.local.failures import CannotStart
-from infra.local.log_lines import telling_line
+from infra.local.log_lines import dated_telling_line
 from infra.local.processes import Process, declaration, processes
 from infra.local.supervision import ALIVE, State, Status, Supervisor, log_file
 
@@ -38,7 +38,7 @@ def status(settings: PlatformSettings, console: Console) -> bool:
     )
     for process in declared:
         troubled = statuses[process.name].state not in ALIVE or counts.get(process.name)
-        if troubled and (line := telling_line(log_file(settings, process.name))):
+        if troubled and (line := dated_telling_line(log_file(settings, process.name))):
             console.plain(f"  {process.name}: {line}")
     return all(state in ALIVE for state in states)
 

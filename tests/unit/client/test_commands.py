@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -214,3 +217,17 @@ def test_a_look_before_an_erasure_says_that_nothing_went() -> None:
 def test_a_stream_far_behind_is_told() -> None:
     assert "far behind" in render_erasure(Report(stream_waited=False), "card c1", dry_run=False)
     assert "holds no record" in render_erasure(Report(residue=[Residue("t", 0, 9, None)]), "card c1", dry_run=False)
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    command = """
+import sys
+from flywheel.client import commands
+commands._train = lambda options, settings: commands._say("trained") or 0
+sys.exit(commands.main(["train", "fraud"]))
+"""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as broken:
+        ended = subprocess.run([sys.executable, "-c", command], stdout=broken, stderr=subprocess.PIPE, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")

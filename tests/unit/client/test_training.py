@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from flywheel.adapters.memory_log import MemoryBroker, MemoryEventLog, MemoryReader
+from flywheel.client import training
 from flywheel.client.training import await_result, request_training
 from flywheel.contracts.topics import training_requests_topic, training_results_topic
 from flywheel.contracts.training import TrainingFinished, TrainingRequested
@@ -49,3 +50,11 @@ def test_the_wait_ends() -> None:
     broker = MemoryBroker()
     finish(broker, "other")
     assert await_result(MemoryReader(broker, [RESULTS], "g"), "mine", timeout_s=0.05) is None
+
+
+def test_a_long_wait_tells_how_long_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "_TELL_EVERY_S", 0.0)
+    told: list[str] = []
+    await_result(MemoryReader(MemoryBroker(), [RESULTS], "g"), "mine", timeout_s=0.05, tell=told.append)
+    assert told
+    assert "make logs P=trainer" in told[0]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.local.log_lines import last_line, telling_line
+from infra.local.log_lines import dated_telling_line, last_line, telling_line
 
 
 @pytest.mark.parametrize(
@@ -46,3 +46,11 @@ def test_a_rotated_log_is_read_from_its_beginning(tmp_path: Path) -> None:
 
 def test_a_log_that_is_not_there_says_nothing(tmp_path: Path) -> None:
     assert last_line(tmp_path / "none.log") == ""
+
+
+def test_trouble_of_the_past_says_when_it_was(tmp_path: Path) -> None:
+    log = tmp_path / "x.log"
+    log.write_text('{"event": "stopped", "level": "error", "timestamp": "2026-01-02T03:04:05.678Z"}\nlistens\n')
+    assert dated_telling_line(log) == "2026-01-02 03:04:05 UTC error: stopped"
+    log.write_text("fatal: no date\n")
+    assert dated_telling_line(log) == "fatal: no date"
