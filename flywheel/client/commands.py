@@ -51,10 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _configure_logs(options.command, settings)
     try:
         code: int = options.run(options, settings)
+        sys.stdout.flush()
     except (ClientError, InvalidDeclaration) as error:
         print(f"flywheel {options.command}: {error}", file=sys.stderr)
         return 1
-        sys.stdout.flush()
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
