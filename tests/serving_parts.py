@@ -133,7 +133,7 @@ def publish(store: ModelStore, version: str, *, bias: float = -5.0, **changes: A
     store.publish(manifest_of(version, model, **changes), model)
 
 
-def deploy(store: ModelStore, champion: str, challenger: str | None = None, share: float = 0.0) -> None:
+def deploy(store: ModelStore, champion: str, challenger: str | None = None, share: float = 0.0, **others: Any) -> None:
     """Appends to the deployment log."""
     newest = store.current(USECASE.name)
     sequence = 1 if newest is None else newest.sequence + 1
@@ -148,5 +148,6 @@ def deploy(store: ModelStore, champion: str, challenger: str | None = None, shar
             challenger=challenger,
             challenger_share=share,
             salt="salt",
+            **others,
         )
     )

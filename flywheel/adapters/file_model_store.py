@@ -6,18 +6,27 @@ import fcntl
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 from flywheel.adapters.durable_files import sync, write
-from flywheel.contracts.models import Deployment, ModelManifest
-from flywheel.kernel.model_integrity import check_digest, check_next, parse_manifest
+from flywheel.contracts.models import MODEL, Deployment, ModelManifest
+from flywheel.kernel.model_integrity import (
+    check_attached,
+    check_component,
+    check_digest,
+    check_next,
+    component_named,
+    parse_manifest,
+)
 from flywheel.kernel.ports import CorruptModel
 
 _MODEL = "model.onnx"
 _MANIFEST = "manifest.json"
 _LOG = "deployments.jsonl"
+_ALONE: Mapping[str, bytes] = MappingProxyType({})
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -30,9 +39,11 @@ class FileModelStore:
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def publish(self, manifest: ModelManifest, model: bytes) -> None:
+    def publish(self, manifest: ModelManifest, model: bytes, attached: Mapping[str, bytes] = _ALONE) -> None:
         """Stores a version; again with the same content is harmless, with other content a ValueError."""
         check_digest(manifest, model, ValueError)
+        check_attached(manifest, attached)
+        parts = {_safe(f"{name}.onnx"): content for name, content in attached.items()}
         home = self._home(manifest.usecase, manifest.version)
         if home.exists():
             return self._check_same(manifest, model)
@@ -40,7 +51,8 @@ class FileModelStore:
         draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=home.parent))
         try:
             draft.chmod(0o755)
-            write(draft / _MODEL, model)
+            for name, content in {_MODEL: model, **parts}.items():
+                write(draft / name, content)
             write(draft / _MANIFEST, manifest.model_dump_json(indent=2).encode())
             draft.rename(home)
         except OSError:
@@ -63,6 +75,19 @@ class FileModelStore:
         manifest = parse_manifest(raw, usecase, version)
         check_digest(manifest, model, CorruptModel)
         return manifest, model
+
+    def component(self, usecase: str, version: str, name: str) -> bytes:
+        """One file of a version, verified like the model. KeyError when there is none of that name, CorruptModel."""
+        manifest, model = self.load(usecase, version)
+        component = component_named(manifest, name)
+        if name == MODEL:
+            return model
+        try:
+            content = (self._home(usecase, version) / _safe(f"{name}.onnx")).read_bytes()
+        except FileNotFoundError as error:
+            raise CorruptModel(f"{version}: its {name} is missing") from error
+        check_component(version, component, content, CorruptModel)
+        return content
 
     def versions(self, usecase: str) -> list[str]:
         """Names of all published versions, sorted; drafts and what else lies there are none."""

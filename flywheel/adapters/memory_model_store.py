@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
+from types import MappingProxyType
 
-from flywheel.contracts.models import Deployment, ModelManifest
-from flywheel.kernel.model_integrity import check_digest, check_next
+from flywheel.contracts.models import MODEL, Deployment, ModelManifest
+from flywheel.kernel.model_integrity import check_attached, check_component, check_digest, check_next, component_named
 from flywheel.kernel.ports import CorruptModel
+
+_ALONE: Mapping[str, bytes] = MappingProxyType({})
 
 
 class MemoryModelStore:
@@ -14,12 +18,15 @@ class MemoryModelStore:
 
     def __init__(self) -> None:
         self.models: dict[tuple[str, str], tuple[ModelManifest, bytes]] = {}
+        self.attached: dict[tuple[str, str], dict[str, bytes]] = {}
         self._deployments: dict[str, list[Deployment]] = {}
         self._lock = threading.Lock()
 
-    def publish(self, manifest: ModelManifest, model: bytes) -> None:
+    def publish(self, manifest: ModelManifest, model: bytes, attached: Mapping[str, bytes] = _ALONE) -> None:
         """Stores a version; again with the same content is harmless, with other content a ValueError."""
         check_digest(manifest, model, ValueError)
+        check_attached(manifest, attached)
+        self.attached.setdefault((manifest.usecase, manifest.version), dict(attached))
         published = self.models.setdefault((manifest.usecase, manifest.version), (manifest, model))
         if published != (manifest, model):
             raise ValueError(f"{manifest.version} is published already, with other content")
@@ -29,6 +36,16 @@ class MemoryModelStore:
         manifest, model = self.models[usecase, version]
         check_digest(manifest, model, CorruptModel)
         return manifest, model
+
+    def component(self, usecase: str, version: str, name: str) -> bytes:
+        """One file of a version, verified like the model. KeyError when there is none of that name, CorruptModel."""
+        manifest, model = self.load(usecase, version)
+        component = component_named(manifest, name)
+        if name == MODEL:
+            return model
+        content = self.attached[usecase, version][name]
+        check_component(version, component, content, CorruptModel)
+        return content
 
     def versions(self, usecase: str) -> list[str]:
         """Names of all published versions, sorted."""

@@ -204,6 +204,24 @@ SERVING_MODEL_FAILURES = Counter(
 SERVING_MODEL_LOADED = Gauge(
     "flywheel_serving_model_loaded", "1 for each loaded model version, by role.", ["usecase", "role", "version"]
 )
+SERVING_MODELS_DEGRADED = Gauge(
+    "flywheel_serving_models_degraded",
+    "1 while models come from the local copy, or the deployment log cannot be followed.",
+    ["usecase"],
+)
+SERVING_ARMS_STOPPED = Counter(
+    "flywheel_serving_arms_stopped_total",
+    "Challengers, canaries and shadows taken out here because their model failed.",
+    ["usecase", "role"],
+)
+SERVING_SHADOW = Counter(
+    "flywheel_serving_shadow_decisions_total",
+    "Decisions for the shadow, by what became of them (scored, dropped, failed).",
+    ["usecase", "outcome"],
+)
+SERVING_SHADOW_LOST = Counter(
+    "flywheel_serving_shadow_lost_total", "Scores of the shadow that were not logged, by reason.", ["usecase", "reason"]
+)
 
 MONITOR_PSI = Gauge(
     "flywheel_monitor_psi",

@@ -19,7 +19,7 @@ class LoadedModel:
     version: str
     scorer: Scorer
     components: Mapping[str, Scorer] = field(default_factory=dict)
-    """What the version brings beside the chain that `scorer` runs, by name."""
+    """All that the version consists of, by name; `scorer` runs one of them or a chain."""
 
 
 class Pick(NamedTuple):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pydantic import ValidationError
 
-from flywheel.contracts.models import Deployment, ModelManifest
+from flywheel.contracts.models import MODEL, Component, Deployment, ModelManifest
 from flywheel.kernel.deployment import check_roles
 from flywheel.kernel.ports import CorruptModel
 
@@ -25,6 +25,33 @@ def check_digest(manifest: ModelManifest, model: bytes, error: type[Exception]) 
     """Raises `error` unless the bytes are those that the manifest describes."""
     if digest_of(model) != manifest.digest:
         raise error(f"{manifest.version}: the model's bytes do not match the digest in its manifest")
+
+
+def check_attached(manifest: ModelManifest, attached: Mapping[str, bytes]) -> None:
+    """Raises ValueError unless these are exactly the files that the manifest describes beside its model."""
+    names = [component.name for component in manifest.components]
+    if len(set(names)) < len(names):
+        raise ValueError(f"{manifest.version}: two components have one name: {', '.join(names)}")
+    if set(attached) != set(names[1:]):
+        raise ValueError(
+            f"{manifest.version} consists of {', '.join(names)}; given are {', '.join((MODEL, *attached))}"
+        )
+    for component in manifest.attached:
+        check_component(manifest.version, component, attached[component.name], ValueError)
+
+
+def check_component(version: str, component: Component, content: bytes, error: type[Exception]) -> None:
+    """Raises `error` unless the bytes are those of the component."""
+    if digest_of(content) != component.digest:
+        raise error(f"{version}: the bytes of its {component.name} do not match their digest in its manifest")
+
+
+def component_named(manifest: ModelManifest, name: str) -> Component:
+    """The component of that name; KeyError when the version has none."""
+    for component in manifest.components:
+        if component.name == name:
+            return component
+    raise KeyError(f"{manifest.version} has no component {name!r}")
 
 
 def parse_manifest(raw: bytes, usecase: str, version: str) -> ModelManifest:

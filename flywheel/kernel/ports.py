@@ -266,11 +266,17 @@ class DeadLetters(Protocol):
 class ModelStore(Protocol):
     """Published models and the append-only log of deployments."""
 
-    def publish(self, manifest: ModelManifest, model: bytes) -> None:
-        """Stores a version; publishing the same version again with other content is refused with ValueError."""
+    def publish(self, manifest: ModelManifest, model: bytes, attached: Mapping[str, bytes] = ..., /) -> None:
+        """Stores a version; publishing the same version again with other content is refused with ValueError.
+
+        `attached` has a file by name for each of the manifest's, and for no others.
+        """
 
     def load(self, usecase: str, version: str) -> tuple[ModelManifest, bytes]:
         """A version, its digest verified. KeyError when unknown, CorruptModel when the bytes do not match."""
+
+    def component(self, usecase: str, version: str, name: str) -> bytes:
+        """One file of a version, verified like the model. KeyError when there is none of that name, CorruptModel."""
 
     def versions(self, usecase: str) -> list[str]:
         """Names of all published versions, sorted."""

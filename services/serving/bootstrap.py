@@ -9,6 +9,7 @@ from flywheel.adapters.decision_spool import SpooledDecisionLog
 from flywheel.adapters.file_model_store import FileModelStore
 from flywheel.adapters.guarded_reader import GuardedReader
 from flywheel.adapters.kafka_decision_log import KafkaDecisionLog
+from flywheel.adapters.last_good_models import LastGoodModels
 from flywheel.adapters.logs import Pseudonyms
 from flywheel.adapters.onnx_scorer import OnnxScorer
 from flywheel.adapters.redis_store import RedisFeatureReader
@@ -57,7 +58,7 @@ def build(
         steady_s=CLOCK.steady_s,
         on_change=SERVING_BREAKER_OPEN.labels("feature_store").set,
     )
-    models = Models(usecase, store, OnnxScorer)
+    models = Models(usecase, store, OnnxScorer, last_good=LastGoodModels(settings.last_good_dir))
     verbose = settings.log_level.upper() == "DEBUG"
     journal = Journal(usecase, log, Pseudonyms(settings.pseudonym_key), verbose=verbose)
     decider = Decider(usecase, guarded, models.lineup, clock=CLOCK, new_id=lambda: uuid.uuid4().hex, observer=journal)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flywheel.contracts.models import ModelManifest
+from flywheel.contracts.models import MODEL, ModelManifest
+from flywheel.kernel.chain import Chain
 from flywheel.kernel.declaration import UseCase
 from flywheel.kernel.lineup import LoadedModel
 from flywheel.kernel.ports import ModelStore, Scorer
@@ -28,11 +29,19 @@ def load(store: ModelStore, usecase: UseCase, version: str, make_scorer: MakeSco
     """The version, checked and warm. Raises ModelRefused, CorruptModel, and KeyError when there is no such version."""
     manifest, model = store.load(usecase.name, version)
     _check_features(manifest, usecase)
-    scorer = make_scorer(model)
+    components = {MODEL: make_scorer(model)}
+    for part in manifest.attached:
+        components[part.name] = make_scorer(store.component(usecase.name, version, part.name))
+    scorer = _scorer(manifest, components)
     rows = np.array(manifest.golden_inputs, np.float32).reshape(-1, len(manifest.feature_names))
     _check_golden(manifest, scorer, rows)
     _check_speed(version, scorer, rows, usecase.budget.model_ms)
-    return LoadedModel(version, scorer)
+    return LoadedModel(version, scorer, components)
+
+
+def _scorer(manifest: ModelManifest, components: Mapping[str, Scorer]) -> Scorer:
+    corrections = [components[part.name] for part in manifest.attached if part.chained]
+    return Chain(components[MODEL], corrections) if corrections else components[MODEL]
 
 
 def _check_features(manifest: ModelManifest, usecase: UseCase) -> None:

@@ -4,23 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 from collections.abc import Callable
 
+from flywheel.adapters.last_good_models import LastGoodModels
 from flywheel.adapters.logs import logger
-from flywheel.contracts.metrics import SERVING_MODEL_FAILURES, SERVING_MODEL_LOADED
-from flywheel.contracts.models import Deployment
+from flywheel.contracts.metrics import (
+    SERVING_ARMS_STOPPED,
+    SERVING_MODEL_FAILURES,
+    SERVING_MODEL_LOADED,
+    SERVING_MODELS_DEGRADED,
+)
+from flywheel.contracts.models import Deployment, Role
 from flywheel.kernel.declaration import UseCase
 from flywheel.kernel.lineup import Lineup, LoadedModel
 from flywheel.kernel.ports import CorruptModel, ModelStore
 from services.serving.loading import MakeScorer, ModelRefused, load
 
 _EARLIER_TRIED = 5
+_STOPPABLE = (Role.CHALLENGER, Role.CANARY, Role.SHADOW)
 
 _log = logger(__name__)
 
 
 class Models:
-    """The line-up of one use case. `lineup` may be called at any time, from any thread."""
+    """The line-up of one use case. `lineup` may be called at any time, from any thread.
+
+    With `last_good` a start does without a model store that is gone or broken, and says so until it is back.
+    """
 
     def __init__(
         self,
@@ -28,19 +39,39 @@ class Models:
         store: ModelStore,
         make_scorer: MakeScorer,
         *,
+        last_good: LastGoodModels | None = None,
         on_swap: Callable[[], object] = gc.freeze,
     ) -> None:
         self._usecase = usecase
         self._store = store
         self._make_scorer = make_scorer
+        self._last_good = last_good
         self._on_swap = on_swap
         self._lineup = Lineup()
-        self._refused = 0
+        self._served: Deployment | None = None
+        self._refused: Deployment | None = None
+        self._copied: set[str] = set()
+        """Versions that were loaded from the local copy."""
+        self._stopped: dict[str, str] = {}
         self._trouble = ""
+        self._swapping = threading.Lock()
 
     def lineup(self) -> Lineup:
         """The models that answer now."""
         return self._lineup
+
+    @property
+    def detail(self) -> str:
+        """What answers and what is wrong with it, in one line."""
+        champion = self._lineup.champion
+        if champion is None:
+            return "degraded: no model yet, the rule answers"
+        parts = [f"model {champion.version}"]
+        if self._copied:
+            parts.append(f"degraded: {', '.join(sorted(self._copied))} from the local copy")
+        if self._trouble:
+            parts.append(f"degraded: {self._trouble}")
+        return "; ".join([*parts, *(f"stopped here: {version}: {why}" for version, why in self._stopped.items())])
 
     async def watch(self, every_s: float) -> None:
         """Looks at the log for ever. Loading happens beside the event loop, so that answers go on."""
@@ -52,15 +83,82 @@ class Models:
         """Brings the line-up to the newest deployment; whatever is wrong with that, the present one stays."""
         try:
             newest = self._store.current(self._usecase.name)
-            if newest is None or newest.sequence in (self._lineup.sequence, self._refused):
-                return
-            found = self._lineup_of(newest) if self._lineup.champion else self._first(newest)
+            if newest is not None:
+                self._follow(newest)
+                followed = newest == self._served
+                self._troubled("" if followed else f"deployment {newest.sequence} is refused")
+            elif self._lineup.champion is not None:
+                self._troubled("the deployment log is gone")
         except (OSError, ValueError) as error:
-            self._troubled(f"the model store cannot be read: {error}")
+            self._troubled(f"the deployment log cannot be read: {error}")
+        if self._lineup.champion is None:
+            self._recall()
+        SERVING_MODELS_DEGRADED.labels(self._usecase.name).set(bool(self._copied or self._trouble))
+
+    def stop(self, version: str, reason: str) -> None:
+        """Takes a challenger, canary or shadow out until another deployment names it otherwise; the champion answers.
+
+        Champions stay: there is nothing better to answer with. Returns at once.
+        """
+        roles = [role for role, model in self._lineup.models() if model.version == version and role in _STOPPABLE]
+        if not roles or version in self._stopped:
             return
-        self._trouble = ""
+        self._stopped = {**self._stopped, version: reason}
+        self._swap(self._lineup)
+        for role in roles:
+            SERVING_ARMS_STOPPED.labels(self._usecase.name, role).inc()
+            _log.error("arm_stopped", role=role, version=version, reason=reason)
+
+    def _follow(self, newest: Deployment) -> None:
+        if newest in (self._served, self._refused):
+            self._heal()
+            return
+        found = self._lineup_of(newest) if self._lineup.champion else self._first(newest)
+        if found is None or found.sequence != newest.sequence:
+            self._refused = newest
         if found is not None:
-            self._swap(found)
+            self._serve(found, newest)
+
+    def _serve(self, found: Lineup, newest: Deployment) -> None:
+        self._copied &= {model.version for _, model in found.models()}
+        others = {newest.version_of(role) for role in _STOPPABLE}
+        self._stopped = {version: reason for version, reason in self._stopped.items() if version in others}
+        self._swap(found)
+        if found.sequence != newest.sequence:
+            return
+        self._served = newest
+        if self._last_good is None or self._copied:
+            return
+        try:
+            self._last_good.keep(newest, self._store)
+        except (OSError, CorruptModel, KeyError) as error:
+            _log.error("models_not_kept", sequence=newest.sequence, reason=str(error))
+
+    def _recall(self) -> None:
+        """What was served before this start, where the deployment log says nothing."""
+        kept = self._last_good.recall(self._usecase.name) if self._last_good else None
+        if kept is None or kept == self._refused:
+            return
+        found = self._lineup_of(kept) or self._champion_of(kept)
+        if found is None:
+            self._refused = kept
+            return
+        self._troubled(self._trouble or "the deployment log is gone")
+        _log.error("local_copy_served", sequence=kept.sequence, champion=kept.champion, reason=self._trouble)
+        self._served = kept
+        self._swap(found)
+
+    def _heal(self) -> None:
+        """What was loaded from the local copy is as good as from the store once the store has the same."""
+        for version in tuple(self._copied):
+            try:
+                held = self._store.load(self._usecase.name, version)[0]
+            except (CorruptModel, KeyError, OSError):
+                return
+            if self._last_good is None or held != self._last_good.store.load(self._usecase.name, version)[0]:
+                return
+            self._copied.discard(version)
+            _log.info("model_store_healed", version=version)
 
     def _first(self, newest: Deployment) -> Lineup | None:
         """The newest line-up that can be loaded; at the start an earlier one is better than none."""
@@ -74,18 +172,33 @@ class Models:
         return None
 
     def _lineup_of(self, deployment: Deployment) -> Lineup | None:
-        champion = self._load(deployment, deployment.champion)
-        challenger = None
-        if champion is not None and deployment.challenger is not None:
-            challenger = self._load(deployment, deployment.challenger)
-        if champion is None or (challenger is None and deployment.challenger is not None):
-            self._refused = max(self._refused, deployment.sequence)
-            return None
-        return Lineup(champion, challenger, deployment.challenger_share, deployment.salt, deployment.sequence)
+        """None when a model that would answer cannot be had; a shadow is done without."""
+        loaded: dict[Role, LoadedModel] = {}
+        for role in Role:
+            version = deployment.version_of(role)
+            if version is None:
+                continue
+            model = self._load(deployment, version)
+            if model is not None:
+                loaded[role] = model
+            elif role is not Role.SHADOW:
+                return None
+        return Lineup(
+            loaded[Role.CHAMPION],
+            loaded.get(Role.CHALLENGER),
+            deployment.challenger_share if Role.CHALLENGER in loaded else 0.0,
+            deployment.salt,
+            deployment.sequence,
+            canary=loaded.get(Role.CANARY),
+            canary_share=deployment.canary_share if Role.CANARY in loaded else 0.0,
+            shadow=loaded.get(Role.SHADOW),
+        )
 
     def _champion_of(self, deployment: Deployment) -> Lineup | None:
-        """The deployment without the challenger that could not be loaded."""
-        champion = self._load(deployment, deployment.champion) if deployment.challenger is not None else None
+        """The deployment without the others, one of which could not be loaded."""
+        if deployment.challenger is None and deployment.canary is None:
+            return None
+        champion = self._load(deployment, deployment.champion)
         return Lineup(champion, sequence=deployment.sequence) if champion is not None else None
 
     def _load(self, deployment: Deployment, version: str) -> LoadedModel | None:
@@ -94,20 +207,42 @@ class Models:
                 return model
         try:
             return load(self._store, self._usecase, version, self._make_scorer)
-        except (CorruptModel, ModelRefused, KeyError) as error:
-            SERVING_MODEL_FAILURES.labels(self._usecase.name, "loading").inc()
-            _log.error("model_refused", sequence=deployment.sequence, version=version, reason=str(error))
+        except ModelRefused as error:
+            reason = str(error)
+        except (CorruptModel, KeyError, OSError) as error:
+            copied = self._from_copy(deployment, version)
+            if copied is not None:
+                return copied
+            reason = str(error)
+        SERVING_MODEL_FAILURES.labels(self._usecase.name, "loading").inc()
+        _log.error("model_refused", sequence=deployment.sequence, version=version, reason=reason)
+        return None
+
+    def _from_copy(self, deployment: Deployment, version: str) -> LoadedModel | None:
+        if self._last_good is None:
             return None
+        try:
+            model = load(self._last_good.store, self._usecase, version, self._make_scorer)
+        except (CorruptModel, ModelRefused, KeyError, OSError):
+            return None
+        _log.error("local_copy_loaded", sequence=deployment.sequence, version=version)
+        self._copied.add(version)
+        return model
 
     def _swap(self, found: Lineup) -> None:
-        gone, self._lineup = self._lineup, found
-        self._show(gone, found)
+        # Whoever stops an arm does so while a line-up that still has it may be about to come in.
+        with self._swapping:
+            for role, model in found.models():
+                if role in _STOPPABLE and model.version in self._stopped:
+                    found = found.without(role)
+            gone, self._lineup = self._lineup, found
+            self._show(gone, found)
         _log.info(
             "models_swapped",
             sequence=found.sequence,
-            champion=found.champion.version if found.champion else None,
-            challenger=found.challenger.version if found.challenger else None,
             challenger_share=found.challenger_share,
+            canary_share=found.canary_share,
+            **{role.value: model.version for role, model in found.models()},
         )
         self._on_swap()
 
@@ -120,6 +255,6 @@ class Models:
             SERVING_MODEL_LOADED.remove(self._usecase.name, role, version)
 
     def _troubled(self, reason: str) -> None:
-        if reason != self._trouble:
-            self._trouble = reason
+        if reason and reason != self._trouble:
             _log.error("models_not_refreshed", reason=reason)
+        self._trouble = reason

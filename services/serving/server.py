@@ -83,8 +83,7 @@ class Server:
         """Whether decisions are answered, and how."""
         if not self._answering:
             return False, "not answering"
-        champion = self._models.lineup().champion
-        return True, f"model {champion.version}" if champion else "degraded: no model yet, the rule answers"
+        return True, self._models.detail
 
     def _listen(self) -> grpc.aio.Server:
         settings = self._settings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -32,3 +33,8 @@ class ServingSettings(PlatformSettings):
     """At most so long an answer waits for the disk; one that is slower is left alone for a second."""
     serving_drain_s: float = Field(default=5.0, gt=0)
     """After SIGTERM: for requests under way, and again for decisions that wait for the broker."""
+
+    @property
+    def last_good_dir(self) -> Path:
+        """Serving's own copy of the models it answers with."""
+        return self.data_dir / "serving" / "models"

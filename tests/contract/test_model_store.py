@@ -10,7 +10,7 @@ import pytest
 
 from flywheel.adapters.file_model_store import FileModelStore
 from flywheel.adapters.memory_model_store import MemoryModelStore
-from flywheel.contracts.models import Deployment, Histogram, ModelManifest
+from flywheel.contracts.models import Component, Deployment, Histogram, ModelManifest
 from flywheel.contracts.training import GateResult
 from flywheel.kernel.model_integrity import digest_of
 from flywheel.kernel.ports import CorruptModel, ModelStore
@@ -103,6 +103,51 @@ def test_published_versions_are_listed_by_use_case(store: ModelStore) -> None:
     assert store.versions("other") == ["v9"]
 
 
+BUNDLE = {"calibrator": b"calibrates", "retrieval": b"retrieves"}
+
+
+def bundle() -> ModelManifest:
+    attached = tuple(Component(name=name, digest=digest_of(content)) for name, content in BUNDLE.items())
+    return manifest().model_copy(update={"attached": attached})
+
+
+def test_a_bundle_comes_back_part_by_part(store: ModelStore) -> None:
+    store.publish(bundle(), MODEL, BUNDLE)
+    assert store.load("fraud", "v1") == (bundle(), MODEL)
+    parts = {part.name: store.component("fraud", "v1", part.name) for part in bundle().components}
+    assert parts == {"model": MODEL, **BUNDLE}
+    with pytest.raises(KeyError):
+        store.component("fraud", "v1", "reranker")
+
+
+@pytest.mark.parametrize("given", [{}, {**BUNDLE, "more": b""}, {**BUNDLE, "calibrator": b"another"}])
+def test_a_bundle_that_is_not_what_its_manifest_says_is_not_taken(store: ModelStore, given: dict[str, bytes]) -> None:
+    with pytest.raises(ValueError, match=r"consists of|do not match"):
+        store.publish(bundle(), MODEL, given)
+    assert store.versions("fraud") == []
+
+
+def test_a_name_is_given_once_in_a_bundle(store: ModelStore) -> None:
+    twice = manifest().model_copy(update={"attached": (Component(name="model", digest=digest_of(b"")),)})
+    with pytest.raises(ValueError, match="one name"):
+        store.publish(twice, MODEL, {"model": b""})
+
+
+def test_a_manifest_of_a_single_model_is_read_as_it_was_written_before_there_were_bundles(store: ModelStore) -> None:
+    store.publish(manifest(), MODEL)
+    old = manifest().model_dump(mode="json", exclude={"attached", "variant_of"})
+    assert ModelManifest.model_validate(old) == store.load("fraud", "v1")[0]
+    assert [part.name for part in manifest().components] == ["model"]
+    earlier = {"canary", "canary_share", "shadow", "withdrawn"}
+    assert Deployment.model_validate(deployment(1).model_dump(mode="json", exclude=earlier)) == deployment(1)
+
+
+def test_a_deployment_that_contradicts_itself_is_refused(store: ModelStore) -> None:
+    with pytest.raises(ValueError, match="within 0 and 1"):
+        store.deploy(deployment(1).model_copy(update={"challenger_share": 1.5}))
+    assert store.deployments("fraud") == []
+
+
 def test_the_log_starts_empty_and_keeps_every_deployment_in_order(store: ModelStore) -> None:
     assert store.current("fraud") is None
     assert store.deployments("fraud") == []
@@ -160,6 +205,16 @@ class TestFiles:
         (home / "model.onnx").write_bytes(damaged)
         with pytest.raises(CorruptModel):
             self.load(home)
+
+    @pytest.mark.parametrize("damaged", [None, b"calibrate"])
+    def test_a_damaged_or_missing_part_of_a_bundle_is_corruption(self, tmp_path: Path, damaged: bytes | None) -> None:
+        store = FileModelStore(tmp_path)
+        store.publish(bundle(), MODEL, BUNDLE)
+        file = tmp_path / "fraud" / "v1" / "calibrator.onnx"
+        file.unlink() if damaged is None else file.write_bytes(damaged)
+        with pytest.raises(CorruptModel, match="calibrator"):
+            store.component("fraud", "v1", "calibrator")
+        assert store.component("fraud", "v1", "retrieval") == b"retrieves"
 
     @pytest.mark.parametrize("name", ["model.onnx", "manifest.json"])
     def test_a_missing_file_is_corruption(self, home: Path, name: str) -> None:

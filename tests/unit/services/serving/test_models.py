@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
 from prometheus_client import REGISTRY
 
 from flywheel.adapters.memory_model_store import MemoryModelStore
 from flywheel.adapters.onnx_scorer import OnnxScorer
-from flywheel.contracts.models import Deployment
+from flywheel.contracts.models import Component, Deployment
+from flywheel.kernel.model_integrity import digest_of
 from flywheel.kernel.ports import Scorer
 from services.serving.loading import MakeScorer
 from services.serving.models import Models
@@ -235,3 +237,99 @@ def test_the_old_scorer_is_kept_when_only_the_split_changes(store: MemoryModelSt
     models.refresh()
     assert models.lineup().champion is before
     assert before is not None
+
+
+def test_canary_and_shadow_are_loaded_beside_the_champion(store: MemoryModelStore) -> None:
+    models = following(store)
+    for version in ("v1", "v2", "v3"):
+        publish(store, version)
+    deploy(store, "v1", canary="v2", canary_share=0.25, shadow="v3")
+    models.refresh()
+    lineup = models.lineup()
+    assert [(str(role), model.version) for role, model in lineup.models()] == [
+        ("champion", "v1"),
+        ("canary", "v2"),
+        ("shadow", "v3"),
+    ]
+    assert lineup.canary_share == 0.25
+
+
+def test_a_broken_shadow_is_done_without_and_a_broken_canary_holds_the_deployment_back(
+    store: MemoryModelStore,
+) -> None:
+    models = following(store)
+    for version in ("v1", "v2", "v3"):
+        publish(store, version)
+    flipped(store, "v3")
+    deploy(store, "v2", shadow="v3")
+    models.refresh()
+    assert versions(models) == ["v2"]
+    deploy(store, "v1", canary="v3", canary_share=0.1)
+    models.refresh()
+    assert versions(models) == ["v2"]
+    assert "deployment 2 is refused" in models.detail
+
+
+def test_a_stopped_canary_stays_out_through_its_next_step(store: MemoryModelStore) -> None:
+    models = following(store)
+    for version in ("v1", "v2"):
+        publish(store, version)
+    deploy(store, "v1", canary="v2", canary_share=0.1)
+    models.refresh()
+    models.stop("v1", "champions stay")
+    models.stop("v2", "it failed 5 times")
+    assert versions(models) == ["v1"]
+    assert "stopped here: v2: it failed 5 times" in models.detail
+    deploy(store, "v1", canary="v2", canary_share=0.5)
+    models.refresh()
+    assert versions(models) == ["v1"]
+    deploy(store, "v2")
+    models.refresh()
+    assert versions(models) == ["v2"]
+    assert "stopped" not in models.detail
+
+
+def test_a_bundle_runs_its_chain_and_has_its_parts_by_name(store: MemoryModelStore) -> None:
+    ranker, halved, other = tiny_model(), correction(0.5), correction(0.1)
+    parts = {"calibrator": halved, "retrieval": other}
+    attached = tuple(
+        Component(name=name, digest=digest_of(content), chained=name == "calibrator") for name, content in parts.items()
+    )
+    whole = manifest_of("v1", ranker)
+    golden = tuple(0.5 * score for score in whole.golden_scores)
+    store.publish(whole.model_copy(update={"attached": attached, "golden_scores": golden}), ranker, parts)
+    deploy(store, "v1")
+    models = following(store)
+    models.refresh()
+    champion = models.lineup().champion
+    assert champion is not None
+    assert set(champion.components) == {"model", "calibrator", "retrieval"}
+    rows = np.full((3, len(USECASE.feature_names)), 5.0, np.float32)
+    plain = champion.components["model"].score(rows)
+    assert champion.scorer.score(rows).tolist() == pytest.approx((0.5 * plain).tolist(), rel=1e-6)
+
+
+def test_a_part_of_a_bundle_that_was_damaged_is_refused(store: MemoryModelStore) -> None:
+    ranker, part = tiny_model(), correction(0.5)
+    attached = (Component(name="calibrator", digest=digest_of(part), chained=True),)
+    store.publish(manifest_of("v2", ranker, attached=attached), ranker, {"calibrator": part})
+    store.attached["fraud", "v2"]["calibrator"] = part[:-1]
+    publish(store, "v1")
+    deploy(store, "v1")
+    deploy(store, "v2")
+    models = following(store)
+    models.refresh()
+    assert versions(models) == ["v1"]
+
+
+def correction(factor: float) -> bytes:
+    """A model of one column: that many times what it is given."""
+    graph = helper.make_graph(
+        [helper.make_node("Mul", ["score", "factor"], ["corrected"])],
+        "correction",
+        [helper.make_tensor_value_info("score", TensorProto.FLOAT, ["n", 1])],
+        [helper.make_tensor_value_info("corrected", TensorProto.FLOAT, ["n", 1])],
+        [numpy_helper.from_array(np.array([factor], np.float32), "factor")],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    return bytes(made.SerializeToString())
