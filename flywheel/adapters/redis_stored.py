@@ -10,7 +10,7 @@ from flywheel.adapters.feast_keys import EntityKeys
 from flywheel.adapters.redis_connection import Commands, RedisConnection, RefusedCommand
 from flywheel.kernel.ports import Unavailable
 from flywheel.kernel.stored import StoredColumns, StoredRequest
-from flywheel.kernel.stored_plan import Keys, StoredPlan, StoredRow, ViewGroup
+from flywheel.kernel.stored_plan import Keys, Moment, StoredPlan, StoredRow, ViewGroup
 
 _WRONG_TYPE = "WRONGTYPE"
 
@@ -49,7 +49,7 @@ class StoredQuestion(NamedTuple):
     commands: Commands
     rows: int
     sizes: list[int]
-    now_us: int
+    now_us: Moment
 
 
 class RedisStoredReader:

@@ -31,6 +31,9 @@ DECISION_SCHEMA = T.StructType(
         T.StructField("feature_age_ms", T.MapType(T.StringType(), T.DoubleType())),
         T.StructField("stage_ms", T.MapType(T.StringType(), T.DoubleType())),
         T.StructField("value", T.DoubleType()),
+        T.StructField("step", T.StringType()),
+        T.StructField("propensity", T.DoubleType()),
+        T.StructField("criticality", T.StringType()),
     ]
 )
 """A column for each field of `DecisionLogged`."""

@@ -28,19 +28,34 @@ class FeatureStatus(StrEnum):
 
 
 class Fallback(StrEnum):
-    """Why a decision was not made by the model, if it was not."""
+    """Why a decision was not made by the model on what it reads, if it was not."""
 
     NONE = "none"
+    FEATURES_STALE = "features_stale"
     FEATURES_UNAVAILABLE = "features_unavailable"
     MODEL_UNAVAILABLE = "model_unavailable"
     DEADLINE = "deadline"
+
+
+class Step(StrEnum):
+    """Which step of the declared ladder gave the score.
+
+    `model`: the model, on what was read. `defaults`: the model, with the declared defaults in the place of what could
+    not be read. `rule`: the declared rule, on the request alone. `static`: the declared answer that needs nothing.
+    """
+
+    MODEL = "model"
+    DEFAULTS = "defaults"
+    RULE = "rule"
+    STATIC = "static"
 
 
 class DecisionLogged(Message):
     """One answered decision.
 
     `features` are in the order of the model manifest's `feature_names`; where the store was unavailable only those
-    that the request alone gives are there. A value that is NaN to the model is NaN here.
+    that the request alone gives are there, unless the model was shown defaults. A value that is NaN to the model is
+    NaN here.
     """
 
     decision_id: str
@@ -68,3 +83,8 @@ class DecisionLogged(Message):
     stage_ms: dict[str, float]
     value: float
     """What the decision is about in money: the payment's amount, in cents."""
+    step: Step | None = None
+    """None in records from before there was a ladder."""
+    propensity: float | None = None
+    """How probable this arm was for the unit when it was assigned."""
+    criticality: str = ""

@@ -33,7 +33,9 @@ def to_us(moment: datetime) -> int:
     >>> to_us(datetime(1970, 1, 1, 0, 1, tzinfo=UTC))
     60000000
     """
-    return (moment - EPOCH) // timedelta(microseconds=1)
+    # Several times as fast as a division of durations, and this is asked for with every event.
+    since = moment - EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
 def from_us(us: int) -> datetime:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from flywheel.contracts.decisions import Step
 from flywheel.contracts.events import Event
 from flywheel.kernel.attributes import AttributeRead, AttributeTable, reads_of, tables_of
 from flywheel.kernel.behaviour import behaviour_of
@@ -83,6 +84,30 @@ class RuleScore:
 
 
 @dataclass(frozen=True)
+class StaticAnswer:
+    """The answer that needs nothing but itself. Without an `action` the policy chooses one at this score."""
+
+    score: float = 0.5
+    action: str = ""
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """How far down an answer goes when something is amiss: the step it is made on, by what happened.
+
+    A step that fails gives way to the next below it: model, defaults, rule, static.
+    """
+
+    stale: Step = Step.MODEL
+    """Features are stale. MODEL shows them to the model all the same, DEFAULTS shows it their defaults instead."""
+    unavailable: Step = Step.RULE
+    """Features cannot be had. DEFAULTS shows the model the declared defaults in their place."""
+    no_model: Step = Step.RULE
+    """There is no model, it failed, or there was no time for it."""
+    static: StaticAnswer = StaticAnswer()
+
+
+@dataclass(frozen=True)
 class ReasonCode:
     """A sentence for people, given when a feature exceeds a bound."""
 
@@ -132,6 +157,8 @@ class UseCase:
     """Whether a decision is on this machine's disk before it is answered: for decisions that carry money."""
     rollout: Rollout | None = None
     """How a newly trained model takes over; None: at once, as soon as it has passed its gates."""
+    ladder: Ladder = Ladder()
+    """What answers in the model's place, and when."""
 
     def __post_init__(self) -> None:
         _check(self)
@@ -245,6 +272,7 @@ def _check(usecase: UseCase) -> None:
         raise InvalidDeclaration(
             f"{usecase.name}: the stages of the latency budget exceed its total of {budget.total_ms} ms"
         )
+    _check_ladder(usecase)
     parse_duration(usecase.lateness)
     parse_duration(usecase.freshness)
 
@@ -270,6 +298,19 @@ def _check_shares(usecase: UseCase) -> None:
         raise InvalidDeclaration(
             f"{usecase.name}: challenger and canary would take {share + usecase.rollout.widest:.0%} of the units"
         )
+
+
+def _check_ladder(usecase: UseCase) -> None:
+    ladder = usecase.ladder
+    if ladder.unavailable is Step.MODEL:
+        raise InvalidDeclaration(
+            f"{usecase.name}: the model cannot be shown features that are unavailable; say Step.DEFAULTS to show it "
+            "their defaults, Step.RULE or Step.STATIC"
+        )
+    if ladder.no_model not in (Step.RULE, Step.STATIC):
+        raise InvalidDeclaration(f"{usecase.name}: without a model there is Step.RULE or Step.STATIC, nothing else")
+    if not 0 <= ladder.static.score <= 1:
+        raise InvalidDeclaration(f"{usecase.name}: the static score {ladder.static.score} is no probability")
 
 
 def _check_kinds(usecase: UseCase) -> None:

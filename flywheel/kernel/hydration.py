@@ -1,162 +1,304 @@
-"""Turns a subject and what the online store answered into feature values, each entity with an honest status."""
+"""Turns subjects and what the online store answered into rows of feature values, each source with an honest status.
+
+Subjects that are decided together share a question, and one matrix holds the features of all their rows.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flywheel.contracts.decisions import FeatureStatus
+from flywheel.contracts.decisions import FeatureStatus, Step
 from flywheel.contracts.events import Event
+from flywheel.kernel.attributes import AttributeRead
 from flywheel.kernel.declaration import UseCase
 from flywheel.kernel.durations import parse_duration
 from flywheel.kernel.edge import unpack_edge
-from flywheel.kernel.features import Column
-from flywheel.kernel.fields import REQUEST
+from flywheel.kernel.features import Entity
 from flywheel.kernel.fold import Reading
 from flywheel.kernel.plan import SLACK_US, TileView, compile_plan
-from flywheel.kernel.ports import Answer, Question, Stored, ViewKey
+from flywheel.kernel.ports import Answer, Question, Stored, StoreProgress, ViewKey
 from flywheel.kernel.rows import Cells, event_hash, no_rows, rows_about
 from flywheel.kernel.state import EntityState, ForeignState
-from flywheel.kernel.stored import StoredRequest
-from flywheel.kernel.vector import assemble, request_columns
+from flywheel.kernel.stored import StoredColumns, StoredRequest
+from flywheel.kernel.vector import RowLayout
 
 Row = NDArray[np.float32]
 
 UNKNOWN_LAG_MS = -1.0
 
+STATUSES = (FeatureStatus.FRESH, FeatureStatus.STALE, FeatureStatus.MISSING, FeatureStatus.UNAVAILABLE)
+"""By their codes, which are those of `StoredStatus`."""
+FRESH, STALE, MISSING, UNAVAILABLE = range(4)
+
 _NOTHING = Stored()
 
 
-@dataclass(frozen=True)
 class Subject:
-    """A request event and what is read off it once."""
+    """What one request is about: its event, or one row for each candidate that stands in one field of the event."""
 
-    event: Event
-    numbers: dict[str, float]
-    """Its numeric fields by name, and `event_time_us`."""
-    keys: tuple[ViewKey, ...]
-    own: tuple[Cells, ...]
-    """What the event adds to each entity, in the order of the keys."""
-    tie: int
-    """The event's id hash."""
-    attributes: tuple[StoredRequest, ...] = ()
+    __slots__ = ("at_us", "candidates", "event")
+
+    def __init__(self, event: Event, candidates: Sequence[str] = ()) -> None:
+        self.event = event
+        self.at_us = event.event_time_us
+        self.candidates = candidates
 
     @property
-    def question(self) -> Question:
-        """What to ask the online store."""
-        return Question(self.keys, self.attributes)
+    def rows(self) -> int:
+        return len(self.candidates) or 1
+
+    def events(self, field: str) -> Iterator[Event]:
+        """The event of each row, the candidate in that field."""
+        if not self.candidates:
+            yield self.event
+        for candidate in self.candidates:
+            yield self.event.model_copy(update={field: candidate})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Hydrated:
-    """What the online store knows of a subject's entities."""
+    """What is known of all rows of some subjects, in their order."""
 
-    values: Mapping[str, float]
-    """Windowed features and attributes, those that are unavailable left out."""
-    status: dict[str, FeatureStatus]
-    """Of windows by entity, of attributes by table."""
+    layout: RowLayout
+    rows: Row
+    """The model's input, shape (rows, features). Features of an unavailable source have their declared defaults, and
+    those of a stale one where the ladder says so."""
+    status: NDArray[np.int8]
+    """Shape (rows, sources), codes of `STATUSES`: of windows by entity, then of attributes by table."""
+    age_ms: NDArray[np.float64]
+    """Shape (rows, tables): how old the entity's newest load is at the subject's time; NaN where there is none."""
     lag_ms: float
     """How far windows are behind the accepted events."""
-    age_ms: dict[str, float] = field(default_factory=dict)
-    """By table, how old its entity's newest load is at the subject's time; only where there is one."""
+    finite: bool
+    """Whether every value of every row is a finite number."""
     foreign: tuple[str, ...] = ()
     """Why states were refused, one sentence each."""
 
-    @property
-    def complete(self) -> bool:
-        return FeatureStatus.UNAVAILABLE not in self.status.values()
+    def known(self, row: int) -> NDArray[np.bool_] | None:
+        """Which features of the row stand on what was read, shape (features,); None for all."""
+        gone = self.status[row] == UNAVAILABLE
+        return ~(self.layout.needs @ gone) if gone.any() else None
+
+    def statuses(self, row: int) -> dict[str, FeatureStatus]:
+        """The row's statuses by source."""
+        return {name: STATUSES[code] for name, code in zip(self.layout.sources, self.status[row].tolist(), strict=True)}
+
+    def ages_ms(self, row: int) -> dict[str, float]:
+        """The ages of the row's loads by table, only where there is one."""
+        ages = zip(self.layout.tables, self.age_ms[row].tolist(), strict=True)
+        return {name: age_ms for name, age_ms in ages if age_ms == age_ms}
 
 
 class Hydrator:
-    """The read plan of a use case: which rows to ask for, and how to make features of the answer."""
+    """The read plan of a use case: what to ask for, and how to make features of the answer.
 
-    def __init__(self, usecase: UseCase) -> None:
-        self._usecase = usecase
-        self._views = compile_plan(usecase).views
-        self._readings = tuple(Reading(view) for view in self._views)
+    `candidate`: the field in which the rows of a subject differ, if it has several.
+    """
+
+    def __init__(self, usecase: UseCase, candidate: str = "") -> None:
+        self._candidate = candidate
+        self._views = [_View(view, candidate) for view in compile_plan(usecase).views]
+        self._reads = [_Read(read, candidate) for read in usecase.attribute_reads]
         self._freshness_us = parse_duration(usecase.freshness)
-        self._reads = usecase.attribute_reads
-        sources = (*(view.entity.name for view in self._views), *(table.name for table in usecase.attribute_tables))
-        self._nothing = Hydrated({}, dict.fromkeys(sources, FeatureStatus.UNAVAILABLE), UNKNOWN_LAG_MS)
+        self._stale_is_gone = usecase.ladder.stale is Step.DEFAULTS
+        self.layout = RowLayout(usecase, candidate)
 
-    def subject(self, event: Event) -> Subject:
-        """The subject with the rows to read for it, in the order of the plan's views."""
-        numbers = {name.removeprefix(REQUEST): value for name, value in request_columns(event).items()}
-        keys = tuple(ViewKey(view.name, view.entity.id_in(event)) for view in self._views)
-        tie = event_hash(event.event_name, event.event_id)
-        own = tuple(rows_about(view, event, key.entity_id, tie) for view, key in zip(self._views, keys, strict=True))
-        return Subject(event, numbers, keys, own, tie, tuple(read.request(event) for read in self._reads))
+    def question(self, subjects: Sequence[Subject]) -> Question:
+        """What to ask the online store about all of them."""
+        events = self._events(subjects)
+        keys = [ViewKey(view.name, entity_id) for view in self._views for entity_id in view.ids(subjects, events)]
+        return Question(keys, [read.request(subjects) for read in self._reads])
 
-    def unavailable(self) -> Hydrated:
+    def unavailable(self, subjects: Sequence[Subject]) -> Hydrated:
         """What is known when the store did not answer: nothing."""
-        return self._nothing
+        rows, layout = sum(subject.rows for subject in subjects), self.layout
+        status = np.full((rows, len(layout.sources)), UNAVAILABLE, np.int8)
+        values = np.empty((len(layout.names), rows)).T
+        layout.put_defaults(values, status == UNAVAILABLE)
+        ages = np.full((rows, len(layout.tables)), np.nan)
+        return self._hydrated(layout.finished(values, subjects), status, ages, UNKNOWN_LAG_MS)
 
-    def hydrate(self, subject: Subject, answer: Answer, now_us: int) -> Hydrated:
-        """Features of the subject at its own time from the answer to its question."""
-        progress = answer.progress
-        lag_us = None if progress is None else max(now_us - progress.visible_until_us, 0)
-        present = FeatureStatus.FRESH
-        if lag_us is None or lag_us > self._freshness_us:
-            present = FeatureStatus.STALE
-        values: dict[str, float] = {}
-        status: dict[str, FeatureStatus] = {}
-        foreign: list[str] = []
-        for place, (view, found) in enumerate(zip(self._views, answer.stored, strict=True)):
-            name = view.entity.name
-            try:
-                folded, trusted = self._folded(place, found, subject)
-            except ForeignState as error:
-                status[name] = FeatureStatus.UNAVAILABLE
-                foreign.append(str(error))
-                continue
+    def hydrate(self, subjects: Sequence[Subject], answer: Answer, now_us: int) -> Hydrated:
+        """Features of the subjects at their own times from the answer to their question."""
+        layout, foreign = self.layout, list[str]()
+        repeats = [subject.rows for subject in subjects]
+        rows = sum(repeats)
+        each = None if rows == len(subjects) else np.repeat(np.arange(len(subjects)), repeats)
+        # A column a feature in one piece: what is computed of a column must not depend on how many rows there are.
+        values = np.empty((len(layout.names), rows)).T
+        status = np.empty((rows, len(layout.sources)), np.int8)
+        ages_ms = np.empty((rows, len(layout.tables)))
+        lag_us = None if answer.progress is None else max(now_us - answer.progress.visible_until_us, 0)
+        if self._views:
+            present = STALE if lag_us is None or lag_us > self._freshness_us else FRESH
+            self._put_windows(subjects, answer, present, each, (values, status, foreign))
+        for read, columns in zip(self._reads, answer.attributes, strict=True):
+            self._put_attributes(read, columns, None if read.varies else each, (values, status, ages_ms, foreign))
+        if np.count_nonzero(status):
+            gone = status == UNAVAILABLE
+            layout.put_defaults(values, gone | (status == STALE) if self._stale_is_gone else gone)
+        lag_ms = UNKNOWN_LAG_MS if lag_us is None else lag_us / 1000
+        return self._hydrated(layout.finished(values, subjects), status, ages_ms, lag_ms, foreign)
+
+    def _hydrated(
+        self,
+        rows: Row,
+        status: NDArray[np.int8],
+        ages_ms: NDArray[np.float64],
+        lag_ms: float,
+        foreign: Sequence[str] = (),
+    ) -> Hydrated:
+        finite = bool(np.isfinite(rows).all())
+        return Hydrated(self.layout, rows, status, ages_ms, lag_ms, finite, tuple(foreign))
+
+    def _events(self, subjects: Sequence[Subject]) -> Sequence[Event]:
+        """The event of each row, where any window depends on it."""
+        if not any(view.varies for view in self._views):
+            return ()
+        return [event for subject in subjects for event in subject.events(self._candidate)]
+
+    def _put_windows(
+        self,
+        subjects: Sequence[Subject],
+        answer: Answer,
+        present: int,
+        each: NDArray[np.intp] | None,
+        into: tuple[NDArray[np.float64], NDArray[np.int8], list[str]],
+    ) -> None:
+        values, status, foreign = into
+        stored, events = iter(answer.stored), self._events(subjects)
+        alone = [subject.event for subject in subjects]
+        for source, view in enumerate(self._views):
+            found, codes = view.folded(events if view.varies else alone, stored, answer.progress, present, foreign)
+            spread = each if not view.varies and each is not None else slice(None)
+            values[:, self.layout.windows[source]] = found[spread]
+            status[:, source] = codes[spread]
+
+    def _put_attributes(
+        self,
+        read: _Read,
+        columns: StoredColumns,
+        each: NDArray[np.intp] | None,
+        into: tuple[NDArray[np.float64], NDArray[np.int8], NDArray[np.float64], list[str]],
+    ) -> None:
+        values, status, ages_ms, foreign = into
+        found, codes, ages = columns
+        if np.count_nonzero(codes):
+            foreign += read.refused(codes)
+        for number, table in enumerate(read.tables):
+            place = self.layout.table_places[table.name]
+            code, age, some = codes[:, number], ages[:, number], found[:, read.columns[number]]
+            # Loaded for later: training, too, knows nothing of it yet.
+            later = age < 0
+            if later.any():
+                code, some = np.where(later, STALE, code), np.where(later[:, None], read.defaults[number], some)
+            if each is not None:
+                code, age, some = code[each], age[each], some[each]
+            values[:, self.layout.attributes[table.name]] = some
+            status[:, len(self._views) + place] = code
+            ages_ms[:, place] = age
+
+
+class _View:
+    """The windows of one entity."""
+
+    def __init__(self, view: TileView, candidate: str) -> None:
+        self.name = view.name
+        self._view = view
+        self._reading = Reading(view)
+        self._entity: Entity = view.entity
+        touched = {*view.entity.request_keys, *(name for event in view.events for name in view.fields_of(event))}
+        self.varies = bool(candidate) and candidate in touched
+        """Whether it is another for each row of a subject."""
+
+    def ids(self, subjects: Sequence[Subject], events: Sequence[Event]) -> list[str]:
+        """Ids of its entities: one a row where it varies, else one a subject."""
+        about = events if self.varies else [subject.event for subject in subjects]
+        return [self._entity.id_in(event) for event in about]
+
+    def folded(
+        self,
+        events: Sequence[Event],
+        stored: Iterator[Stored],
+        progress: StoreProgress | None,
+        present: int,
+        foreign: list[str],
+    ) -> tuple[NDArray[np.float64], NDArray[np.int8]]:
+        """Values, shape (events, features), those that are unavailable undefined, and status codes, shape (events,)."""
+        values, codes = np.empty((len(events), len(self._view.features))), np.empty(len(events), np.int8)
+        for row, (event, found) in enumerate(zip(events, stored, strict=False)):
             if found == _NOTHING and progress is None:
                 # Nobody knows what the store should hold: nothing there is no sign of somebody new.
-                status[name] = FeatureStatus.UNAVAILABLE
+                codes[row] = UNAVAILABLE
                 continue
-            status[name] = FeatureStatus.MISSING if found == _NOTHING else present if trusted else FeatureStatus.STALE
-            values.update(zip((feature.name for feature in view.features), folded, strict=True))
-        age_ms: dict[str, float] = {}
-        for read, columns in zip(self._reads, answer.attributes, strict=True):
-            for loaded in read.loaded(columns):
-                status[loaded.table.name] = loaded.status
-                if loaded.status is FeatureStatus.UNAVAILABLE:
-                    foreign.append(f"what is stored of {loaded.table.name} is no attribute")
-                    continue
-                values.update(loaded.values)
-                if loaded.status is not FeatureStatus.MISSING:
-                    age_ms[loaded.table.name] = loaded.age_ms
-        lag_ms = UNKNOWN_LAG_MS if lag_us is None else lag_us / 1000
-        return Hydrated(values, status, lag_ms, age_ms, tuple(foreign))
+            try:
+                values[row], trusted = self._values(event, found)
+            except ForeignState as error:
+                codes[row] = UNAVAILABLE
+                foreign.append(str(error))
+                continue
+            codes[row] = MISSING if found == _NOTHING else present if trusted else STALE
+        return values, codes
 
-    def _folded(self, place: int, stored: Stored, subject: Subject) -> tuple[list[float], bool]:
+    def _values(self, event: Event, found: Stored) -> tuple[NDArray[np.float64], bool]:
         """The view's values, and whether they are all that the declaration promises."""
-        state, arrived = opened(self._views[place], stored)
-        at_us = subject.event.event_time_us
-        found = self._readings[place].values(state, arrived, at_us, own=subject.own[place], own_tie=subject.tie)
+        state, arrived = opened(self._view, found)
+        at_us, tie = event.event_time_us, event_hash(event.event_name, event.event_id)
+        own = rows_about(self._view, event, self._entity.id_in(event), tie)
+        values = self._reading.values(state, arrived, at_us, own=own, own_tie=tie)
         # So far behind the entity's newest event, what its windows cover may be gone.
-        trusted = not state.lost and at_us >= state.newest_us - SLACK_US
-        return [float(value) for value in found], trusted
+        return values, not state.lost and at_us >= state.newest_us - SLACK_US
 
-    def columns(self, subject: Subject, hydrated: Hydrated) -> dict[str, Column]:
-        """Inputs of `assemble`, each of shape (1,)."""
-        known = {**{REQUEST + name: value for name, value in subject.numbers.items()}, **hydrated.values}
-        row = np.array(list(known.values()), np.float64)
-        return {name: row[at : at + 1] for at, name in enumerate(known)}
 
-    def row(self, columns: Mapping[str, Column]) -> Row:
-        """The model's input, shape (1, features)."""
-        return assemble(self._usecase, columns)
+class _Read:
+    """The tables of one entity."""
 
-    def known(self, columns: Mapping[str, Column]) -> dict[str, float]:
-        """Features that can be had from these columns alone, in the declared order."""
-        found = dict(columns)
-        for feature in self._usecase.at_request:
-            if all(name in found for name in feature.inputs):
-                found[feature.name] = feature.compute(found)
-        return {name: float(np.float32(found[name][0])) for name in self._usecase.feature_names if name in found}
+    def __init__(self, read: AttributeRead, candidate: str) -> None:
+        self.tables = read.tables
+        self._names = tuple(zip(read.entity.keys, read.entity.request_keys, strict=True))
+        self._candidate = candidate
+        self.varies = bool(candidate) and candidate in read.entity.request_keys
+        self.columns: list[slice] = []
+        """Where the values of each table stand among what is stored; a load's moment follows on them."""
+        self.defaults = [np.array([feature.default for feature in table.features]) for table in read.tables]
+        start = 0
+        for table in read.tables:
+            self.columns.append(slice(start, start + len(table.features)))
+            start += len(table.features) + 1
+
+    def request(self, subjects: Sequence[Subject]) -> StoredRequest:
+        """Asks about each subject's entity, or each row's, as of the subject's own time."""
+        if len(subjects) == 1 and not self.varies:
+            (subject,) = subjects
+            return StoredRequest({key: [str(getattr(subject.event, name))] for key, name in self._names}, subject.at_us)
+        times_us = [subject.at_us for subject in subjects]
+        repeats = [subject.rows for subject in subjects] if self.varies else 1
+        keys = {key: self._column(subjects, name) for key, name in self._names}
+        return StoredRequest(keys, np.repeat(np.array(times_us, np.int64), repeats))
+
+    def refused(self, codes: NDArray[np.int8]) -> list[str]:
+        """A sentence for each row of a table that is no attribute."""
+        return [
+            f"what is stored of {self.tables[number].name} is no attribute"
+            for number in np.nonzero(codes == UNAVAILABLE)[1].tolist()
+        ]
+
+    def _column(self, subjects: Sequence[Subject], name: str) -> list[str]:
+        if not self.varies:
+            return [str(getattr(subject.event, name)) for subject in subjects]
+        return [
+            text
+            for subject in subjects
+            for text in (
+                map(str, subject.candidates or [getattr(subject.event, name)])
+                if name == self._candidate
+                else [str(getattr(subject.event, name))] * subject.rows
+            )
+        ]
 
 
 def opened(view: TileView, stored: Stored) -> tuple[EntityState, Cells]:

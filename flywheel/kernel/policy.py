@@ -39,3 +39,13 @@ def choose(costs: Mapping[Action, float]) -> Action:
     <Action.APPROVE: 'approve'>
     """
     return min(Action, key=costs.__getitem__)
+
+
+def cheapest(policy: CostPolicy, score: float, amount: float) -> Action:
+    """`choose(expected_costs(...))`, for a decision has better to do than to fill a table."""
+    approve = score * (amount + policy.loss_overhead)
+    step_up = policy.step_up_cost + (1 - policy.step_up_catches) * approve
+    decline = (1 - score) * (policy.decline_cost + policy.decline_cost_share * amount)
+    if approve <= step_up:
+        return Action.APPROVE if approve <= decline else Action.DECLINE
+    return Action.STEP_UP if step_up <= decline else Action.DECLINE

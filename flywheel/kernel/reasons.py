@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
-from flywheel.contracts.decisions import Fallback
+import numpy as np
+from numpy.typing import NDArray
+
+from flywheel.contracts.decisions import Fallback, Step
 from flywheel.kernel.declaration import UseCase
 from flywheel.kernel.policy import Action
 
@@ -14,17 +17,36 @@ EXPECTED_COST = "expected_cost"
 EXPECTED_COST_BY_RULE = "expected_cost_by_rule"
 """The same at the score of the declared rule, where the model did not decide."""
 
+STATIC = "static"
+"""Stands where a model's version would where the static answer was given, and tells so where that stops somebody."""
 
-def reasons_for(usecase: UseCase, values: Mapping[str, float], action: Action, fallback: Fallback) -> tuple[str, ...]:
-    """Codes, most important first: why the model did not decide (if so) and where the rule led, then the declared ones.
+_LED_TO = {Step.RULE: EXPECTED_COST_BY_RULE, Step.STATIC: STATIC}
 
-    `values` are the features that are known. Nobody is stepped up or declined without a reason.
-    """
-    found = tuple(reason.code for reason in usecase.reasons if values.get(reason.feature, reason.above) > reason.above)
-    if fallback is not Fallback.NONE:
-        led_to = () if action is Action.APPROVE else (EXPECTED_COST_BY_RULE,)
-        return (str(fallback), *led_to, *found)
-    return found or (() if action is Action.APPROVE else (EXPECTED_COST,))
+
+class Reasons:
+    """The declared reasons of a use case."""
+
+    def __init__(self, usecase: UseCase) -> None:
+        places = {name: place for place, name in enumerate(usecase.feature_names)}
+        self._declared = tuple((reason.code, places[reason.feature], reason.above) for reason in usecase.reasons)
+
+    def declared(self, values: Sequence[float], known: NDArray[np.bool_] | None = None) -> tuple[str, ...]:
+        """Codes whose feature exceeds its bound, in the declared order; of the features that are known alone."""
+        if known is None:
+            return tuple([code for code, place, above in self._declared if values[place] > above])
+        return tuple([code for code, place, above in self._declared if known[place] and values[place] > above])
+
+    def given(self, declared: tuple[str, ...], action: Action, why: Fallback, step: Step) -> tuple[str, ...]:
+        """Codes, most important first: what was amiss (if so) and where that led, then the declared ones.
+
+        Nobody is stepped up or declined without a reason.
+        """
+        stopped = action is not Action.APPROVE
+        if why is Fallback.NONE:
+            return declared or ((EXPECTED_COST,) if stopped else ())
+        if step in _LED_TO:
+            return (why, *((_LED_TO[step],) if stopped else ()), *declared)
+        return (why, *(declared or ((EXPECTED_COST,) if stopped else ())))
 
 
 def rule_name(usecase: UseCase) -> str:

@@ -91,8 +91,8 @@ class StoredRequest(NamedTuple):
 
     keys: Mapping[str, Sequence[str] | Sequence[int]]
     """By join key, one value a row. A single value stands for all rows, and is read once."""
-    now_us: int
-    """Ages are told as of this time."""
+    now_us: int | NDArray[np.int64]
+    """Ages are told as of this time, one for all rows or one a row."""
 
 
 class StoredColumns(NamedTuple):

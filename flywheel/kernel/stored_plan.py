@@ -19,6 +19,9 @@ StoredRow = Sequence[bytes | None]
 Keys = Sequence[Sequence[str | int]]
 """Columns of key values, one for each of a group's join keys, all of one length."""
 
+Moment = int | NDArray[np.int64]
+"""One time for all rows, or one a row; microseconds."""
+
 _FOREVER_US = np.iinfo(np.int64).max
 _FOREIGN = b"?"
 
@@ -62,7 +65,7 @@ class StoredPlan:
                 raise ValueError(f"every {name} must be of type {wanted.__name__}, in a list")
         return lengths.pop() if lengths else 1, [group.keys(request.keys) for group in self.groups]
 
-    def columns(self, rows: int, answers: Sequence[Sequence[StoredRow]], now_us: int) -> StoredColumns:
+    def columns(self, rows: int, answers: Sequence[Sequence[StoredRow]], now_us: Moment) -> StoredColumns:
         """The answer of so many rows from what each group's hashes hold."""
         decoded = [group.decode(answer, now_us) for group, answer in zip(self.groups, answers, strict=True)]
         if len(decoded) == 1:
@@ -89,9 +92,9 @@ class ViewGroup:
         features = [feature for view in views for feature in view.features]
         self.views = tuple(views)
         self.join_keys = tuple(sorted(views[0].join_keys, key=lambda key: key.name))
-        self.places = _index(places)
+        self.places = as_index(places)
         """Where the group's views stand in the answer."""
-        self.columns = _index(columns)
+        self.columns = as_index(columns)
         """Where its features stand there."""
         self.foreign: StoredRow = (_FOREIGN,) * (len(features) + len(views))
         """A row in which nothing can be read."""
@@ -99,7 +102,7 @@ class ViewGroup:
         self._features_of_view = [len(view.features) for view in views]
         self._first_of_view = [0, *accumulate(self._features_of_view)][:-1]
         self._pickers = [
-            (kind, _index(at), _picker(at))
+            (kind, as_index(at), _picker(at))
             for kind in ScalarType
             if (at := [place for place, feature in enumerate(features) if feature.type is kind])
         ]
@@ -118,12 +121,15 @@ class ViewGroup:
         rows = next((len(column) for column in own if len(column) != 1), 1)
         return [column if len(column) == rows else list(column) * rows for column in own]
 
-    def decode(self, rows: Sequence[StoredRow], now_us: int) -> StoredColumns:
+    def decode(self, rows: Sequence[StoredRow], now_us: Moment) -> StoredColumns:
         """Columns of this group alone."""
         if not rows:
             return _columns(0, self._width, len(self.views))
-        usual = self._decode_usual(rows[0], now_us) if len(rows) == 1 else None
-        return self._decode(rows, now_us) if usual is None else usual
+        if len(rows) == 1:
+            usual = self._decode_usual(rows[0], now_us if isinstance(now_us, int) else int(now_us[0]))
+            if usual is not None:
+                return usual
+        return self._decode(rows, now_us)
 
     def _decode_usual(self, row: StoredRow, now_us: int) -> StoredColumns | None:
         """As `_decode`, for a single row that is whole, fresh and of plain floating numbers: that is, for most."""
@@ -141,10 +147,12 @@ class ViewGroup:
             found = np.where(np.isnan(found), self._defaults, found)
         return StoredColumns(found, np.zeros((1, len(ages_ms)), np.int8), np.array([ages_ms]))
 
-    def _decode(self, rows: Sequence[StoredRow], now_us: int) -> StoredColumns:
+    def _decode(self, rows: Sequence[StoredRow], now_us: Moment) -> StoredColumns:
         values, refused = self._values(rows)
         messages = list(chain.from_iterable(map(self._pick_times, rows)))
         times_us = decode_times(messages).reshape(len(rows), -1)
+        if isinstance(now_us, np.ndarray):
+            now_us = now_us.reshape(-1, 1)
         unknown = times_us == NO_TIME
         some_unknown = np.count_nonzero(unknown) > 0
         ages_us = now_us - (np.where(unknown, now_us, times_us) if some_unknown else times_us)
@@ -205,7 +213,7 @@ def _columns(rows: int, features: int, views: int) -> StoredColumns:
     return StoredColumns(np.empty((rows, features)), np.empty((rows, views), np.int8), np.empty((rows, views)))
 
 
-def _index(places: Sequence[int]) -> slice | list[int]:
+def as_index(places: Sequence[int]) -> slice | list[int]:
     """The places as numpy takes them: a slice where they are neighbours, for it copies less."""
     first, last = places[0], places[-1]
     return slice(first, last + 1) if list(places) == list(range(first, last + 1)) else list(places)
@@ -213,5 +221,5 @@ def _index(places: Sequence[int]) -> slice | list[int]:
 
 def _picker(places: Sequence[int]) -> Callable[[StoredRow], Sequence[bytes | None]]:
     """What takes the messages at these places out of a row."""
-    index = _index(places)
+    index = as_index(places)
     return itemgetter(index) if isinstance(index, slice) else itemgetter(*index)

@@ -1,4 +1,4 @@
-"""The time a decision has: its budget, the caller's patience, what each stage took."""
+"""The time a decision has: its budget, the caller's deadline, what each stage took."""
 
 from __future__ import annotations
 
@@ -20,47 +20,34 @@ class Clock:
     steady_s: Callable[[], float]
 
 
-class Watch:
-    """Time spent and left of one decision.
+class Allowance:
+    """The time of one decision, from its arrival until it is due, on the steady clock in seconds.
 
     A caller who gives less than the declared total gets the same stages, each shortened alike.
     """
 
-    def __init__(self, steady_s: Callable[[], float], budget: LatencyBudget, patience_ms: float) -> None:
-        self._steady_s = steady_s
-        self._started_s = self._lap_s = steady_s()
-        self._total_ms = min(budget.total_ms, patience_ms)
-        share = self._total_ms / budget.total_ms
-        self._features_ms = budget.features_ms * share
-        self._model_ms = budget.model_ms * share
-        self.stage_ms: dict[str, float] = {}
+    __slots__ = ("_features_s", "_model_s", "_total_s", "arrived_s", "due_s")
 
-    @property
-    def spent_ms(self) -> float:
-        return (self._steady_s() - self._started_s) * 1000
+    def __init__(self, budget: LatencyBudget, arrived_s: float, deadline_s: float) -> None:
+        declared_s = budget.total_ms / 1000
+        self.arrived_s = arrived_s
+        self.due_s = min(arrived_s + declared_s, deadline_s)
+        self._total_s = self.due_s - arrived_s
+        share = self._total_s / budget.total_ms
+        self._features_s = budget.features_ms * share
+        self._model_s = budget.model_ms * share
 
-    @property
-    def features_ms(self) -> float:
+    def features_s(self, now_s: float) -> float:
         """What reading features may take now, so that the model keeps its share; not above 0 when nothing is left."""
-        return min(self._features_ms, self._total_ms - self.spent_ms - self._model_ms)
+        return min(self._features_s, self.due_s - now_s - self._model_s)
 
-    @property
-    def has_time_for_model(self) -> bool:
-        return self._total_ms - self.spent_ms >= self._model_ms
+    def has_time_for_model(self, now_s: float) -> bool:
+        """Whether the model has its share left."""
+        return self.due_s - now_s >= self._model_s
 
-    def lap(self, stage: str) -> None:
-        """The stage that began with the last lap is over."""
-        now_s = self._steady_s()
-        self.stage_ms[stage] = (now_s - self._lap_s) * 1000
-        self._lap_s = now_s
-
-    def finish(self) -> None:
-        """The decision is made. Raises OutOfTime when that took longer than there was."""
-        spent_ms = self.stage_ms["total"] = self.spent_ms
-        self.check(spent_ms)
-
-    def check(self, spent_ms: float | None = None) -> None:
-        """Raises OutOfTime when nothing is left."""
-        spent_ms = self.spent_ms if spent_ms is None else spent_ms
-        if spent_ms >= self._total_ms:
-            raise OutOfTime(f"{spent_ms:.1f} ms have passed where {self._total_ms:.1f} ms were given")
+    def late(self, now_s: float) -> OutOfTime | None:
+        """What to tell the caller when nothing is left."""
+        if now_s < self.due_s:
+            return None
+        spent_ms, given_ms = (now_s - self.arrived_s) * 1000, self._total_s * 1000
+        return OutOfTime(f"{spent_ms:.1f} ms have passed where {given_ms:.1f} ms were given")

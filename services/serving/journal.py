@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from flywheel.adapters.logs import Pseudonyms, logger
-from flywheel.contracts.decisions import DecisionLogged
 from flywheel.contracts.metrics import (
     SERVING_ATTRIBUTE_AGE_SECONDS,
     SERVING_DECISIONS,
@@ -18,11 +17,12 @@ from flywheel.contracts.metrics import (
     SERVING_SECONDS,
     SERVING_STAGE_SECONDS,
 )
+from flywheel.kernel.decision import Decided
 from flywheel.kernel.declaration import UseCase
 from flywheel.kernel.ports import DecisionLog
 from flywheel.kernel.subject import InvalidSubject
 
-_STAGES = ("features", "model", "policy")
+_STAGES = ("queue", "features", "model", "policy")
 _WARN_EVERY_S = 5.0
 
 _log = logger(__name__)
@@ -50,9 +50,14 @@ class Journal:
         self._stage_seconds = {stage: SERVING_STAGE_SECONDS.labels(name, stage) for stage in _STAGES}
         self._lag_seconds = SERVING_FEATURE_LAG_SECONDS.labels(name)
 
-    def answered(self, decision: DecisionLogged) -> None:
-        """A decision is about to be answered."""
-        self._decisions.append_many([(decision.unit.encode(), decision.to_bytes())])
+    def answered(self, decisions: Sequence[Decided]) -> Awaitable[None] | None:
+        """These decisions are about to be answered, as soon as what comes back is done; None: at once."""
+        waiting = self._decisions.append_many([(decision.unit.encode(), decision.to_bytes()) for decision in decisions])
+        for decision in decisions:
+            self._count(decision)
+        return waiting
+
+    def _count(self, decision: Decided) -> None:
         SERVING_DECISIONS.labels(decision.usecase, decision.action, decision.arm, decision.fallback).inc()
         self._seconds.observe(decision.stage_ms["total"] / 1000)
         for stage, seconds in self._stage_seconds.items():
@@ -102,7 +107,7 @@ class Journal:
         if unsaid is not None:
             _log.warning(event, usecase=self._usecase.name, unsaid=unsaid, **details)
 
-    def _write(self, decision: DecisionLogged) -> None:
+    def _write(self, decision: Decided) -> None:
         unit = {self._usecase.experiment.unit: decision.unit}
         _log.debug(
             "decided",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Never
@@ -11,9 +12,8 @@ from typing import Never
 import grpc
 
 from flywheel.adapters.request_ids import admitted
-from flywheel.contracts.decisions import DecisionLogged
 from flywheel.contracts.proto.decision_pb2 import DecideRequest, DecideResponse, FeatureValue
-from flywheel.kernel.decision import Decider
+from flywheel.kernel.decision import Decided, Decider, DecisionRequest, Refused
 from flywheel.kernel.subject import InvalidSubject
 from flywheel.kernel.timing import OutOfTime
 from services.serving.journal import Journal
@@ -47,26 +47,26 @@ class DecisionsServicer:
             served = ", ".join(self._desks)
             await _abort(context, grpc.StatusCode.NOT_FOUND, f"no use case {request.usecase!r} here; there is {served}")
         request_id = admitted(request.request_id)
+        deadline_s = time.perf_counter() + _left_s(context)
         try:
-            decision = await desk.decider.decide(
-                request.subject, request_id=request_id, patience_ms=_patience_ms(context)
-            )
-        except (InvalidSubject, OutOfTime) as error:
-            status = _STATUS[type(error)]
-            desk.journal.refused(status.name, request_id, error)
-            await _abort(context, status, str(error))
+            (decision,) = await desk.decider.decide([DecisionRequest(request.subject, request_id, deadline_s)])
         except asyncio.CancelledError:
             desk.journal.refused(grpc.StatusCode.CANCELLED.name, request_id)
             raise
-        except Exception as error:
-            # Nobody foresaw it: the caller gets a status and the request's id, the log gets the whole story.
-            desk.journal.failed(request_id, error)
-            await _abort(context, grpc.StatusCode.INTERNAL, f"request {request_id} failed; serving's log says why")
-        desk.journal.answered(decision)
+        if isinstance(decision, Refused):
+            status = _STATUS.get(type(decision.error))
+            if status is None:
+                # Nobody foresaw it: the caller gets a status and the request's id, the log gets the whole story.
+                desk.journal.failed(request_id, decision.error)
+                await _abort(context, grpc.StatusCode.INTERNAL, f"request {request_id} failed; serving's log says why")
+            desk.journal.refused(status.name, request_id, decision.error)
+            await _abort(context, status, str(decision.error))
+        if (logged := desk.journal.answered([decision])) is not None:
+            await logged
         return respond(decision)
 
 
-def respond(decision: DecisionLogged) -> DecideResponse:
+def respond(decision: Decided) -> DecideResponse:
     """The decision as it goes over the wire."""
     return DecideResponse(
         decision_id=decision.decision_id,
@@ -82,15 +82,15 @@ def respond(decision: DecisionLogged) -> DecideResponse:
             for name, value in zip(decision.feature_names, decision.features, strict=True)
         ],
         feature_status=decision.feature_status,
-        feature_lag_ms=decision.feature_lag_ms,
+        feature_lag_ms=decision.hydrated.lag_ms,
         feature_age_ms=decision.feature_age_ms,
         stage_ms=decision.stage_ms,
     )
 
 
-def _patience_ms(context: grpc.aio.ServicerContext) -> float:
+def _left_s(context: grpc.aio.ServicerContext) -> float:
     left_s = context.time_remaining()
-    return math.inf if left_s is None else float(left_s) * 1000
+    return math.inf if left_s is None else float(left_s)
 
 
 async def _abort(context: grpc.aio.ServicerContext, status: grpc.StatusCode, reason: str) -> Never:

@@ -20,10 +20,9 @@ from flywheel.adapters.kafka_topics import create_topics
 from flywheel.adapters.memory_erasures import MemoryErasures
 from flywheel.adapters.point_in_time import JoinLimits
 from flywheel.adapters.redis_store import RedisFeatureReader, RedisFeatureWriter
-from flywheel.client import commands
+from flywheel.client import commands, erased_files
 from flywheel.client.attributes import LoadReport, load, rows_in
 from flywheel.client.commands import main
-from flywheel.client.erased_files import Subject
 from flywheel.client.erasure import Erasure
 from flywheel.client.errors import ClientError
 from flywheel.contracts.events import from_us, to_us
@@ -32,9 +31,8 @@ from flywheel.contracts.topics import decisions_topic, parity_topic
 from flywheel.kernel import catalog
 from flywheel.kernel.attributes import ONLINE_WITHIN_US, AttributeTable
 from flywheel.kernel.erasure import EraseKey
-from flywheel.kernel.hydration import Hydrator
+from flywheel.kernel.hydration import Hydrator, Subject
 from flywheel.kernel.ports import Lane, Record, StoreProgress
-from flywheel.kernel.vector import assemble
 from services.features.parity.bootstrap import Parity
 from services.features.settings import FeaturesSettings
 from tests.archived_events import archive_events
@@ -82,9 +80,9 @@ def served(stack: Stack, event: Transaction) -> tuple[np.ndarray, dict[str, str]
     async def read() -> tuple[np.ndarray, dict[str, str]]:
         reader, hydrator = RedisFeatureReader(stack.redis_url, PLAN), Hydrator(USECASE)
         try:
-            subject = hydrator.subject(event)
-            hydrated = hydrator.hydrate(subject, await reader.read(subject.question, 5.0), to_us(AT))
-            return assemble(USECASE, hydrator.columns(subject, hydrated))[0], dict(hydrated.status)
+            subjects = [Subject(event)]
+            hydrated = hydrator.hydrate(subjects, await reader.read(hydrator.question(subjects), 5.0), to_us(AT))
+            return hydrated.rows[0], dict(hydrated.statuses(0))
         finally:
             await reader.close()
 
@@ -177,7 +175,7 @@ def test_whoever_is_erased_goes_and_does_not_come_back_with_the_same_file(
     rows = "terminal_id,floor_limit_cents,opened_days\ngone,5000,\nstays,6000,\n"
     loaded(stack, PROFILE, rows)
     loaded(stack, TRUST, "terminal_id,card_id,share\ngone,c1,0.25\n")
-    subject = Subject.named(USECASE, "terminal", ["gone"])
+    subject = erased_files.Subject.named(USECASE, "terminal", ["gone"])
     report = Erasure(subject, stack.settings(), at=datetime.now(UTC), by="test").run()
     assert report.removed["online store"] == 2
     assert report.removed["lake: attribute_tables"] == 2

@@ -24,7 +24,7 @@ from flywheel.contracts.events import Event, to_us
 from flywheel.kernel.attributes import ONLINE_WITHIN_US, AttributeRow
 from flywheel.kernel.durations import DAY_US, HOUR_US
 from flywheel.kernel.erasure import EraseKey
-from flywheel.kernel.hydration import Hydrator
+from flywheel.kernel.hydration import Hydrator, Subject
 from flywheel.kernel.ports import Unavailable
 from flywheel.kernel.tally import Tally
 from services.features.parity.attributes import AttributeCheck
@@ -79,11 +79,13 @@ class Shop:
         for table in USECASE.attribute_tables:
             self.lake.publish(table, store, lambda _: None)
         reader, found = store.reader(), []
+        places = [USECASE.feature_names.index(name) for name in NAMES]
         for payment in self.payments:
-            subject = hydrator.subject(payment)
-            hydrated = hydrator.hydrate(subject, asyncio.run(reader.read(subject.question, 1.0)), to_us(WALL))
-            row = np.array([hydrated.values[name] for name in NAMES], np.float32).tolist()
-            about = {"decided_at": WALL, "feature_names": NAMES, "feature_status": hydrated.status}
+            subjects = [Subject(payment)]
+            answer = asyncio.run(reader.read(hydrator.question(subjects), 1.0))
+            hydrated = hydrator.hydrate(subjects, answer, to_us(WALL))
+            row = hydrated.rows[0, places].tolist()
+            about = {"decided_at": WALL, "feature_names": NAMES, "feature_status": hydrated.statuses(0)}
             found.append(decided(payment.event_id, payment.event_time, row, **about | changes))
         return found
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from flywheel.adapters.memory_store import MemoryFeatureStore
-from flywheel.contracts.decisions import DecisionLogged, FeatureStatus
+from flywheel.contracts.decisions import FeatureStatus
 from flywheel.kernel.attributes import AttributeRow, attributes, reads_of, tables_of
-from flywheel.kernel.decision import Decider
+from flywheel.kernel.decision import Decided, Decider, DecisionRequest
 from flywheel.kernel.description import describe
 from flywheel.kernel.durations import DAY_US, HOUR_US
 from flywheel.kernel.features import Entity, InvalidDeclaration
@@ -61,7 +61,7 @@ def store() -> MemoryFeatureStore:
     return made
 
 
-async def decide(store: MemoryFeatureStore, observer: Quiet | None = None) -> DecisionLogged:
+async def decide(store: MemoryFeatureStore, observer: Quiet | None = None) -> Decided:
     decider = Decider(
         USECASE,
         store.reader(),
@@ -70,10 +70,13 @@ async def decide(store: MemoryFeatureStore, observer: Quiet | None = None) -> De
         new_id=lambda: "id",
         observer=observer or Quiet(),
     )
-    return await decider.decide(payment(terminal_id="t1", card_id="c1", amount_cents=6_000))
+    subject = payment(terminal_id="t1", card_id="c1", amount_cents=6_000)
+    (decision,) = await decider.decide([DecisionRequest(subject)])
+    assert isinstance(decision, Decided)
+    return decision
 
 
-def values(decision: DecisionLogged) -> dict[str, float]:
+def values(decision: Decided) -> dict[str, float]:
     return dict(zip(decision.feature_names, decision.features, strict=True))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -11,15 +12,16 @@ import pytest
 from numpy.typing import NDArray
 
 from flywheel.adapters.memory_store import MemoryFeatureStore
-from flywheel.contracts.decisions import DecisionLogged, FeatureStatus
+from flywheel.contracts.decisions import DecisionLogged, FeatureStatus, Step
+from flywheel.contracts.events import from_us
 from flywheel.contracts.models import Role
-from flywheel.kernel.decision import Decider
+from flywheel.kernel.decision import Decided, Decider, DecisionRequest, Refused
 from flywheel.kernel.declaration import RuleScore, UseCase
 from flywheel.kernel.lineup import Lineup, LoadedModel
 from flywheel.kernel.ports import Answer, FeatureReader, Lane, Question, StoreProgress, Unavailable, ViewKey
 from flywheel.kernel.subject import InvalidSubject
 from flywheel.kernel.timing import Clock, OutOfTime
-from tests.serving_parts import AT_US, PLAN, USECASE, VIEWS, Past, packed, payment
+from tests.serving_parts import AT, AT_US, PLAN, USECASE, VIEWS, Past, packed, payment
 
 NOW_US = AT_US + 60_000_000
 CARD, TERMINAL = VIEWS["card"].name, VIEWS["terminal"].name
@@ -45,7 +47,7 @@ class Fixed:
 
     def score(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
         self.rows.append(rows)
-        return np.array([self._score])
+        return np.full(len(rows), self._score)
 
 
 class Broken:
@@ -104,8 +106,18 @@ class Scene:
     def remember(self, entity: str, entity_id: str, past: Sequence[Past]) -> None:
         self.store.states[ViewKey(VIEWS[entity].name, entity_id)] = packed(VIEWS[entity], past)
 
-    async def decide(self, raw: bytes | None = None, patience_ms: float = math.inf) -> DecisionLogged:
-        ids = iter("abcdef")
+    def request(self, raw: bytes | None = None, patience_ms: float = math.inf) -> DecisionRequest:
+        deadline_s = self.time.now_s + patience_ms / 1000
+        return DecisionRequest(payment() if raw is None else raw, deadline_s=deadline_s)
+
+    async def decide(self, raw: bytes | None = None, patience_ms: float = math.inf) -> Decided:
+        (outcome,) = await self.decide_all([self.request(raw, patience_ms)])
+        if isinstance(outcome, Refused):
+            raise outcome.error
+        return outcome
+
+    async def decide_all(self, requests: Sequence[DecisionRequest]) -> list[Decided | Refused]:
+        ids = map(str, itertools.count())
         decider = Decider(
             self.usecase,
             self.reader,
@@ -114,10 +126,10 @@ class Scene:
             new_id=lambda: next(ids),
             observer=self.observer,
         )
-        return await decider.decide(payment() if raw is None else raw, patience_ms=patience_ms)
+        return await decider.decide(requests)
 
 
-def values(decision: DecisionLogged) -> dict[str, float]:
+def values(decision: Decided) -> dict[str, float]:
     return dict(zip(decision.feature_names, decision.features, strict=True))
 
 
@@ -151,7 +163,7 @@ async def test_the_model_sees_the_logged_features_in_the_declared_order() -> Non
     assert row[0].tolist() == list(decision.features)
     assert values(decision)["amount_cents"] == 5_000
     assert (decision.score, decision.model_version, decision.fallback) == (0.25, "v1", "none")
-    assert (decision.decision_id, decision.request_id) == ("a", "b")
+    assert (decision.request_id, decision.decision_id) == ("0", "1")
     assert (decision.unit, decision.value, decision.event_id) == ("c1", 5_000, "tx-own")
 
 
@@ -240,7 +252,7 @@ async def test_a_rule_that_fails_knows_nothing_and_still_answers(score: object) 
     scene = Scene(usecase=broken)
     scene.lineup = Lineup()
     decision = await scene.decide()
-    assert (decision.score, decision.model_version) == (0.5, "rule:broken")
+    assert (decision.score, decision.model_version, decision.step) == (0.5, "rule:broken", Step.STATIC)
 
 
 async def test_stages_get_their_declared_share_and_an_impatient_caller_the_same_one_scaled() -> None:
@@ -339,6 +351,20 @@ async def test_a_decision_survives_the_wire() -> None:
     scene = Scene()
     scene.remember("card", "c1", PAST)
     decision = await scene.decide()
-    assert DecisionLogged.model_validate_json(decision.to_bytes()) == decision
-    unknown = decision.model_copy(update={"features": (math.nan,) * len(decision.features)})
-    assert all(math.isnan(value) for value in DecisionLogged.model_validate_json(unknown.to_bytes()).features)
+    logged = DecisionLogged.model_validate_json(decision.to_bytes())
+    for name in ("score", "action", "value", "reasons", "feature_names", "feature_status", "stage_ms", "step"):
+        assert getattr(logged, name) == getattr(decision, name)
+    assert list(logged.features) == decision.features
+    assert (logged.event_time, logged.decided_at) == (AT, from_us(NOW_US))
+    assert (logged.usecase, logged.event_id, logged.unit, logged.arm) == ("fraud", "tx-own", "c1", "champion")
+    assert (logged.step, logged.propensity, logged.feature_lag_ms) == (Step.MODEL, 1.0, 1_500)
+
+
+async def test_values_that_json_has_no_words_for_survive_the_wire() -> None:
+    odd = (math.nan, math.inf, -math.inf, 0.5)
+    decision = await Scene().decide()
+    decision.features[:4] = odd
+    decision.hydrated = dataclasses.replace(decision.hydrated, finite=False)
+    found = decision.logged().features
+    assert math.isnan(found[0])
+    assert found[1:4] == odd[1:]

@@ -143,7 +143,7 @@ async def test_a_decision_is_made_from_stored_features_by_the_deployed_model(
     assert answer.score == pytest.approx(1 / (1 + 2.718281828**1), abs=1e-6)
     assert (answer.model_version, answer.arm, answer.fallback, answer.request_id) == ("v1", "champion", "none", "r1")
     assert dict(answer.feature_status) == {"card": "fresh", "terminal": "missing"}
-    assert set(answer.stage_ms) == {"features", "model", "policy", "total"}
+    assert set(answer.stage_ms) == {"queue", "features", "model", "policy", "total"}
 
 
 async def test_what_is_wrong_with_a_subject_is_named(tmp_path: Path, filled: str, store: FileModelStore) -> None:

@@ -1,0 +1,181 @@
+"""The pipeline: takes requests through the stages, each in its share of the time there is.
+
+Requests that come together share one question to the feature store and one run of each model. The pipeline alone
+keeps deadlines, times the stages and says on which step of the ladder a request stands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Generic, NamedTuple, TypeVar
+
+from flywheel.kernel.decision.cohorts import cohorts_of
+from flywheel.kernel.decision.ladder import FallbackLadder, Observer
+from flywheel.kernel.decision.record import Answered, Decided
+from flywheel.kernel.decision.requests import Case, DecisionRequest, Refused
+from flywheel.kernel.decision.scorers import ScoringStage
+from flywheel.kernel.decision.selectors import LeastCost, Selector
+from flywheel.kernel.decision.sources import ReadSubject, Source
+from flywheel.kernel.declaration import UseCase
+from flywheel.kernel.hydration import Hydrated, Hydrator
+from flywheel.kernel.lineup import Lineup
+from flywheel.kernel.ports import FeatureReader, Unavailable
+from flywheel.kernel.timing import Clock
+
+T = TypeVar("T", bound=Answered)
+
+
+class Cohort(NamedTuple):
+    """Cases that are answered together, and where each of them stood among the requests."""
+
+    cases: Sequence[Case]
+    begun_us: int
+    """When that was, wall clock, microseconds: before anything was asked for."""
+    begun_s: float
+
+    @property
+    def places(self) -> list[int]:
+        return [case.place for case in self.cases]
+
+
+class Begun(NamedTuple):
+    """Requests that were read: those that end here, by their places, and the others in cohorts."""
+
+    refused: Sequence[tuple[int, Refused]]
+    cohorts: Sequence[Cohort]
+
+
+class Pipeline(Generic[T]):
+    """Answers requests of one use case. Time, ids and models are handed in; all reading is the reader's.
+
+    `candidate`, with a `read_subject` that finds candidates, is the field in which the rows of a request differ.
+    """
+
+    def __init__(
+        self,
+        usecase: UseCase,
+        reader: FeatureReader,
+        lineup: Callable[[], Lineup],
+        selector: Selector[T],
+        *,
+        clock: Clock,
+        new_id: Callable[[], str],
+        observer: Observer,
+        read_subject: ReadSubject | None = None,
+        candidate: str = "",
+    ) -> None:
+        self._reader = reader
+        self._lineup = lineup
+        self._selector = selector
+        self._clock = clock
+        self._observer = observer
+        self._source = Source(usecase, new_id, read_subject)
+        self._hydrator = Hydrator(usecase, candidate)
+        self._ladder = FallbackLadder(usecase, observer)
+        self._scoring = ScoringStage(self._ladder, observer)
+
+    async def decide(self, requests: Sequence[DecisionRequest]) -> list[T | Refused]:
+        """An answer or a refusal for each request, in order. What one gets does not depend on the others."""
+        begun = self.begin(requests)
+        found: dict[int, T | Refused] = dict(begun.refused)
+        outcomes = await asyncio.gather(*(self.answer(cohort) for cohort in begun.cohorts))
+        for cohort, answered in zip(begun.cohorts, outcomes, strict=True):
+            found.update(zip(cohort.places, answered, strict=True))
+        return [found[place] for place in range(len(requests))]
+
+    def begin(self, requests: Sequence[DecisionRequest]) -> Begun:
+        """Reads the requests. Each cohort is to be answered, all at once: their questions then share a round trip."""
+        now_us, now_s = self._clock.wall_us(), self._clock.steady_s()
+        refused: list[tuple[int, Refused]] = []
+        cases = []
+        for place, request in enumerate(requests):
+            case = self._source.case(request, now_us, now_s)
+            if isinstance(case, Refused):
+                refused.append((place, case))
+            else:
+                case.place = place
+                cases.append(case)
+        return Begun(refused, [Cohort(some, now_us, now_s) for some in cohorts_of(cases, now_s)])
+
+    async def answer(self, cohort: Cohort) -> list[T | Refused]:
+        """An answer or a refusal for each case of a cohort, in order."""
+        try:
+            return await self._answer(cohort)
+        except Exception as error:
+            # Nobody foresaw it. Whoever caused it gets the error, the others their answers.
+            if len(cohort.cases) == 1:
+                return [Refused(cohort.cases[0].request_id, error)]
+        alone = [self.answer(cohort._replace(cases=[case])) for case in cohort.cases]
+        return [outcome for outcomes in await asyncio.gather(*alone) for outcome in outcomes]
+
+    async def _answer(self, cohort: Cohort) -> list[T | Refused]:
+        cases, steady_s = cohort.cases, self._clock.steady_s
+        hydrated = await self._hydrate(cohort)
+        read_s = steady_s()
+        scored = self._scoring.score(cases, hydrated.rows, read_s)
+        scored_s = steady_s()
+        found, row = [], 0
+        for case, scores in zip(cases, scored, strict=True):
+            found.append(self._selector.select(case, scores, hydrated, row, cohort.begun_us))
+            row += case.subject.rows
+        done_s = steady_s()
+        return [_timed(answered, cohort.begun_s, read_s, scored_s, done_s) for answered in found]
+
+    async def _hydrate(self, cohort: Cohort) -> Hydrated:
+        """What is known of the cases' subjects; puts each case on its arm and on its step of the ladder."""
+        cases = cohort.cases
+        subjects = [case.subject for case in cases]
+        now_s = self._clock.steady_s()
+        timeout_s = min([case.allowance.features_s(now_s) for case in cases])
+        if timeout_s <= 0:
+            hydrated = self._hydrator.unavailable(subjects)
+        else:
+            try:
+                answer = await self._reader.read(self._hydrator.question(subjects), timeout_s)
+            except Unavailable as error:
+                self._observer.features_unavailable(str(error))
+                hydrated = self._hydrator.unavailable(subjects)
+            else:
+                hydrated = self._hydrator.hydrate(subjects, answer, self._clock.wall_us())
+                for reason in hydrated.foreign:
+                    self._observer.foreign_state(reason)
+        row, lineup = 0, self._lineup()
+        for case in cases:
+            case.arm, case.model, case.propensity = lineup.pick(case.unit)
+            self._ladder.place(case, row, hydrated, late=timeout_s <= 0)
+            row += case.subject.rows
+        return hydrated
+
+
+def _timed(answered: T, begun_s: float, read_s: float, scored_s: float, done_s: float) -> T | Refused:
+    """The answer with its times, or the refusal that it has become because it took too long."""
+    case = answered.case
+    late = case.allowance.late(done_s)
+    if late is not None:
+        return Refused(case.request_id, late)
+    answered.stage_ms = {
+        "queue": (begun_s - case.allowance.arrived_s) * 1000,
+        "features": (read_s - begun_s) * 1000,
+        "model": (scored_s - read_s) * 1000,
+        "policy": (done_s - scored_s) * 1000,
+        "total": (done_s - case.allowance.arrived_s) * 1000,
+    }
+    return answered
+
+
+class Decider(Pipeline[Decided]):
+    """Decides about one subject a request, by the use case's costs."""
+
+    def __init__(
+        self,
+        usecase: UseCase,
+        reader: FeatureReader,
+        lineup: Callable[[], Lineup],
+        *,
+        clock: Clock,
+        new_id: Callable[[], str],
+        observer: Observer,
+    ) -> None:
+        selector = LeastCost(usecase, new_id)
+        super().__init__(usecase, reader, lineup, selector, clock=clock, new_id=new_id, observer=observer)

@@ -1,0 +1,73 @@
+"""What a decision is asked with, and how it goes through the pipeline."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from flywheel.contracts.decisions import Fallback, Step
+from flywheel.contracts.models import Role
+from flywheel.kernel.hydration import Subject
+from flywheel.kernel.lineup import LoadedModel
+from flywheel.kernel.timing import Allowance
+
+
+class DecisionRequest(NamedTuple):
+    """One decision that is asked for. Times are on the steady clock, in seconds."""
+
+    subject: bytes
+    """The request event as JSON."""
+    request_id: str = ""
+    """Made when empty."""
+    deadline_s: float = math.inf
+    arrived_s: float | None = None
+    """When its first bytes were read; None for just now."""
+    criticality: str = ""
+    candidates: Sequence[str] = ()
+    """Values of the declared candidate field, where the subjects to be judged differ in that alone."""
+
+
+class Refused(NamedTuple):
+    """A request without a decision, and why."""
+
+    request_id: str
+    error: Exception
+    """InvalidSubject, OutOfTime, or whatever nobody foresaw."""
+
+
+class Case:
+    """A request on its way: what the stages found, each for those after it."""
+
+    __slots__ = (
+        "allowance",
+        "arm",
+        "model",
+        "place",
+        "propensity",
+        "request",
+        "request_id",
+        "step",
+        "subject",
+        "unit",
+        "why",
+    )
+
+    def __init__(
+        self, request: DecisionRequest, request_id: str, subject: Subject, unit: str, allowance: Allowance
+    ) -> None:
+        self.request = request
+        self.request_id = request_id
+        self.subject = subject
+        self.unit = unit
+        """What traffic is split by."""
+        self.allowance = allowance
+        self.place = 0
+        """Where it stood among the requests it came with."""
+        self.arm: Role = Role.CHAMPION
+        self.propensity = 1.0
+        self.model: LoadedModel | None = None
+        """The model of the arm, whether or not it gave the score."""
+        self.step = Step.MODEL
+        """The step of the ladder that it stands on."""
+        self.why = Fallback.NONE

@@ -1,0 +1,75 @@
+"""The scoring stage: one run of each model for all the rows that it scores, the declared steps for the others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flywheel.contracts.decisions import Fallback, Step
+from flywheel.kernel.decision.ladder import FallbackLadder, Observer, Scored, Scores
+from flywheel.kernel.decision.requests import Case
+from flywheel.kernel.lineup import LoadedModel
+
+_BY_MODEL = (Step.MODEL, Step.DEFAULTS)
+
+Rows = NDArray[np.float32]
+
+
+class ScoringStage:
+    """Scores the cases of a cohort."""
+
+    def __init__(self, ladder: FallbackLadder, observer: Observer) -> None:
+        self._ladder = ladder
+        self._observer = observer
+
+    def score(self, cases: Sequence[Case], rows: Rows, now_s: float) -> list[Scored]:
+        """For each case the scores of its rows, which stand in `rows` one case after another."""
+        found: dict[int, Scored] = {}
+        waiting: dict[int, list[tuple[int, slice]]] = {}
+        models: dict[int, LoadedModel] = {}
+        start = 0
+        for place, case in enumerate(cases):
+            own = slice(start, start + case.subject.rows)
+            start = own.stop
+            if case.step not in _BY_MODEL:
+                found[place] = self._ladder.score(case)
+            elif case.model is None:
+                found[place] = self._ladder.without_model(case, Fallback.MODEL_UNAVAILABLE)
+            elif not case.allowance.has_time_for_model(now_s):
+                found[place] = self._ladder.without_model(case, Fallback.DEADLINE)
+            else:
+                models[id(case.model)] = case.model
+                waiting.setdefault(id(case.model), []).append((place, own))
+        for number, mine in waiting.items():
+            scores = self._run(models[number], rows if len(mine) == len(cases) else _picked(rows, mine))
+            first = 0
+            for place, own in mine:
+                last = first + own.stop - own.start
+                found[place] = self._checked(cases[place], models[number], scores, slice(first, last))
+                first = last
+        return [found[place] for place in range(len(cases))]
+
+    def _run(self, model: LoadedModel, rows: Rows) -> Scores | None:
+        try:
+            return model.scorer.score(rows)
+        except Exception as error:
+            # Engines raise errors of their own kinds; whatever it is, the callers get an answer by the rule.
+            self._observer.model_failed(model.version, f"{type(error).__name__}: {error}")
+            return None
+
+    def _checked(self, case: Case, model: LoadedModel, scores: Scores | None, own: slice) -> Scored:
+        if scores is None:
+            return self._ladder.without_model(case, Fallback.MODEL_UNAVAILABLE)
+        mine = scores[own]
+        sound = 0 <= mine[0] <= 1 if len(mine) == 1 else bool(((mine >= 0) & (mine <= 1)).all())
+        if sound:
+            return Scored(mine, model.version)
+        unsound = mine[~((mine >= 0) & (mine <= 1))]
+        self._observer.model_failed(model.version, f"the score {unsound[0]} is no probability")
+        return self._ladder.without_model(case, Fallback.MODEL_UNAVAILABLE)
+
+
+def _picked(rows: Rows, mine: Sequence[tuple[int, slice]]) -> Rows:
+    return np.concatenate([rows[own] for _, own in mine])
