@@ -9,6 +9,7 @@ from functools import cached_property
 
 from flywheel.contracts.decisions import Step
 from flywheel.contracts.events import Event
+from flywheel.kernel.admission import Criticality
 from flywheel.kernel.attributes import AttributeRead, AttributeTable, reads_of, tables_of
 from flywheel.kernel.behaviour import behaviour_of
 from flywheel.kernel.durations import parse_duration
@@ -153,6 +154,8 @@ class UseCase:
     """Import path of the module that simulates this problem, if there is one."""
     owner: str = ""
     """Who answers for the features that name nobody else."""
+    criticality: Criticality = Criticality.DEFAULT
+    """Whose requests are refused first when there are too many; a caller may declare its own to matter less."""
     durable_log: bool = False
     """Whether a decision is on this machine's disk before it is answered: for decisions that carry money."""
     rollout: Rollout | None = None

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from flywheel.kernel.admission import Criticality
 from flywheel.kernel.aggregation import at_request, count, largest, mean, ratio, total
 from flywheel.kernel.declaration import (
     CostPolicy,
@@ -108,5 +109,6 @@ usecase = UseCase(
     freshness="10s",
     world="usecases.fraud.world",
     owner="payments risk",
+    criticality=Criticality.CRITICAL,
     durable_log=True,
 )

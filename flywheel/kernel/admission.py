@@ -1,0 +1,166 @@
+"""Which requests begin and which are refused while that is still cheap: by limit, criticality and deadline."""
+
+from __future__ import annotations
+
+import math
+from enum import Enum, IntEnum
+
+from flywheel.kernel.concurrency import Bounds, ConcurrencyLimit
+
+
+class Criticality(IntEnum):
+    """How much a request matters; the larger the sooner it is refused."""
+
+    CRITICAL = 0
+    DEFAULT = 1
+    SHEDDABLE = 2
+
+
+class Reason(Enum):
+    """Why a request was refused."""
+
+    LIMIT = "limit"
+    """As many as can be answered in time are under way."""
+    PRIORITY = "priority"
+    """What matters more needs all there is."""
+    DEADLINE = "deadline"
+    """It would have to wait for longer than its caller does."""
+    EXPIRED = "expired"
+    """Its deadline was over when it was read."""
+
+
+_SHARES = (1.0, 0.85, 0.7)
+"""What each criticality may fill of the limit: room for what matters more, when that comes all of a sudden."""
+_PERIOD_S = 0.05
+_ADMITTED = 10
+_LONGEST_PERIOD_S = 0.5
+_SPREAD = (0.5, 1.2, 0.8, 1.5, 0.6, 1.3, 0.9, 1.4)
+_STEPS_MS = (10, 15, 20, 30, 50, 75, 100, 150, 200, 300, 500, 750, 1000, 1500, 2000)
+
+
+class Admission:
+    """Whether a request may begin; told how requests ended, with times in seconds on any one clock.
+
+    >>> admission = Admission(Bounds(budget_s=0.05, highest=100, first=5))
+    >>> [admission.refusal(Criticality.SHEDDABLE, 0.0) for _ in range(5)][3:]
+    [None, <Reason.LIMIT: 'limit'>]
+    >>> admission.refusal(Criticality.CRITICAL, 0.0), admission.in_flight
+    (None, 5)
+    """
+
+    def __init__(self, bounds: Bounds) -> None:
+        self._limit = ConcurrencyLimit(bounds)
+        self._shares = _Shares()
+
+    @property
+    def limit(self) -> float:
+        """How many may be under way now."""
+        return self._limit.limit
+
+    @property
+    def in_flight(self) -> int:
+        return self._limit.in_flight
+
+    def refusal(
+        self, criticality: Criticality, now_s: float, *, patience_s: float = math.inf, age_s: float = 0.0
+    ) -> Reason | None:
+        """Why the request is refused, or None: it has begun, and `ended` is to be told of its end.
+
+        `patience_s` is what its caller gives it, `age_s` how much of that may have passed before it was read.
+        """
+        if patience_s <= age_s:
+            return Reason.EXPIRED
+        limit, shares = self._limit, self._shares
+        shares.renew(now_s)
+        if not shares.lets(criticality):
+            limit.refused()
+            return Reason.PRIORITY
+        if limit.in_flight >= limit.limit * _SHARES[criticality]:
+            limit.refused()
+            shares.crowded(criticality)
+            return Reason.LIMIT
+        # One alone waits for nobody, whatever is expected of many.
+        if limit.in_flight and limit.expected_s() + age_s > patience_s:
+            return Reason.DEADLINE
+        limit.began(now_s)
+        shares.admitted()
+        return None
+
+    def ended(self, spent_s: float, now_s: float, *, telling: bool = True) -> None:
+        """An admitted request took `spent_s`, its wait for being read included.
+
+        `telling` is False for one whose caller gave it up: that says nothing of how long it would have taken.
+        """
+        self._limit.ended(spent_s, now_s, telling=telling)
+
+    def pushbacks_ms(self, criticality: Criticality) -> tuple[int, ...]:
+        """After how long refused requests may come again, one after the other, so that not all come at once.
+
+        The longer the more are refused for each one admitted. They are a few round numbers: what carries them can be
+        kept.
+        """
+        middle_ms = 1000 * self._limit.target_s * (1 + self._shares.overload) * (1 << criticality)
+        return tuple(_rounded(middle_ms * factor) for factor in _SPREAD)
+
+
+class _Shares:
+    """What part of each criticality is let through; less than all of it while what matters more finds no room.
+
+    Requests come in bursts, and within one the first would take all the room, whatever they matter.
+    """
+
+    _RISE = 0.03
+    """Of all that was admitted, this part more is let through in the next period."""
+
+    def __init__(self) -> None:
+        self._began_s = 0.0
+        self._let = [1.0] * len(Criticality)
+        self._due = [0.0] * len(Criticality)
+        self._came = [0] * len(Criticality)
+        self._crowded = [0] * len(Criticality)
+        self._admitted = 0
+        self.overload = 0.0
+        """Refused for each one admitted."""
+
+    def lets(self, criticality: Criticality) -> bool:
+        """Whether the next request of this criticality gets a try."""
+        self._came[criticality] += 1
+        share = self._let[criticality]
+        if share >= 1.0:
+            return True
+        self._due[criticality] += share
+        if self._due[criticality] < 1.0:
+            return False
+        self._due[criticality] -= 1.0
+        return True
+
+    def admitted(self) -> None:
+        """It was admitted."""
+        self._admitted += 1
+
+    def crowded(self, criticality: Criticality) -> None:
+        """It found no room."""
+        self._crowded[criticality] += 1
+
+    def renew(self, now_s: float) -> None:
+        """Looks back when a period is over."""
+        if now_s - self._began_s < (_PERIOD_S if self._admitted >= _ADMITTED else _LONGEST_PERIOD_S):
+            return
+        self.overload = (sum(self._came) - self._admitted) / max(self._admitted, 1)
+        above = 0
+        for criticality in Criticality:
+            came = max(self._came[criticality], 1)
+            if any(self._crowded[:criticality]):
+                room = max(self._admitted * (1 - self._RISE) - above, 0)
+                self._let[criticality] = min(self._let[criticality] * 0.9, room / came)
+            else:
+                self._let[criticality] = min(self._let[criticality] + self._RISE * max(self._admitted, 1) / came, 1.0)
+            above += self._came[criticality]
+        self._began_s = now_s
+        self._came = [0] * len(Criticality)
+        self._crowded = [0] * len(Criticality)
+        self._admitted = 0
+
+
+def _rounded(wanted_ms: float) -> int:
+    return next((step for step in _STEPS_MS if step >= wanted_ms), _STEPS_MS[-1])

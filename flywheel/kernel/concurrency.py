@@ -1,0 +1,176 @@
+"""How many requests may be under way at once: as many as keep the time they take near a target, whatever they cost.
+
+By Little's law a server that finishes X requests a second holds X * T of them when each takes T. The limit follows
+that: in each window it becomes what was under way times target over measured time. A longer queue cannot raise X, so
+under overload the limit comes to rest where requests take the target.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+_TARGET_SHARE = 0.35
+_FLOORS = 3.0
+_FLOORS_LEAST = 1.3
+_TAIL_SHARE = 0.75
+_P99_DEVIATIONS = 2.0
+_WINDOW_S = 0.05
+_SAMPLES = 10
+_LONGEST_WINDOW_S = 0.25
+_STEP_DOWN, _STEP_UP = 0.25, 2.0
+_FLOOR_KEPT_S = 5.0
+_PROBED_SHARE = 1 / 8
+_PROBE_WINDOWS = 2
+"""In the first one the queue runs short, the second one counts."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What the limit moves within."""
+
+    budget_s: float
+    """The longest that a request may take."""
+    highest: float
+    """More are never under way at once, be they as quick as they may."""
+    first: float = 16.0
+    """The limit before anything was measured."""
+
+    def target_s(self, floor_s: float, variation: float) -> float:
+        """How long requests are let take on average, where the quickest takes `floor_s`.
+
+        A third of the budget, so that reads of features do not use up their time by waiting for the processor. More
+        where a request alone takes long, since refusing others would not make it quicker; never so much that the
+        slowest of a hundred exceed the budget, by the coefficient of `variation` measured.
+        """
+        wanted_s = max(self.budget_s * _TARGET_SHARE, floor_s * _FLOORS)
+        slowest_s = self.budget_s * _TAIL_SHARE / (1 + _P99_DEVIATIONS * variation)
+        return max(min(wanted_s, slowest_s), floor_s * _FLOORS_LEAST)
+
+
+class ConcurrencyLimit:
+    """A limit that adapts to how long requests take; told of begins, ends and refusals.
+
+    Times are in seconds on any one clock. While it is not reached it says nothing of what could be done, and stays.
+    """
+
+    def __init__(self, bounds: Bounds) -> None:
+        self._bounds = bounds
+        self._sustained = min(bounds.first, bounds.highest)
+        self._highest_probed = 0.0
+        self._floor_s = 0.0
+        self._floor_found_s = -math.inf
+        self._variation = _Variation()
+        self._window = _Window(0.0)
+        self._changed_s = 0.0
+        self._probing = 0
+        self.limit = self._sustained
+        """How many may be under way now."""
+        self.in_flight = 0
+        self.target_s = bounds.target_s(0.0, 0.0)
+        """How long requests take on average when the limit is reached."""
+
+    def expected_s(self) -> float:
+        """How long a request that begins now will take, by what was measured under load."""
+        return self.target_s * (self.in_flight + 1) / self._sustained
+
+    def refused(self) -> None:
+        """A request was turned away because of the limit."""
+        self._window.refused += 1
+
+    def began(self, now_s: float) -> None:
+        """A request is under way."""
+        self._window.occupied_s += self.in_flight * (now_s - self._changed_s)
+        self._changed_s = now_s
+        self.in_flight += 1
+
+    def ended(self, spent_s: float, now_s: float, *, telling: bool) -> None:
+        """A request took that long; `telling` is False where that says nothing of how long it needed."""
+        window = self._window
+        window.occupied_s += self.in_flight * (now_s - self._changed_s)
+        self._changed_s = now_s
+        self.in_flight -= 1
+        if telling or spent_s >= self.target_s:
+            window.add(spent_s)
+        if now_s >= window.ends_s and window.is_over(now_s):
+            self._look_back(window, now_s)
+            self._window = _Window(now_s)
+
+    def _look_back(self, window: _Window, now_s: float) -> None:
+        if not window.samples:
+            return
+        held = window.occupied_s / (now_s - window.began_s)
+        taken_s = window.spent_s / window.samples
+        is_alone = self._probing == 1 or (not self._probing and held <= max(self._sustained / 4, 1.0))
+        if is_alone or window.least_s < self._floor_s:
+            self._floor_s, self._floor_found_s = window.least_s, now_s
+        self._variation.saw(taken_s, window.squares / window.samples)
+        self.target_s = self._bounds.target_s(self._floor_s, self._variation.coefficient)
+        if self._probing:
+            self._probe(self._probing - 1)
+        elif window.refused or taken_s > self.target_s:
+            self._adapt(held, taken_s)
+            self._probe(_PROBE_WINDOWS if self._has_to_probe(now_s) else 0)
+
+    def _adapt(self, held: float, taken_s: float) -> None:
+        wanted = held * self.target_s / taken_s
+        # What came in bursts was refused although little was held: that is no reason to hold less.
+        least = self._sustained * _STEP_DOWN if taken_s > self.target_s else self._sustained
+        wanted = min(max(wanted, least), self._sustained * _STEP_UP)
+        self._sustained = min(max(wanted, 1.0), self._bounds.highest)
+        self._highest_probed = max(self._highest_probed, self._sustained)
+
+    def _has_to_probe(self, now_s: float) -> bool:
+        """Whether it is not known how quick a request is that waits for no other.
+
+        Under lasting load none is ever alone. And when a much lower limit made none quicker, it was no queue that took
+        the time.
+        """
+        return now_s - self._floor_found_s > _FLOOR_KEPT_S or self._sustained < self._highest_probed / 2
+
+    def _probe(self, windows: int) -> None:
+        self._probing = windows
+        if windows:
+            self._highest_probed = self._sustained
+        self.limit = max(self._sustained * _PROBED_SHARE, 1.0) if windows else self._sustained
+
+
+class _Window:
+    """What happened since the limit was last set."""
+
+    def __init__(self, began_s: float) -> None:
+        self.began_s = began_s
+        self.ends_s = began_s + _WINDOW_S
+        self.refused = self.samples = 0
+        self.spent_s = self.squares = self.occupied_s = 0.0
+        self.least_s = math.inf
+
+    def add(self, spent_s: float) -> None:
+        """One request took that long."""
+        self.samples += 1
+        self.spent_s += spent_s
+        self.squares += spent_s * spent_s
+        if spent_s < self.least_s:
+            self.least_s = spent_s
+
+    def is_over(self, now_s: float) -> bool:
+        """Whether it was long enough to tell something."""
+        return self.samples >= _SAMPLES or now_s - self.began_s >= _LONGEST_WINDOW_S
+
+
+class _Variation:
+    """How much the times of requests that are under way together differ, over the last windows."""
+
+    _WEIGHT = 0.1
+
+    def __init__(self) -> None:
+        self._squared = 0.0
+
+    @property
+    def coefficient(self) -> float:
+        """Standard deviation over mean."""
+        return math.sqrt(self._squared)
+
+    def saw(self, mean: float, mean_square: float) -> None:
+        """The times of one window."""
+        self._squared += self._WEIGHT * (max(mean_square / (mean * mean) - 1.0, 0.0) - self._squared)
