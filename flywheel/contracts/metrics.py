@@ -196,6 +196,21 @@ SERVING_FOREIGN_STATES = Counter(
 SERVING_BREAKER_OPEN = Gauge(
     "flywheel_serving_breaker_open", "1 while a dependency is not asked because it does not answer.", ["dependency"]
 )
+SERVING_INFERENCES = Counter(
+    "flywheel_serving_inferences_total",
+    "Requests for a model's scores, by face (grpc, rest) and outcome (answered, invalid, unknown_model, not_ready, "
+    "model_failed, out_of_time, cancelled, failed).",
+    ["usecase", "face", "outcome"],
+)
+SERVING_INFERENCE_ROWS = Counter(
+    "flywheel_serving_inference_rows_total", "Rows scored in requests for a model's scores.", ["usecase"]
+)
+SERVING_INFERENCE_SECONDS = Histogram(
+    "flywheel_serving_inference_seconds",
+    "From a request for a model's scores to its answer.",
+    ["usecase"],
+    buckets=_LATENCY_BUCKETS,
+)
 SERVING_MODEL_FAILURES = Counter(
     "flywheel_serving_model_failures_total",
     "Deployments refused at loading, and scores that failed.",

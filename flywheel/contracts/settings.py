@@ -43,6 +43,8 @@ class PlatformSettings(BaseSettings):
     """Where ingest listens, and where clients send events."""
     serving_address: str = "127.0.0.1:50051"
     """Where serving listens for gRPC, and where clients ask."""
+    serving_rest_address: str = "127.0.0.1:8082"
+    """Where serving listens for HTTP: decisions, and models by the Open Inference Protocol. Empty: nowhere."""
     monitor_url: str = "http://127.0.0.1:8080"
     """Where the monitor serves the console and its metrics."""
 

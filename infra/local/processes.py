@@ -190,6 +190,7 @@ def _services(settings: PlatformSettings) -> tuple[Step, ...]:
             ports={
                 "FLYWHEEL_SERVING_ADDRESS": _port(settings.serving_address),
                 "FLYWHEEL_SERVING_METRICS_PORT": settings.serving_metrics_port,
+                **_rest_port(settings),
             },
         ),
     )
@@ -237,6 +238,11 @@ def _has_model(models: ModelStore, usecase: str) -> bool:
     except (KeyError, CorruptModel):
         return False
     return manifest.feature_fingerprint == catalog.load(usecase).fingerprint
+
+
+def _rest_port(settings: PlatformSettings) -> dict[str, int]:
+    address = settings.serving_rest_address
+    return {"FLYWHEEL_SERVING_REST_ADDRESS": _port(address)} if address else {}
 
 
 def _module(name: str, *arguments: str) -> tuple[str, ...]:

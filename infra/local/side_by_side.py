@@ -14,7 +14,9 @@ _CANDIDATES = range(20_000, 32_000)
 def environment(data_dir: Path) -> dict[str, str]:
     """`FLYWHEEL_*` for a stack beside others, on ports that were free a moment ago."""
     kafka = _free_pair()
-    redis, ingest, serving, monitor, *metrics = (str(port) for port in free_ports(9, apart_from={kafka, kafka + 1}))
+    redis, ingest, serving, rest, monitor, *metrics = (
+        str(port) for port in free_ports(10, apart_from={kafka, kafka + 1})
+    )
     services = ("FEATURES", "EDGE", "SERVING", "TRAINER", "WORLD")
     return {
         "FLYWHEEL_DATA_DIR": str(data_dir),
@@ -22,6 +24,7 @@ def environment(data_dir: Path) -> dict[str, str]:
         "FLYWHEEL_REDIS_URL": f"redis://127.0.0.1:{redis}/0",
         "FLYWHEEL_INGEST_URL": f"http://127.0.0.1:{ingest}",
         "FLYWHEEL_SERVING_ADDRESS": f"127.0.0.1:{serving}",
+        "FLYWHEEL_SERVING_REST_ADDRESS": f"127.0.0.1:{rest}",
         "FLYWHEEL_MONITOR_URL": f"http://127.0.0.1:{monitor}",
         **{f"FLYWHEEL_{name}_METRICS_PORT": port for name, port in zip(services, metrics, strict=True)},
     }

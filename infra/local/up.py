@@ -91,6 +91,11 @@ def _dotenv() -> str:
     return file.read_text() if file.exists() else ""
 
 
+def _over_http(settings: PlatformSettings) -> str:
+    address = settings.serving_rest_address
+    return f"\n  Ask (HTTP)       http://{address}/docs" if address else ""
+
+
 def _summary(settings: PlatformSettings, declared: tuple[Process, ...], took_s: float) -> str:
     rows = [(process.name, process.address, places.log_dir(settings) / f"{process.name}.log") for process in declared]
     usecase = settings.usecase
@@ -102,7 +107,7 @@ Everything runs, after {took_s:.0f} s.
   Console          {settings.monitor_url}
   Send events      {settings.ingest_url}/docs
   Ask (gRPC)       {settings.serving_address}, or: make decide
-                   .venv/bin/python -m flywheel decide {usecase} --help
+                   .venv/bin/python -m flywheel decide {usecase} --help{_over_http(settings)}
   Models (MLflow)  make mlflow
   State, logs      make status   make logs P=serving
   Stop             make down     (data stays; make clean removes it)

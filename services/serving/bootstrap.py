@@ -8,6 +8,7 @@ import uuid
 from flywheel.adapters.decision_spool import SpooledDecisionLog
 from flywheel.adapters.file_model_store import FileModelStore
 from flywheel.adapters.guarded_reader import GuardedReader
+from flywheel.adapters.http_server import HttpServer
 from flywheel.adapters.kafka_decision_log import KafkaDecisionLog
 from flywheel.adapters.last_good_models import LastGoodModels
 from flywheel.adapters.logs import Pseudonyms
@@ -22,8 +23,10 @@ from flywheel.kernel.plan import compile_plan
 from flywheel.kernel.ports import DecisionLog, FeatureReader, ModelStore
 from flywheel.kernel.timing import Clock
 from services.serving.account import Account
+from services.serving.inference import Inference
 from services.serving.journal import Journal
 from services.serving.models import Models
+from services.serving.rest import rest_app
 from services.serving.server import Server
 from services.serving.servicer import DecisionsServicer, Desk
 from services.serving.settings import ServingSettings
@@ -62,7 +65,25 @@ def build(
     verbose = settings.log_level.upper() == "DEBUG"
     journal = Journal(usecase, log, Pseudonyms(settings.pseudonym_key), verbose=verbose)
     decider = Decider(usecase, guarded, models.lineup, clock=CLOCK, new_id=lambda: uuid.uuid4().hex, observer=journal)
-    return Server(settings, DecisionsServicer({name: Desk(decider, journal)}), models=models, reader=guarded, log=log)
+    inference = Inference(
+        usecase, models.lineup, lambda: store.versions(name), max_rows=settings.serving_inference_max_rows
+    )
+    servicer = DecisionsServicer({name: Desk(decider, journal)})
+    return Server(
+        settings,
+        servicer,
+        models=models,
+        reader=guarded,
+        log=log,
+        inference=inference,
+        rest=_rest(settings, inference),
+    )
+
+
+def _rest(settings: ServingSettings, inference: Inference) -> HttpServer | None:
+    if not settings.serving_rest_address:
+        return None
+    return HttpServer(rest_app(settings, inference), grace_s=settings.serving_drain_s)
 
 
 def _decision_log(settings: ServingSettings, usecase: UseCase) -> DecisionLog:

@@ -9,10 +9,12 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from flywheel.adapters.http_server import HttpServer
 from flywheel.adapters.logs import logger
 from flywheel.adapters.metrics_server import MetricsServer
 from flywheel.contracts.proto.decision_pb2_grpc import add_DecisionsServicer_to_server
 from flywheel.kernel.ports import DecisionLog, FeatureReader
+from services.serving.inference import Inference
 from services.serving.models import Models
 from services.serving.servicer import SERVICE, DecisionsServicer
 from services.serving.settings import ServingSettings
@@ -36,23 +38,29 @@ class Server:
         models: Models,
         reader: FeatureReader,
         log: DecisionLog,
+        inference: Inference,
+        rest: HttpServer | None = None,
     ) -> None:
         self._settings = settings
         self._servicer = servicer
         self._models = models
         self._reader = reader
         self._decisions = log
+        self._inference = inference
+        self._rest = rest
         self._answering = False
         self._health = health.aio.HealthServicer()
         self._watching: asyncio.Task[None] | None = None
         self._grpc: grpc.aio.Server | None = None
         self._metrics: MetricsServer | None = None
         self.port = 0
+        self.rest_port = 0
 
     async def start(self) -> None:
         """Answers from now on, by the rule while there is no model. Raises CannotServe when an address is taken."""
         self._grpc = self._listen()
         self._metrics = self._expose()
+        self._bind_rest()
         await asyncio.to_thread(self._models.refresh)
         self._decisions.start()
         await self._grpc.start()
@@ -61,6 +69,8 @@ class Server:
         self._answering = True
         self._watching = asyncio.create_task(self._models.watch(self._settings.serving_model_poll_s))
         self._metrics.start()
+        if self._rest:
+            await self._rest.start()
         _log.info("serving", address=self._settings.serving_address, detail=self.ready()[1])
 
     async def stop(self) -> None:
@@ -71,9 +81,12 @@ class Server:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._watching
         await self._health.enter_graceful_shutdown()
+        if self._rest:
+            await self._rest.stop()
         if self._grpc:
             await self._grpc.stop(self._settings.serving_drain_s)
         await self._decisions.close(self._settings.serving_drain_s)
+        self._inference.close()
         await self._reader.close()
         if self._metrics:
             self._metrics.close()
@@ -105,6 +118,17 @@ class Server:
                 f"{settings.serving_address} is taken or not of this machine; free it or set FLYWHEEL_SERVING_ADDRESS"
             ) from error
         return server
+
+    def _bind_rest(self) -> None:
+        address = self._settings.serving_rest_address
+        if self._rest is None:
+            return
+        try:
+            self.rest_port = self._rest.bind(address)
+        except OSError as error:
+            raise CannotServe(
+                f"{address} is taken or not of this machine; free it or set FLYWHEEL_SERVING_REST_ADDRESS"
+            ) from error
 
     def _expose(self) -> MetricsServer:
         port = self._settings.serving_metrics_port

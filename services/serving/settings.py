@@ -33,6 +33,12 @@ class ServingSettings(PlatformSettings):
     """At most so long an answer waits for the disk; one that is slower is left alone for a second."""
     serving_drain_s: float = Field(default=5.0, gt=0)
     """After SIGTERM: for requests under way, and again for decisions that wait for the broker."""
+    serving_inference_max_rows: int = Field(default=1_000, gt=0)
+    """Rows that one request for a model's scores may bring."""
+    serving_rest_max_bytes: int = Field(default=1024 * 1024, gt=0)
+    """A larger body is refused before it is decoded."""
+    serving_rest_body_timeout_s: float = Field(default=10.0, gt=0)
+    """A client that takes longer to send its body is refused."""
 
     @property
     def last_good_dir(self) -> Path:

@@ -9,9 +9,14 @@ import pytest
 from fastapi import FastAPI
 
 from flywheel.adapters.memory_log import MemoryBroker, MemoryEventLog
+from flywheel.kernel.lineup import Lineup
 from services.ingest.bootstrap import build
 from services.ingest.settings import IngestSettings
 from services.monitor.web import create_app
+from services.serving.inference import Inference
+from services.serving.rest import rest_app
+from services.serving.settings import ServingSettings
+from tests.serving_parts import USECASE
 
 HERE = "http://here"
 
@@ -24,7 +29,11 @@ def monitor() -> FastAPI:
     return create_app(lambda: b"{}", lambda: b"{}", lambda: (True, ""))
 
 
-@pytest.mark.parametrize("app", [ingest(), monitor()], ids=["ingest", "monitor"])
+def serving() -> FastAPI:
+    return rest_app(ServingSettings(_env_file=None), Inference(USECASE, lambda: Lineup(), lambda: [], max_rows=1))
+
+
+@pytest.mark.parametrize("app", [ingest(), monitor(), serving()], ids=["ingest", "monitor", "serving"])
 async def test_the_page_needs_no_other_host(app: FastAPI) -> None:
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url=HERE) as client:
         page = await client.get("/docs")

@@ -48,6 +48,7 @@ def serving(tmp_path: Path, kafka: str, redis_server: str, monkeypatch: pytest.M
         "KAFKA_BOOTSTRAP": kafka,
         "REDIS_URL": redis_server,
         "SERVING_ADDRESS": address,
+        "SERVING_REST_ADDRESS": f"127.0.0.1:{free_port()}",
         "SERVING_METRICS_PORT": str(metrics_port),
         "LOG_LEVEL": "DEBUG",
     }.items():

@@ -81,6 +81,7 @@ def settings_of(tmp_path: Path, **changes: Any) -> ServingSettings:
         _env_file=None,
         data_dir=tmp_path,
         serving_address="127.0.0.1:0",
+        serving_rest_address="127.0.0.1:0",
         serving_metrics_port=0,
         serving_model_poll_s=0.05,
         **changes,

@@ -43,7 +43,7 @@ def test_stopping_goes_against_the_order_of_starting(steps: tuple[Step, ...]) ->
 
 def test_every_port_belongs_to_one_process(steps: tuple[Step, ...]) -> None:
     ports = [port for process in processes(steps) for port in process.ports.values()]
-    assert len(ports) == len(set(ports)) == 11
+    assert len(ports) == len(set(ports)) == 12
 
 
 def test_two_stacks_share_no_port_when_settings_say_so(tmp_path: Path, steps: tuple[Step, ...]) -> None:
@@ -54,6 +54,7 @@ def test_two_stacks_share_no_port_when_settings_say_so(tmp_path: Path, steps: tu
         ingest_url="http://127.0.0.1:28081",
         monitor_url="http://127.0.0.1:28080",
         serving_address="127.0.0.1:25051",
+        serving_rest_address="127.0.0.1:28082",
         features_metrics_port=29101,
         edge_metrics_port=29105,
         serving_metrics_port=29102,

@@ -1,0 +1,156 @@
+"""The Open Inference Protocol over HTTP: paths, statuses and headers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from flywheel.adapters.http_problem import FieldError, Problem
+from flywheel.kernel.timing import OutOfTime
+from services.serving.inference import Inference
+from services.serving.inference_documentation import infer_operation
+from services.serving.inference_json import LENGTH_HEADER, read_ready_only, read_request, write_answer
+from services.serving.inference_messages import (
+    SERVER_NAME,
+    SERVER_VERSION,
+    ModelDescription,
+    ModelFailed,
+    ModelNotReady,
+    TensorDescription,
+    UnknownModel,
+)
+from services.serving.rest_calls import Calls
+from services.serving.tensors import InvalidInference
+
+_MODEL = "/v2/models/{model}"
+_VERSION = _MODEL + "/versions/{version}"
+
+
+def inference_routes(inference: Inference, calls: Calls) -> APIRouter:
+    """Everything below /v2."""
+    handlers = _Handlers(inference, calls)
+    router = APIRouter(tags=["Open Inference Protocol"])
+    router.add_api_route("/v2", handlers.server, methods=["GET"], summary="Name, version and extensions")
+    router.add_api_route("/v2/health/live", handlers.live, methods=["GET"], summary="Whether the server answers")
+    router.add_api_route("/v2/health/ready", handlers.ready, methods=["GET"], summary="Whether its models are loaded")
+    for path in (_MODEL, _VERSION):
+        suffix = " of a version" if path == _VERSION else ""
+        router.add_api_route(path, handlers.model, methods=["GET"], summary=f"What a model takes and gives{suffix}")
+        router.add_api_route(f"{path}/ready", handlers.model_ready, methods=["GET"], summary=f"Readiness{suffix}")
+        router.add_api_route(
+            f"{path}/infer",
+            handlers.infer,
+            methods=["POST"],
+            summary=f"Scores{suffix}",
+            openapi_extra=infer_operation(),
+        )
+    router.add_api_route("/v2/repository/index", handlers.index, methods=["POST"], summary="All published versions")
+    return router
+
+
+class _Handlers:
+    def __init__(self, inference: Inference, calls: Calls) -> None:
+        self._inference = inference
+        self._calls = calls
+
+    async def server(self) -> Response:
+        return _json({"name": SERVER_NAME, "version": SERVER_VERSION, "extensions": ["binary_tensor_data"]})
+
+    async def live(self) -> Response:
+        return _json({"live": True})
+
+    async def ready(self) -> Response:
+        return _yes_or_no({"ready": self._inference.ready()})
+
+    async def model_ready(self, request: Request) -> Response:
+        name, version = _named(request)
+        try:
+            return _yes_or_no({"name": name, "ready": self._inference.model_ready(name, version)})
+        except UnknownModel as error:
+            raise problem(error) from error
+
+    async def model(self, request: Request) -> Response:
+        try:
+            return _json(_described(self._inference.describe(*_named(request))))
+        except (UnknownModel, ModelNotReady) as error:
+            raise problem(error) from error
+
+    async def index(self, request: Request) -> Response:
+        try:
+            ready_only = read_ready_only(await self._calls.body(request))
+        except InvalidInference as error:
+            raise problem(error) from error
+        entries = await self._inference.index(ready_only=ready_only)
+        return _json([{"name": e.name, "version": e.version, "state": e.state, "reason": e.reason} for e in entries])
+
+    async def infer(self, request: Request) -> Response:
+        with self._inference.counted("rest"):
+            body = await self._calls.body(request)
+            try:
+                asked = read_request(*_named(request), body, _json_length(request))
+                answer = await self._inference.infer(asked.request, self._calls.deadline_s(request))
+            except _REFUSALS as error:
+                raise problem(error) from error
+        content, json_length = write_answer(answer, asked)
+        if json_length is None:
+            return Response(content, media_type="application/json")
+        headers = {LENGTH_HEADER: str(json_length)}
+        return Response(content, headers=headers, media_type="application/octet-stream")
+
+
+_STATUS: Mapping[type[Exception], tuple[int, str, str]] = {
+    InvalidInference: (400, "invalid-inference", "The request cannot be served as it is"),
+    UnknownModel: (404, "unknown-model", "There is no such model"),
+    ModelNotReady: (503, "model-not-ready", "The model is not loaded"),
+    ModelFailed: (500, "model-failed", "The model gave no scores"),
+    OutOfTime: (504, "out-of-time", "There was no time for an answer"),
+}
+_REFUSALS = tuple(_STATUS)
+
+
+def problem(error: Exception) -> Problem:
+    """The refusal as a problem that carries, in `error`, what clients of the protocol look for."""
+    status, kind, title = _STATUS[type(error)]
+    errors = [FieldError(error.field, error.reason, error.hint)] if isinstance(error, InvalidInference) else []
+    headers = {"Retry-After": "1"} if status == 503 else {}
+    return Problem(status, kind, title, str(error), errors, {"error": str(error)}, headers)
+
+
+def _named(request: Request) -> tuple[str, str]:
+    return request.path_params["model"], request.path_params.get("version", "")
+
+
+def _json_length(request: Request) -> int | None:
+    given = request.headers.get(LENGTH_HEADER)
+    if given is None:
+        return None
+    if not (given.isascii() and given.isdigit() and len(given) < 16):
+        raise InvalidInference(LENGTH_HEADER, "it is no length", "give the length of the JSON in bytes")
+    return int(given)
+
+
+def _described(model: ModelDescription) -> dict[str, Any]:
+    def tensors(described: Sequence[TensorDescription]) -> list[dict[str, Any]]:
+        return [{"name": each.name, "datatype": each.datatype, "shape": each.shape} for each in described]
+
+    return {
+        "name": model.name,
+        "versions": model.versions,
+        "platform": model.platform,
+        "inputs": tensors(model.inputs),
+        "outputs": tensors(model.outputs),
+    }
+
+
+def _json(body: object) -> Response:
+    return Response(orjson.dumps(body), media_type="application/json")
+
+
+def _yes_or_no(body: Mapping[str, Any]) -> Response:
+    # The protocol wants a status between 400 and 499 for no.
+    return Response(orjson.dumps(body), 200 if body["ready"] else 400, media_type="application/json")

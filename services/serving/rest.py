@@ -1,0 +1,48 @@
+"""The HTTP face of serving as one app: the Open Inference Protocol and decisions, each path documented at /docs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from flywheel.adapters import http_problem
+from flywheel.adapters.http_docs import mount_docs
+from flywheel.adapters.http_problem import handle_problems
+from flywheel.adapters.http_requests import RequestBoundary
+from services.serving.inference import Inference
+from services.serving.inference_documentation import inference_schemas
+from services.serving.inference_rest import inference_routes
+from services.serving.rest_calls import Calls
+from services.serving.settings import ServingSettings
+
+
+def rest_app(settings: ServingSettings, inference: Inference) -> FastAPI:
+    """The app, on a data plane that runs already."""
+    app = FastAPI(
+        title="Flywheel serving",
+        version="1",
+        description="The models of a use case over HTTP. The same is answered over gRPC, at less cost.",
+        docs_url=None,
+        redoc_url=None,
+    )
+    handle_problems(app)
+    app.add_middleware(RequestBoundary, max_requests=settings.serving_max_in_flight)
+    calls = Calls(max_bytes=settings.serving_rest_max_bytes, body_timeout_s=settings.serving_rest_body_timeout_s)
+    app.include_router(inference_routes(inference, calls))
+    _document(app)
+    mount_docs(app)
+    return app
+
+
+def _document(app: FastAPI) -> None:
+    def openapi() -> dict[str, Any]:
+        if not app.openapi_schema:
+            made = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+            components = made.setdefault("components", {}).setdefault("schemas", {})
+            components.update(inference_schemas(), Problem=http_problem.SCHEMA)
+            app.openapi_schema = made
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # the documented way to extend the document
