@@ -28,6 +28,6 @@ def test_every_port_and_the_data_move(tmp_path: Path, monkeypatch: pytest.Monkey
         {port for process in processes(declaration(settings)) for port in process.ports.values()}
         for settings in (ours, theirs)
     ]
-    assert len(ports[0]) == len(ports[1]) == 11
+    assert len(ports[0]) == len(ports[1]) == 12
     assert ports[0].isdisjoint(ports[1])
     assert places.run_dir(theirs) == tmp_path / "run"
