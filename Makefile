@@ -4,7 +4,7 @@
 #   any FLYWHEEL_* setting in the environment or in .env reaches every process (ports, data directory, …)
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
-.PHONY: help up down status logs clean decide send replay attributes train rebuild erase mlflow test lint jars lock environment environment-dev \
+.PHONY: help up down status logs clean decide send replay attributes train deploy rollback models rebuild erase mlflow test lint jars lock environment environment-dev \
         figures-start figures-soak figures-fraud figures-features figures-render
 
 PYTHON_OF_PROJECT := .venv/bin/python
@@ -58,6 +58,16 @@ attributes: environment-present  ## load attributes from a file: TABLE=profile F
 
 train: environment-present  ## train a new model now, and deploy it if it passes the gates
 	@$(PYTHON_OF_PROJECT) -m flywheel train $(USECASE) --wait $(ARGS)
+
+deploy: environment-present  ## give a model a role: MODEL=… ROLE=champion|challenger|canary|shadow SHARE=0.05 ARGS="--reason …"
+	@test -n "$(MODEL)" || { echo "Which model? make models lists them; then: make deploy MODEL=… ROLE=canary"; exit 2; }
+	@$(PYTHON_OF_PROJECT) -m flywheel deploy $(USECASE) "$(MODEL)" $(if $(ROLE),--role "$(ROLE)") $(if $(SHARE),--share "$(SHARE)") $(ARGS)
+
+rollback: environment-present  ## end the canary, or bring the champion before the present one back
+	@$(PYTHON_OF_PROJECT) -m flywheel rollback $(USECASE) $(ARGS)
+
+models: environment-present  ## show all models, their gates and their roles
+	@$(PYTHON_OF_PROJECT) -m flywheel models $(USECASE)
 
 rebuild: environment-present  ## fill the online store again from the lake: after its loss, or for newly declared features
 	@$(PYTHON_OF_PROJECT) -m infra.local rebuild

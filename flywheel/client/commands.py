@@ -18,9 +18,11 @@ from typing import Any
 import httpx
 
 from flywheel.adapters import logs
+from flywheel.adapters.file_model_store import FileModelStore
 from flywheel.client.attributes import load, rows_in, table_named
 from flywheel.client.console import render_decision, render_erasure, render_training
 from flywheel.client.decision_client import DecisionClient
+from flywheel.client.deployments import Deployments, Wanted, render_deployment
 from flywheel.client.erased_files import Subject
 from flywheel.client.erasure import Erasure
 from flywheel.client.errors import ClientError
@@ -31,9 +33,11 @@ from flywheel.client.rows import read_rows
 from flywheel.client.training import train
 from flywheel.client.world_driver import drive_world
 from flywheel.contracts.events import Event
+from flywheel.contracts.models import Role
 from flywheel.contracts.settings import PlatformSettings
 from flywheel.kernel import catalog
 from flywheel.kernel.declaration import UseCase
+from flywheel.kernel.deployment import Author
 from flywheel.kernel.features import InvalidDeclaration
 
 _HTTP_TIMEOUT_S = 10.0
@@ -155,6 +159,30 @@ def _train(options: argparse.Namespace, settings: PlatformSettings) -> int:
     return 1 if finished.error else 0
 
 
+def _deploy(options: argparse.Namespace, settings: PlatformSettings) -> int:
+    wanted = Wanted(options.version, Role(options.role), options.share, options.despite_gates)
+    _say(render_deployment(_deployments(options, settings).deploy(wanted, _author(options))))
+    return 0
+
+
+def _rollback(options: argparse.Namespace, settings: PlatformSettings) -> int:
+    _say(render_deployment(_deployments(options, settings).roll_back(_author(options))))
+    return 0
+
+
+def _models(options: argparse.Namespace, settings: PlatformSettings) -> int:
+    _say(_deployments(options, settings).overview())
+    return 0
+
+
+def _deployments(options: argparse.Namespace, settings: PlatformSettings) -> Deployments:
+    return Deployments(catalog.load(options.usecase), FileModelStore(settings.model_dir))
+
+
+def _author(options: argparse.Namespace) -> Author:
+    return Author(getpass.getuser(), datetime.now(UTC), options.reason)
+
+
 def _attributes(options: argparse.Namespace, settings: PlatformSettings) -> int:
     usecase = catalog.load(options.usecase)
     table, now = table_named(usecase, options.table), asyncio.run(_present(usecase, settings))
@@ -269,6 +297,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     training.add_argument("--reason", default="asked for by hand", help="goes into the model's history")
     training.add_argument("--timeout", type=_positive, default=600.0, help="seconds to wait (default: 600)")
+
+    deploying = _command(commands, "deploy", _deploy, "give a model a role")
+    deploying.add_argument("version", help="a published model; `models` lists them")
+    deploying.add_argument("--role", choices=[role.value for role in Role], default=Role.CHAMPION.value)
+    deploying.add_argument("--share", type=float, help="of the units, for a challenger or canary (default: declared)")
+    deploying.add_argument("--reason", default="deployed by hand", help="goes into the deployment log")
+    deploying.add_argument("--despite-gates", action="store_true", help="although it did not pass its gates")
+    deploying.epilog = "A canary grows by the declared steps and goes by itself when it crosses a declared bound."
+
+    returning = _command(commands, "rollback", _rollback, "end the canary, or bring the champion before back")
+    returning.add_argument("--reason", default="rolled back by hand", help="goes into the deployment log")
+
+    _command(commands, "models", _models, "show all models, their gates and their roles")
     return parser
 
 

@@ -1,0 +1,167 @@
+"""Deploys models by hand, takes deployments back, and shows which models there are."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from flywheel.client.console import table
+from flywheel.client.errors import ClientError
+from flywheel.contracts.models import Deployment, ModelManifest, Role
+from flywheel.kernel import deployment as entries
+from flywheel.kernel.declaration import UseCase
+from flywheel.kernel.deployment import Author, Unsupported
+from flywheel.kernel.gates import all_passed
+from flywheel.kernel.ports import CorruptModel, ModelStore
+from flywheel.kernel.rollout import Rollout
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which version is to play which role; `share` None means the declared one."""
+
+    version: str
+    role: Role
+    share: float | None = None
+    despite_gates: bool = False
+
+
+class Deployments:
+    """The deployment log of one use case as an operator changes it. Raises ClientError for what is refused."""
+
+    def __init__(self, usecase: UseCase, store: ModelStore) -> None:
+        self._usecase = usecase
+        self._store = store
+        self._rollout = usecase.rollout or Rollout()
+
+    def deploy(self, wanted: Wanted, author: Author) -> Deployment:
+        """Gives the version its role from now on; serving follows within seconds."""
+        self._check(wanted)
+        share = self._share(wanted)
+        current = self._store.current(self._usecase.name)
+        if current is None:
+            if wanted.role is not Role.CHAMPION:
+                raise ClientError(f"there is no champion yet beside which {wanted.version} could be the {wanted.role}")
+            return self._append(entries.first(self._usecase.name, wanted.version, secrets.token_hex(8), author))
+        if current.version_of(wanted.role) == wanted.version and share in (0.0, _share_of(current, wanted.role)):
+            raise ClientError(f"{wanted.version} is the {wanted.role} already")
+        try:
+            return self._append(entries.with_role(current, wanted.role, wanted.version, share, author))
+        except Unsupported as error:
+            raise ClientError(str(error)) from error
+
+    def roll_back(self, author: Author) -> Deployment:
+        """Ends the canary, or brings the champion before the present one back."""
+        log = self._store.deployments(self._usecase.name)
+        try:
+            following = entries.rolled_back(log, author)
+        except Unsupported as error:
+            raise ClientError(str(error)) from error
+        if following.champion != log[-1].champion:
+            self._loaded(following.champion)
+        return self._append(following)
+
+    def overview(self) -> str:
+        """All versions, newest first: what each is, whether it passed its gates, which role it plays."""
+        current = self._store.current(self._usecase.name)
+        log = self._store.deployments(self._usecase.name)
+        withdrawn = {entry.withdrawn for entry in log if entry.withdrawn}
+        rows = [self._row(version, current, withdrawn) for version in self._store.versions(self._usecase.name)]
+        if not rows:
+            return "no model is published yet; `make train` makes one"
+        rows.sort(key=lambda row: row[2], reverse=True)
+        shown = table(("version", "role", "created", "algorithm", "gates", "features"), rows)
+        return shown if current is None else f"{shown}\n\n{render_deployment(current)}"
+
+    def _check(self, wanted: Wanted) -> None:
+        manifest = self._loaded(wanted.version)
+        if manifest.feature_fingerprint != self._usecase.fingerprint:
+            raise ClientError(f"{wanted.version} reads other features than are declared now; train a new model")
+        failed = _failed(manifest)
+        if failed and wanted.role is not Role.SHADOW and not wanted.despite_gates:
+            raise ClientError(f"{wanted.version} did not pass its gates ({failed}); it may be a shadow")
+
+    def _loaded(self, version: str) -> ModelManifest:
+        try:
+            return self._store.load(self._usecase.name, version)[0]
+        except KeyError as error:
+            known = ", ".join(self._store.versions(self._usecase.name)) or "none"
+            raise ClientError(f"there is no model {version!r}; there are: {known}") from error
+        except CorruptModel as error:
+            raise ClientError(f"{version} is damaged: {error}") from error
+
+    def _share(self, wanted: Wanted) -> float:
+        if wanted.role in (Role.CHAMPION, Role.SHADOW):
+            if wanted.share is not None:
+                raise ClientError(f"a {wanted.role} has no share")
+            return 0.0
+        if wanted.role is Role.CHALLENGER:
+            return self._usecase.experiment.challenger_share if wanted.share is None else wanted.share
+        steps = self._rollout.steps[:-1]
+        if not steps:
+            raise ClientError("the declared rollout has no step below 1, so there is no canary; deploy a champion")
+        share = steps[0] if wanted.share is None else wanted.share
+        if share not in steps:
+            raise ClientError(f"a canary's share is one of the declared steps: {', '.join(f'{s:g}' for s in steps)}")
+        return share
+
+    def _append(self, following: Deployment) -> Deployment:
+        try:
+            self._store.deploy(following)
+        except Unsupported as error:
+            raise ClientError(str(error)) from error
+        except ValueError as error:
+            raise ClientError(f"somebody else deployed at the same moment ({error}); look, then try again") from error
+        return following
+
+    def _row(self, version: str, current: Deployment | None, withdrawn: set[str]) -> tuple[str, ...]:
+        role = _role(version, current) or ("withdrawn" if version in withdrawn else "")
+        try:
+            manifest = self._store.load(self._usecase.name, version)[0]
+        except CorruptModel:
+            return (version, role, "", "damaged", "", "")
+        fits = manifest.feature_fingerprint == self._usecase.fingerprint
+        failed = _failed(manifest)
+        return (
+            version,
+            role,
+            f"{manifest.created_at:%Y-%m-%d %H:%M}",
+            manifest.algorithm,
+            f"failed {failed}" if failed else "passed",
+            "as declared" if fits else "others",
+        )
+
+
+def render_deployment(deployment: Deployment) -> str:
+    """Who answers whom, and who said so."""
+    parts = [f"champion {deployment.champion}"]
+    if deployment.challenger:
+        parts.append(f"challenger {deployment.challenger} for {deployment.challenger_share:.4g} of the units")
+    if deployment.canary:
+        parts.append(f"canary {deployment.canary} for {deployment.canary_share:.4g}")
+    if deployment.shadow:
+        parts.append(f"shadow {deployment.shadow}")
+    if deployment.withdrawn:
+        parts.append(f"withdrawn {deployment.withdrawn}")
+    return (
+        f"deployment {deployment.sequence}: {', '.join(parts)}\n"
+        f"by {deployment.deployed_by} on {deployment.deployed_at:%Y-%m-%d %H:%M} UTC: {deployment.reason}"
+    )
+
+
+def _role(version: str, current: Deployment | None) -> str:
+    return next((role.value for role in Role if current and current.version_of(role) == version), "")
+
+
+def _share_of(current: Deployment, role: Role) -> float:
+    shares = {Role.CHALLENGER: current.challenger_share, Role.CANARY: current.canary_share}
+    return shares.get(role, 0.0)
+
+
+def _failed(manifest: ModelManifest) -> str:
+    """The gates that the model failed, in words; empty when it passed all of them."""
+    if all_passed(manifest.gates):
+        return ""
+    failed: Sequence[str] = [gate.name for gate in manifest.gates if not gate.passed]
+    return ", ".join(failed) or "it was never measured"

@@ -1,0 +1,139 @@
+"""Deploying by hand: what is refused, what the log says afterwards, what is shown."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from flywheel.adapters.file_model_store import FileModelStore
+from flywheel.adapters.memory_model_store import MemoryModelStore
+from flywheel.client.commands import main
+from flywheel.client.deployments import Deployments, Wanted
+from flywheel.client.errors import ClientError
+from flywheel.contracts.models import Deployment, Role
+from flywheel.contracts.training import GateResult
+from flywheel.kernel.deployment import Author
+from flywheel.kernel.rollout import Rollout
+from tests.serving_parts import USECASE, publish
+
+PASSED = (GateResult(name="onnx_parity", passed=True, value=0.0, demand="<= 1e-5"),)
+FAILED = (GateResult(name="score_ms", passed=False, value=90.0, demand="<= 15"),)
+AUTHOR = Author("somebody", datetime(2026, 11, 1, tzinfo=UTC), "because")
+
+
+@pytest.fixture
+def store() -> MemoryModelStore:
+    made = MemoryModelStore()
+    for version in ("v1", "v2", "v3"):
+        publish(made, version, gates=PASSED)
+    publish(made, "slow", gates=FAILED)
+    publish(made, "unmeasured", gates=())
+    publish(made, "foreign", gates=PASSED, feature_fingerprint="0" * 16)
+    return made
+
+
+@pytest.fixture
+def deployments(store: MemoryModelStore) -> Deployments:
+    made = Deployments(USECASE, store)
+    made.deploy(Wanted("v1", Role.CHAMPION), AUTHOR)
+    return made
+
+
+def test_each_role_is_given_with_its_declared_share(deployments: Deployments) -> None:
+    deployments.deploy(Wanted("v2", Role.CHALLENGER), AUTHOR)
+    deployments.deploy(Wanted("slow", Role.SHADOW), AUTHOR)
+    found = deployments.deploy(Wanted("v3", Role.CANARY), AUTHOR)
+    assert (found.champion, found.challenger, found.canary, found.shadow) == ("v1", "v2", "v3", "slow")
+    assert (found.challenger_share, found.canary_share) == (USECASE.experiment.challenger_share, 0.01)
+    assert (found.deployed_by, found.reason, found.sequence) == ("somebody", "because", 4)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "why"),
+    [
+        (Wanted("v9", Role.CANARY), "there is no model 'v9'; there are: .*v1, v2"),
+        (Wanted("slow", Role.CANARY), "did not pass its gates .score_ms."),
+        (Wanted("unmeasured", Role.CHAMPION), "never measured"),
+        (Wanted("foreign", Role.SHADOW), "other features"),
+        (Wanted("v1", Role.CHAMPION), "is the champion already"),
+        (Wanted("v1", Role.SHADOW), "cannot be champion and shadow"),
+        (Wanted("v2", Role.SHADOW, 0.1), "a shadow has no share"),
+        (Wanted("v2", Role.CHALLENGER, 1.5), "not within 0 and 1"),
+        (Wanted("v2", Role.CANARY, 0.3), "one of the declared steps: 0.01, 0.05, 0.25"),
+    ],
+)
+def test_what_would_not_mean_what_it_says_is_refused(
+    deployments: Deployments, store: MemoryModelStore, wanted: Wanted, why: str
+) -> None:
+    with pytest.raises(ClientError, match=why):
+        deployments.deploy(wanted, AUTHOR)
+    assert len(store.deployments("fraud")) == 1
+
+
+def test_a_canary_beside_too_large_a_challenger_is_refused(store: MemoryModelStore) -> None:
+    widely = dataclasses.replace(USECASE, rollout=Rollout(steps=(0.01, 0.5, 1.0)))
+    deployments = Deployments(widely, store)
+    for wanted in (Wanted("v1", Role.CHAMPION), Wanted("v2", Role.CHALLENGER, 0.6)):
+        deployments.deploy(wanted, AUTHOR)
+    with pytest.raises(ClientError, match="110% of the units"):
+        deployments.deploy(Wanted("v3", Role.CANARY, 0.5), AUTHOR)
+
+
+def test_without_a_champion_there_is_nothing_to_stand_beside(store: MemoryModelStore) -> None:
+    with pytest.raises(ClientError, match="no champion yet"):
+        Deployments(USECASE, store).deploy(Wanted("v1", Role.CANARY), AUTHOR)
+
+
+def test_gates_can_be_overruled_and_the_log_says_by_whom(deployments: Deployments) -> None:
+    found = deployments.deploy(Wanted("slow", Role.CHAMPION, despite_gates=True), AUTHOR)
+    assert (found.champion, found.deployed_by) == ("slow", "somebody")
+
+
+def test_a_rollback_goes_to_the_champion_before(deployments: Deployments) -> None:
+    deployments.deploy(Wanted("v2", Role.CHAMPION), AUTHOR)
+    deployments.deploy(Wanted("v3", Role.CANARY), AUTHOR)
+    assert deployments.roll_back(AUTHOR).withdrawn == "v3"
+    assert deployments.roll_back(AUTHOR).champion == "v1"
+    with pytest.raises(ClientError, match="no champion before"):
+        deployments.roll_back(AUTHOR)
+    assert "v2          withdrawn" in deployments.overview()
+
+
+def test_the_loser_of_two_at_once_is_told() -> None:
+    class Behind(MemoryModelStore):
+        def current(self, usecase: str) -> Deployment | None:
+            newest = super().current(usecase)
+            return newest.model_copy(update={"sequence": 0}) if newest else None
+
+    behind = Behind()
+    for version in ("v1", "v2"):
+        publish(behind, version, gates=PASSED)
+    deployments = Deployments(USECASE, behind)
+    deployments.deploy(Wanted("v1", Role.CHAMPION), AUTHOR)
+    with pytest.raises(ClientError, match="somebody else deployed"):
+        deployments.deploy(Wanted("v2", Role.CHAMPION), AUTHOR)
+
+
+def test_the_commands_work_on_the_model_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = FileModelStore(tmp_path / "data" / "models")
+    for version in ("v1", "v2"):
+        publish(store, version, gates=PASSED)
+    for command in (
+        ["deploy", "fraud", "v1"],
+        ["deploy", "fraud", "v2", "--role", "canary", "--share", "0.05"],
+        ["models", "fraud"],
+    ):
+        assert main(command) == 0
+    shown = capsys.readouterr().out
+    assert "v2       canary" in shown
+    assert "champion v1, canary v2 for 0.05" in shown
+    assert main(["rollback", "fraud"]) == 0
+    assert "withdrawn v2" in capsys.readouterr().out
+    assert main(["deploy", "fraud", "v7"]) == 1
+    assert "there is no model 'v7'" in capsys.readouterr().err
