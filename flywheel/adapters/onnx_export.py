@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import orjson
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
@@ -47,7 +48,7 @@ def export_logistic(weights: LogisticWeights) -> bytes:
         *_to_probability("products", slope=1.0),
     ]
     constants = [_float("zero", 0.0), _float("one", 1.0), numpy_helper.from_array(_column(slopes), "slopes")]
-    return _model(nodes, [*constants, *_link_constants(1.0, constant)], len(slopes))
+    return _model(nodes, [*constants, *_link_constants(1.0, constant)], len(slopes), means=weights.mean.tolist())
 
 
 def export_boosted(dump: Mapping[str, Any], slope: float, intercept: float) -> bytes:
@@ -69,7 +70,7 @@ def export_boosted(dump: Mapping[str, Any], slope: float, intercept: float) -> b
 class _Nodes:
     """The nodes of all trees in the columns that ONNX keeps them in."""
 
-    rows: list[tuple[int, int, int, str, float, int, int, int]] = field(default_factory=list)
+    rows: list[tuple[int, int, int, str, float, int, int, int, float]] = field(default_factory=list)
     leaves: list[tuple[int, int, float]] = field(default_factory=list)
 
     def add_tree(self, tree: int, structure: Mapping[str, Any]) -> None:
@@ -79,11 +80,11 @@ class _Nodes:
     def _add(self, tree: int, node: Mapping[str, Any], numbers: Iterator[int]) -> int:
         number = next(numbers)
         if "leaf_value" in node and "split_feature" not in node:
-            self.rows.append((tree, number, 0, "LEAF", 0.0, 0, 0, 0))
+            self.rows.append((tree, number, 0, "LEAF", 0.0, 0, 0, 0, float(node.get("leaf_count", 0))))
             self.leaves.append((tree, number, float(node["leaf_value"])))
             return number
         place = len(self.rows)
-        self.rows.append((tree, number, 0, "LEAF", 0.0, 0, 0, 0))
+        self.rows.append((tree, number, 0, "LEAF", 0.0, 0, 0, 0, 0.0))
         left = self._add(tree, node["left_child"], numbers)
         right = self._add(tree, node["right_child"], numbers)
         threshold = _round_down(_threshold(node))
@@ -97,6 +98,7 @@ class _Nodes:
             left,
             right,
             absent_left,
+            float(node.get("internal_count", 0)),
         )
         return number
 
@@ -110,6 +112,8 @@ class _Nodes:
             "nodes_truenodeids",
             "nodes_falsenodeids",
             "nodes_missing_value_tracks_true",
+            # Nothing that runs the model reads them: they are what an explanation weighs branches by.
+            "nodes_hitrates",
         )
         columns = dict(zip(names, map(list, zip(*self.rows, strict=True)), strict=True))
         trees, numbers, weights = zip(*self.leaves, strict=True)
@@ -136,7 +140,9 @@ def _absent_goes_left(node: Mapping[str, Any]) -> bool:
 
 
 def _round_down(threshold: float) -> float:
-    single = np.float32(threshold)
+    # A split of missing values from all others has the largest double as its threshold.
+    with np.errstate(over="ignore"):
+        single = np.float32(threshold)
     if float(single) > threshold:
         single = np.nextafter(single, np.float32(-np.inf))
     return float(single)
@@ -165,7 +171,9 @@ def _column(values: NDArray[np.float64]) -> NDArray[np.float32]:
     return values.astype(np.float32).reshape(-1, 1)
 
 
-def _model(nodes: list[onnx.NodeProto], constants: list[onnx.TensorProto], features: int) -> bytes:
+def _model(
+    nodes: list[onnx.NodeProto], constants: list[onnx.TensorProto], features: int, **properties: Sequence[float]
+) -> bytes:
     graph = helper.make_graph(
         nodes,
         "score",
@@ -174,5 +182,6 @@ def _model(nodes: list[onnx.NodeProto], constants: list[onnx.TensorProto], featu
         constants,
     )
     model = helper.make_model(graph, opset_imports=_OPSET, ir_version=_IR_VERSION, producer_name="flywheel")
+    helper.set_model_props(model, {name: orjson.dumps(list(values)).decode() for name, values in properties.items()})
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString())

@@ -1,34 +1,27 @@
-"""Reads what an ONNX file refers to, without the onnx package and without running anything.
-
-Only what matters is described to the protobuf parser: operator domains and where tensors keep their data. Field
-numbers are those of onnx.proto, which its compatibility rules freeze; the parser steps over all other fields.
-"""
+"""Reads what an ONNX file refers to, operator domains and where tensors keep their data, without running anything."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
-from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorProto
-from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError, Message
-from google.protobuf.message_factory import GetMessageClass
 
+from flywheel.adapters.onnx_fields import BYTES, ENUM, STRING, Layout, message_class
 from flywheel.kernel.ports import CorruptModel
 
 STANDARD_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
 
-_STRING, _ENUM, _BYTES = "string", "int32", "bytes"
-_LAYOUT: Mapping[str, Mapping[str, tuple[int, str]]] = {
+_LAYOUT: Layout = {
     "Model": {
         "graph": (7, "Graph"),
         "opset_import": (8, "Opset"),
-        "training_info": (20, _BYTES),
-        "functions": (25, _BYTES),
+        "training_info": (20, BYTES),
+        "functions": (25, BYTES),
     },
-    "Opset": {"domain": (1, _STRING)},
+    "Opset": {"domain": (1, STRING)},
     "Graph": {"node": (1, "Node"), "initializer": (5, "Tensor"), "sparse_initializer": (15, "SparseTensor")},
-    "Node": {"attribute": (5, "Attribute"), "domain": (7, _STRING)},
+    "Node": {"attribute": (5, "Attribute"), "domain": (7, STRING)},
     "Attribute": {
         "t": (5, "Tensor"),
         "g": (6, "Graph"),
@@ -38,14 +31,9 @@ _LAYOUT: Mapping[str, Mapping[str, tuple[int, str]]] = {
         "sparse_tensors": (23, "SparseTensor"),
     },
     "SparseTensor": {"values": (1, "Tensor"), "indices": (2, "Tensor")},
-    "Tensor": {"external_data": (13, _BYTES), "data_location": (14, _ENUM)},
+    "Tensor": {"external_data": (13, BYTES), "data_location": (14, ENUM)},
 }
 _REFUSED = ("training_info", "functions", "external_data")
-_SCALARS = {
-    _STRING: FieldDescriptorProto.TYPE_STRING,
-    _ENUM: FieldDescriptorProto.TYPE_INT32,
-    _BYTES: FieldDescriptorProto.TYPE_BYTES,
-}
 
 
 def check_self_contained(model: bytes) -> None:
@@ -74,26 +62,4 @@ def _walk(message: Any) -> Iterator[tuple[str, Any]]:
                 yield from _walk(value)
 
 
-def _descriptors() -> FileDescriptorProto:
-    file = FileDescriptorProto(name="flywheel/onnx_inspection.proto", package="flywheel.onnx_inspection")
-    for name, fields in _LAYOUT.items():
-        message = DescriptorProto(name=name)
-        for field, (number, kind) in fields.items():
-            # All are read as repeated: whatever a file holds twice is then looked at twice.
-            entry = message.field.add(name=field, number=number, label=FieldDescriptorProto.LABEL_REPEATED)
-            if kind in _SCALARS:
-                entry.type = _SCALARS[kind]
-            else:
-                entry.type = FieldDescriptorProto.TYPE_MESSAGE
-                entry.type_name = f".{file.package}.{kind}"
-        file.message_type.append(message)
-    return file
-
-
-def _message_class() -> Any:
-    pool = DescriptorPool()
-    pool.Add(_descriptors())
-    return GetMessageClass(pool.FindMessageTypeByName("flywheel.onnx_inspection.Model"))
-
-
-_Model = _message_class()
+_Model = message_class(_LAYOUT, "Model")
