@@ -26,6 +26,7 @@ from services.serving.account import Account
 from services.serving.inference import Inference
 from services.serving.journal import Journal
 from services.serving.models import Models
+from services.serving.repository import Repository
 from services.serving.rest import rest_app
 from services.serving.server import Server
 from services.serving.servicer import DecisionsServicer, Desk
@@ -65,9 +66,8 @@ def build(
     verbose = settings.log_level.upper() == "DEBUG"
     journal = Journal(usecase, log, Pseudonyms(settings.pseudonym_key), verbose=verbose)
     decider = Decider(usecase, guarded, models.lineup, clock=CLOCK, new_id=lambda: uuid.uuid4().hex, observer=journal)
-    inference = Inference(
-        usecase, models.lineup, lambda: store.versions(name), max_rows=settings.serving_inference_max_rows
-    )
+    repository = Repository(usecase, models.lineup, lambda: store.versions(name))
+    inference = Inference(usecase, repository, max_rows=settings.serving_inference_max_rows)
     servicer = DecisionsServicer({name: Desk(decider, journal)})
     return Server(
         settings,

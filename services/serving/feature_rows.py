@@ -1,4 +1,4 @@
-"""Rows of features from the tensors of a request: one tensor a feature, by name, or all of them in one."""
+"""Rows from the tensors of a request: one tensor a feature, by name, or whole rows in one."""
 
 from __future__ import annotations
 
@@ -23,21 +23,28 @@ def rows_of(inputs: Sequence[Tensor], names: Sequence[str], max_rows: int) -> ND
     Either one tensor `features` (n, len(names)), or one tensor (n,) or (n, 1) for each name, in any order. Integers
     are taken up to 2**24, where 32-bit floats hold each of them; FP64 is rounded. Raises InvalidInference.
     """
-    rows = _whole(inputs[0], names) if [tensor.name for tensor in inputs] == [ROWS] else _joined(inputs, names)
+    if [tensor.name for tensor in inputs] == [ROWS]:
+        return whole_rows(inputs, len(names), max_rows)
+    return _bounded(_joined(inputs, names), max_rows)
+
+
+def whole_rows(inputs: Sequence[Tensor], width: int, max_rows: int) -> NDArray[np.float32]:
+    """Rows (n, width) from the one tensor `features`; a width of -1 is any. Raises InvalidInference."""
+    columns = "columns" if width < 0 else width
+    if [tensor.name for tensor in inputs] != [ROWS]:
+        raise InvalidInference("inputs", "the model takes one tensor", f"send {ROWS} [rows, {columns}]")
+    shape = inputs[0].values.shape
+    if len(shape) != 2 or width not in (-1, shape[1]):
+        raise InvalidInference(ROWS, f"the shape is {list(shape)}", f"send [rows, {columns}]")
+    return _bounded(_numbers(inputs[0]), max_rows)
+
+
+def _bounded(rows: NDArray[np.float32], max_rows: int) -> NDArray[np.float32]:
     if len(rows) > max_rows:
         raise InvalidInference(
             "inputs", f"{len(rows)} rows where {max_rows} are accepted at once", "send them in several requests"
         )
     return rows
-
-
-def _whole(tensor: Tensor, names: Sequence[str]) -> NDArray[np.float32]:
-    shape = tensor.values.shape
-    if len(shape) != 2 or shape[1] != len(names):
-        raise InvalidInference(
-            tensor.name, f"the shape is {list(shape)}", f"send [rows, {len(names)}], a column for each feature"
-        )
-    return _numbers(tensor)
 
 
 def _joined(inputs: Sequence[Tensor], names: Sequence[str]) -> NDArray[np.float32]:

@@ -14,21 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flywheel.kernel.declaration import UseCase
-from flywheel.kernel.lineup import Lineup, LoadedModel
 from flywheel.kernel.timing import OutOfTime
-from services.serving.feature_rows import rows_of
 from services.serving.inference_messages import (
     IndexEntry,
     InferenceAnswer,
     InferenceRequest,
     ModelDescription,
     ModelFailed,
-    ModelNotReady,
     Parameter,
     TensorDescription,
-    UnknownModel,
 )
 from services.serving.inference_tally import InferenceTally
+from services.serving.repository import Repository, Runnable
 from services.serving.tensors import InvalidInference, Tensor
 
 SCORE = "score"
@@ -38,26 +35,20 @@ _INLINE_ROWS = 32
 
 
 class Inference:
-    """The models of one use case, by its name and their versions.
-
-    `versions` reads what is published; it may block, and is called beside the event loop. `close` when done.
-    """
+    """Runs what a repository holds. `close` when done."""
 
     def __init__(
         self,
         usecase: UseCase,
-        lineup: Callable[[], Lineup],
-        versions: Callable[[], Sequence[str]],
+        repository: Repository,
         *,
         max_rows: int,
         steady_s: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self._usecase = usecase
-        self._lineup = lineup
-        self._versions = versions
+        self._fingerprint = usecase.fingerprint
+        self._repository = repository
         self._max_rows = max_rows
         self._steady_s = steady_s
-        self._names = usecase.feature_names
         self._tally = InferenceTally(usecase.name)
         # One thread: as many runs at once as processors that a process has.
         self._beside = ThreadPoolExecutor(1, "inference")
@@ -68,58 +59,49 @@ class Inference:
 
     def ready(self) -> bool:
         """Whether the champion is loaded."""
-        return self._lineup().champion is not None
+        return self._repository.ready
 
     def model_ready(self, name: str, version: str = "") -> bool:
-        """Whether that version is loaded. Raises UnknownModel for another name."""
-        self._check_name(name)
-        return self._find(version) is not None
+        """Whether that version is loaded. Raises UnknownModel for a name that there is not."""
+        return self._repository.find(name, version) is not None
 
     def describe(self, name: str, version: str = "") -> ModelDescription:
         """What the model takes and gives. Raises UnknownModel and ModelNotReady.
 
-        Its inputs are the features one by one; all of them in one tensor are taken as well.
+        The inputs of what decides are the features one by one; all of them in one tensor are taken as well.
         """
-        self._loaded(name, version)
-        inputs = tuple(TensorDescription(feature, "FP32", (-1,)) for feature in self._names)
-        return ModelDescription(name, self._loaded_versions(), inputs, (TensorDescription(SCORE, "FP64", (-1,)),))
+        inputs = self._repository.get(name, version).inputs()
+        outputs = (TensorDescription(SCORE, "FP64", (-1,)),)
+        return ModelDescription(name, self._repository.versions(name), inputs, outputs)
 
     async def index(self, *, ready_only: bool = False) -> list[IndexEntry]:
         """What is loaded and, unless `ready_only`, whatever else is published."""
-        roles: dict[str, str] = {}
-        for role, model in self._lineup().models():
-            roles.setdefault(model.version, role.value)
-        name = self._usecase.name
-        loaded = [IndexEntry(name, version, True, role) for version, role in roles.items()]
-        if ready_only:
-            return loaded
-        published = await asyncio.to_thread(self._versions)
-        return loaded + [IndexEntry(name, v, False, "not deployed") for v in published if v not in roles]
+        loaded = self._repository.loaded()
+        return loaded if ready_only else loaded + await asyncio.to_thread(self._repository.unloaded)
 
     async def infer(self, request: InferenceRequest, deadline_s: float = math.inf) -> InferenceAnswer:
         """Scores of all rows, in their order, by `deadline_s` of the steady clock.
 
         Raises InvalidInference, UnknownModel, ModelNotReady, ModelFailed and OutOfTime.
         """
-        model = self._loaded(request.model, request.version)
+        model = self._repository.get(request.model, request.version)
         deadline_s = min(deadline_s, self._steady_s() + self._patience_s(request.parameters))
         _check_outputs(request.outputs)
-        rows = rows_of(request.inputs, self._names, self._max_rows)
-        scores = await self._scores(model, rows, deadline_s)
-        self._tally.scored(len(rows))
+        scores = await self._scores(model, model.rows(request.inputs, self._max_rows), deadline_s)
+        self._tally.scored(len(scores))
         return InferenceAnswer(
             request.model,
             model.version,
             request.id,
             (Tensor(SCORE, scores),),
-            {"feature_fingerprint": self._usecase.fingerprint},
+            {"feature_fingerprint": self._fingerprint},
         )
 
     def close(self) -> None:
         """What has not begun is not begun any more."""
         self._beside.shutdown(cancel_futures=True)
 
-    async def _scores(self, model: LoadedModel, rows: NDArray[np.float32], deadline_s: float) -> NDArray[np.float64]:
+    async def _scores(self, model: Runnable, rows: NDArray[np.float32], deadline_s: float) -> NDArray[np.float64]:
         left_s = deadline_s - self._steady_s()
         if left_s <= 0:
             raise OutOfTime("the time was over before the model could run")
@@ -135,9 +117,9 @@ class Inference:
         """What the parameters give it; any that is not understood is refused, as it might change the answer."""
         for name, value in parameters.items():
             if name == "feature_fingerprint":
-                if value != self._usecase.fingerprint:
+                if value != self._fingerprint:
                     hint = "send rows of those, or leave the parameter out"
-                    raise InvalidInference(name, f"the models read features {self._usecase.fingerprint}", hint)
+                    raise InvalidInference(name, f"the models read features {self._fingerprint}", hint)
             elif name != "timeout":
                 hint = "leave it out; feature_fingerprint and timeout are understood"
                 raise InvalidInference("parameters", f"{name[:64]!r} is not served", hint)
@@ -146,31 +128,8 @@ class Inference:
         timeout_us = parameters.get("timeout")
         return math.inf if timeout_us is None else float(timeout_us) / 1e6
 
-    def _loaded(self, name: str, version: str) -> LoadedModel:
-        self._check_name(name)
-        model = self._find(version)
-        if model is not None:
-            return model
-        there = ", ".join(self._loaded_versions())
-        if version and there:
-            raise UnknownModel(f"version {version[:64]!r} of {name} is not loaded; there is {there}")
-        raise ModelNotReady(f"no model of {name} is loaded yet")
 
-    def _check_name(self, name: str) -> None:
-        if name != self._usecase.name:
-            raise UnknownModel(f"there is no model {name[:64]!r}; there is {self._usecase.name}")
-
-    def _find(self, version: str) -> LoadedModel | None:
-        lineup = self._lineup()
-        if not version:
-            return lineup.champion
-        return next((model for _, model in lineup.models() if model.version == version), None)
-
-    def _loaded_versions(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(model.version for _, model in self._lineup().models()))
-
-
-def _run(model: LoadedModel, rows: NDArray[np.float32]) -> NDArray[np.float64]:
+def _run(model: Runnable, rows: NDArray[np.float32]) -> NDArray[np.float64]:
     try:
         scores = model.scorer.score(rows)
     except Exception as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -82,7 +83,7 @@ class _Handlers:
 
     async def index(self, request: Request) -> Response:
         try:
-            ready_only = read_ready_only(await self._calls.body(request))
+            ready_only = read_ready_only(await self._body(request))
         except InvalidInference as error:
             raise problem(error) from error
         entries = await self._inference.index(ready_only=ready_only)
@@ -90,7 +91,7 @@ class _Handlers:
 
     async def infer(self, request: Request) -> Response:
         with self._inference.counted("rest"):
-            body = await self._calls.body(request)
+            body = await self._body(request)
             try:
                 asked = read_request(*_named(request), body, _json_length(request))
                 answer = await self._inference.infer(asked.request, self._calls.deadline_s(request))
@@ -101,6 +102,12 @@ class _Handlers:
             return Response(content, media_type="application/json")
         headers = {LENGTH_HEADER: str(json_length)}
         return Response(content, headers=headers, media_type="application/octet-stream")
+
+    async def _body(self, request: Request) -> bytes:
+        try:
+            return await self._calls.body(request)
+        except Problem as found:
+            raise replace(found, extra={"error": found.detail}) from found
 
 
 _STATUS: Mapping[type[Exception], tuple[int, str, str]] = {

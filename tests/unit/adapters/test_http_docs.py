@@ -14,6 +14,7 @@ from services.ingest.bootstrap import build
 from services.ingest.settings import IngestSettings
 from services.monitor.web import create_app
 from services.serving.inference import Inference
+from services.serving.repository import Repository
 from services.serving.rest import rest_app
 from services.serving.settings import ServingSettings
 from tests.serving_parts import USECASE
@@ -30,7 +31,7 @@ def monitor() -> FastAPI:
 
 
 def serving() -> FastAPI:
-    return rest_app(ServingSettings(_env_file=None), Inference(USECASE, lambda: Lineup(), lambda: [], max_rows=1))
+    return rest_app(ServingSettings(_env_file=None), Inference(USECASE, Repository(USECASE, Lineup, list), max_rows=1))
 
 
 @pytest.mark.parametrize("app", [ingest(), monitor(), serving()], ids=["ingest", "monitor", "serving"])

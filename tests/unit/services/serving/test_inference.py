@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from prometheus_client import REGISTRY
 
 from flywheel.adapters.onnx_scorer import OnnxScorer
+from flywheel.kernel.chain import Chain
 from flywheel.kernel.lineup import Lineup, LoadedModel
+from flywheel.kernel.ports import Scorer
 from flywheel.kernel.timing import OutOfTime
 from services.serving.inference import Inference
 from services.serving.inference_messages import (
@@ -24,8 +26,10 @@ from services.serving.inference_messages import (
     ModelFailed,
     ModelNotReady,
     Parameter,
+    TensorDescription,
     UnknownModel,
 )
+from services.serving.repository import Repository
 from services.serving.tensors import InvalidInference, Tensor
 from tests.serving_parts import USECASE, manifest_of, tiny_model
 
@@ -41,7 +45,8 @@ def inference() -> Iterator[Inference]:
 
 
 def of(lineup: Lineup, max_rows: int = 1_000) -> Iterator[Inference]:
-    made = Inference(USECASE, lambda: lineup, lambda: ["v0", "v1", "v2"], max_rows=max_rows)
+    repository = Repository(USECASE, lambda: lineup, lambda: ["v0", "v1", "v2"])
+    made = Inference(USECASE, repository, max_rows=max_rows)
     yield made
     made.close()
 
@@ -93,6 +98,40 @@ async def test_a_name_or_version_that_is_not_there_is_told_with_those_that_are(i
     assert [inference.model_ready("fraud", version) for version in ("", "v1", "v2", "v0")] == [True, True, True, False]
 
 
+class Halved:
+    """A calibrator that believes in half of everything."""
+
+    feature_count = 1
+
+    def score(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
+        return rows[:, 0].astype(np.float64) / 2
+
+
+async def test_the_components_of_a_version_answer_by_their_names() -> None:
+    parts: dict[str, Scorer] = {"model": OnnxScorer(tiny_model()), "calibrator": Halved()}
+    bundle = LoadedModel("v3", Chain(parts["model"], [parts["calibrator"]]), parts)
+    rows = some(3)
+    raw = parts["model"].score(rows)
+    for inference in of(Lineup(champion=bundle, challenger=V1, challenger_share=0.1)):
+        names = ["fraud", "fraud.model", "fraud.calibrator"]
+        assert [entry.name for entry in await inference.index(ready_only=True)] == [*names, "fraud"]
+        whole, model = [(await inference.infer(asked(rows, model=name))).outputs[0].values for name in names[:2]]
+        np.testing.assert_array_equal(model, raw)
+        given = raw.astype(np.float32).reshape(-1, 1)
+        calibrated = await inference.infer(asked(given, model=names[2]))
+        np.testing.assert_array_equal(calibrated.outputs[0].values, whole)
+        assert not np.array_equal(whole, raw)
+        assert inference.describe("fraud.calibrator").inputs == (TensorDescription("features", "FP32", (-1, 1)),)
+        assert len(inference.describe("fraud.model").inputs) == FEATURES
+        assert [inference.describe(name).versions for name in names] == [("v3", "v1"), ("v3",), ("v3",)]
+        with pytest.raises(InvalidInference, match=r"send \[rows, 1\]"):
+            await inference.infer(asked(rows, model="fraud.calibrator"))
+        with pytest.raises(UnknownModel, match=r"there is fraud, fraud\.model, fraud\.calibrator"):
+            await inference.infer(asked(rows, model="fraud.other"))
+        with pytest.raises(UnknownModel, match=r"v1 has no .fraud\.calibrator."):
+            inference.model_ready("fraud.calibrator", "v1")
+
+
 async def test_without_any_model_it_is_not_ready_yet() -> None:
     for inference in of(Lineup()):
         assert not inference.ready()
@@ -115,7 +154,7 @@ async def test_the_inputs_that_a_description_names_are_taken(inference: Inferenc
 async def test_the_index_tells_what_is_published_and_what_is_loaded(inference: Inference) -> None:
     loaded = [IndexEntry("fraud", "v1", True, "champion"), IndexEntry("fraud", "v2", True, "challenger")]
     assert await inference.index(ready_only=True) == loaded
-    assert await inference.index() == [*loaded, IndexEntry("fraud", "v0", False, "not deployed")]
+    assert await inference.index() == [*loaded, IndexEntry("fraud", "v0", False, "not loaded")]
 
 
 async def test_only_features_of_the_right_declaration_are_scored(inference: Inference) -> None:

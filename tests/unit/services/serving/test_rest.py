@@ -16,6 +16,7 @@ from flywheel.adapters.onnx_scorer import OnnxScorer
 from flywheel.kernel.lineup import Lineup, LoadedModel
 from services.serving.inference import Inference
 from services.serving.inference_json import LENGTH_HEADER, read_request
+from services.serving.repository import Repository
 from services.serving.rest import rest_app
 from services.serving.settings import ServingSettings
 from services.serving.tensors import InvalidInference
@@ -35,7 +36,7 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
 
 
 def serving(lineup: Lineup) -> httpx.AsyncClient:
-    inference = Inference(USECASE, lambda: lineup, lambda: ["v0", "v1"], max_rows=100)
+    inference = Inference(USECASE, Repository(USECASE, lambda: lineup, lambda: ["v0", "v1"]), max_rows=100)
     settings = ServingSettings(_env_file=None, serving_rest_max_bytes=100_000, serving_rest_body_timeout_s=0.2)
     transport = httpx.ASGITransport(app=rest_app(settings, inference))
     return httpx.AsyncClient(transport=transport, base_url="http://here")
@@ -94,7 +95,7 @@ async def test_a_model_is_described(client: httpx.AsyncClient) -> None:
 
 async def test_the_index_lists_versions(client: httpx.AsyncClient) -> None:
     v1 = {"name": "fraud", "version": "v1", "state": "READY", "reason": "champion"}
-    v0 = {"name": "fraud", "version": "v0", "state": "UNAVAILABLE", "reason": "not deployed"}
+    v0 = {"name": "fraud", "version": "v0", "state": "UNAVAILABLE", "reason": "not loaded"}
     assert (await client.post("/v2/repository/index")).json() == [v1, v0]
     assert (await client.post("/v2/repository/index", json={"ready": True})).json() == [v1]
 
@@ -214,8 +215,10 @@ async def test_numbers_that_are_no_json_are_refused_with_a_way_out(client: httpx
 
 
 async def test_a_body_out_of_bounds_is_refused(client: httpx.AsyncClient) -> None:
-    assert (await client.post(INFER, content=b" " * 100_001)).status_code == 413
-    assert (await client.post(INFER, json=body(), headers={"content-encoding": "gzip"})).status_code == 415
+    large = await client.post(INFER, content=b" " * 100_001)
+    packed = await client.post(INFER, json=body(), headers={"content-encoding": "gzip"})
+    assert (large.status_code, packed.status_code) == (413, 415)
+    assert packed.json()["error"] == packed.json()["detail"] == "send the body uncompressed"
 
 
 async def test_the_callers_time_is_kept(client: httpx.AsyncClient) -> None:

@@ -1,0 +1,121 @@
+"""The loaded models under the names that the Open Inference Protocol asks for them by.
+
+`<use case>` is what decides: the whole chain of a version. `<use case>.<component>` is one part of it, alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flywheel.contracts.models import MODEL
+from flywheel.kernel.declaration import UseCase
+from flywheel.kernel.lineup import Lineup, LoadedModel
+from flywheel.kernel.ports import Scorer
+from services.serving.feature_rows import ROWS, rows_of, whole_rows
+from services.serving.inference_messages import IndexEntry, ModelNotReady, TensorDescription, UnknownModel
+from services.serving.tensors import Tensor
+
+
+@dataclass(frozen=True)
+class Runnable:
+    """One model or component of one version. `columns` are its features, none where it takes something else."""
+
+    name: str
+    version: str
+    scorer: Scorer
+    columns: Sequence[str] = ()
+
+    def inputs(self) -> tuple[TensorDescription, ...]:
+        """What it takes."""
+        if self.columns:
+            return tuple(TensorDescription(feature, "FP32", (-1,)) for feature in self.columns)
+        return (TensorDescription(ROWS, "FP32", (-1, self._width)),)
+
+    def rows(self, inputs: Sequence[Tensor], max_rows: int) -> NDArray[np.float32]:
+        """The rows that these tensors are. Raises InvalidInference."""
+        return rows_of(inputs, self.columns, max_rows) if self.columns else whole_rows(inputs, self._width, max_rows)
+
+    @property
+    def _width(self) -> int:
+        # Not every scorer knows how wide its rows are; one that does lets a wrong row be told from a failing model.
+        return int(getattr(self.scorer, "feature_count", -1))
+
+
+class Repository:
+    """Everything of one use case's line-up that can be run. `published` reads the names of all versions."""
+
+    def __init__(self, usecase: UseCase, lineup: Callable[[], Lineup], published: Callable[[], Sequence[str]]) -> None:
+        self._usecase = usecase.name
+        self._columns = usecase.feature_names
+        self._lineup = lineup
+        self._published = published
+
+    @property
+    def ready(self) -> bool:
+        """Whether the champion is loaded."""
+        return self._lineup().champion is not None
+
+    def find(self, name: str, version: str) -> Runnable | None:
+        """What has that name in that version, "" being the champion's; None where it is not loaded now.
+
+        Raises UnknownModel for a name that nothing can have.
+        """
+        usecase, dot, part = name.partition(".")
+        if usecase != self._usecase or (dot and not part):
+            raise UnknownModel(f"there is no model {name[:64]!r}; there is {', '.join(self._names())}")
+        model = self._model(version)
+        if model is None:
+            return None
+        if not part:
+            return Runnable(name, model.version, model.scorer, self._columns)
+        if part not in model.components:
+            raise UnknownModel(f"{model.version} has no {name[:64]!r}; there is {', '.join(self._names())}")
+        return Runnable(name, model.version, model.components[part], self._columns if part == MODEL else ())
+
+    def get(self, name: str, version: str) -> Runnable:
+        """The same, or UnknownModel, or ModelNotReady as long as there is no champion."""
+        found = self.find(name, version)
+        if found is not None:
+            return found
+        if version and (there := ", ".join(self.versions(name))):
+            raise UnknownModel(f"version {version[:64]!r} of {name} is not loaded; there is {there}")
+        raise ModelNotReady(f"no model of {name} is loaded yet")
+
+    def versions(self, name: str) -> tuple[str, ...]:
+        """The versions of that name that are loaded now, the champion first."""
+        part = name.partition(".")[2]
+        models = [model for _, model in self._lineup().models() if not part or part in model.components]
+        return tuple(dict.fromkeys(model.version for model in models))
+
+    def loaded(self) -> list[IndexEntry]:
+        """An entry for each name and version that can be run now, with its role."""
+        roles: dict[str, str] = {}
+        entries: list[IndexEntry] = []
+        for role, model in self._lineup().models():
+            if roles.setdefault(model.version, role.value) == role.value:
+                entries += [IndexEntry(name, model.version, True, role.value) for name in self._names_of(model)]
+        return entries
+
+    def unloaded(self) -> list[IndexEntry]:
+        """An entry for each published version that is not loaded. Reads the model store."""
+        loaded = self.versions(self._usecase)
+        return [IndexEntry(self._usecase, v, False, "not loaded") for v in self._published() if v not in loaded]
+
+    def _model(self, version: str) -> LoadedModel | None:
+        lineup = self._lineup()
+        if not version:
+            return lineup.champion
+        return next((model for _, model in lineup.models() if model.version == version), None)
+
+    def _names(self) -> list[str]:
+        models = [model for _, model in self._lineup().models()]
+        return list(dict.fromkeys([self._usecase, *(name for model in models for name in self._names_of(model))]))
+
+    def _names_of(self, model: LoadedModel) -> list[str]:
+        # A version without further components would only be listed twice.
+        parts = model.components if len(model.components) > 1 else ()
+        return [self._usecase, *(f"{self._usecase}.{part}" for part in parts)]
