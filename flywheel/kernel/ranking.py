@@ -16,12 +16,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flywheel.contracts.events import Event
-from flywheel.kernel.features import Column, InvalidDeclaration
+from flywheel.kernel.features import InvalidDeclaration
+from flywheel.kernel.fields import kind_of
 
 UNKNOWN = "unknown"
 """Why a candidate was dropped of which nothing is stored."""
@@ -58,8 +60,8 @@ class Filter:
     at_most: float = math.inf
     strict: bool = False
 
-    def passes(self, values: Column) -> NDArray[np.bool_]:
-        """Which of these values are within the bounds; shape (n,)."""
+    def passes(self, values: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
+        """Which of these values are within the bounds, at the values' own precision; shape (n,)."""
         return (values >= self.at_least) & (values <= self.at_most)
 
 
@@ -119,6 +121,8 @@ def check_ranking(where: str, ranking: Ranking, request: type[Event], features: 
         raise InvalidDeclaration(
             f"{where}: policy.candidate names {ranking.candidate!r}, which {request.__name__} does not have"
         )
+    if kind_of(request, ranking.candidate) is not str:
+        raise InvalidDeclaration(f"{where}: {ranking.candidate!r} is no text; candidates are named by their ids")
     if ranking.candidate in Event.model_fields:
         raise InvalidDeclaration(f"{where}: {ranking.candidate!r} is every event's own; no candidate can be its value")
     for each in ranking.filters:

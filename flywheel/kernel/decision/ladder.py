@@ -28,7 +28,7 @@ class Observer(Protocol):
 
 
 class Scored(NamedTuple):
-    """Scores of a case's rows, shape (rows,), and the version of what gave them."""
+    """Scores of the rows that a case has left, shape (rows,), and the version of what gave them."""
 
     scores: Scores
     version: str
@@ -51,7 +51,8 @@ class FallbackLadder:
         codes = hydrated.status[row : row + case.subject.rows]
         if not np.count_nonzero(codes):
             return
-        if late or (codes == UNAVAILABLE).any():
+        # One candidate that cannot be read is dropped; when none can, nothing is left to be judged.
+        if late or (codes == UNAVAILABLE).any(axis=1).all():
             case.why = Fallback.DEADLINE if late else Fallback.FEATURES_UNAVAILABLE
             case.step = self._ladder.unavailable
         elif self._ladder.stale is not Step.MODEL and (codes == STALE).any():
@@ -70,7 +71,7 @@ class FallbackLadder:
             score, version = self._ruled(case), self._rule_name
         else:
             score, version = self._ladder.static.score, STATIC
-        return Scored(np.full(case.subject.rows, score), version)
+        return Scored(np.full(case.rows, score), version)
 
     def _ruled(self, case: Case) -> float:
         try:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 from flywheel.kernel.decision.cohorts import cohorts_of
+from flywheel.kernel.decision.filters import Filters
 from flywheel.kernel.decision.ladder import FallbackLadder, Observer
 from flywheel.kernel.decision.record import Answered, Decided
 from flywheel.kernel.decision.requests import Case, DecisionRequest, Refused
@@ -64,6 +65,7 @@ class Pipeline(Generic[T]):
         observer: Observer,
         read_subject: ReadSubject | None = None,
         candidate: str = "",
+        filters: Filters | None = None,
     ) -> None:
         self._reader = reader
         self._lineup = lineup
@@ -72,6 +74,7 @@ class Pipeline(Generic[T]):
         self._observer = observer
         self._source = Source(usecase, new_id, read_subject)
         self._hydrator = Hydrator(usecase, candidate)
+        self._filters = filters
         self._ladder = FallbackLadder(usecase, observer)
         self._scoring = ScoringStage(self._ladder, observer)
 
@@ -123,7 +126,7 @@ class Pipeline(Generic[T]):
         return [_timed(answered, cohort.begun_s, read_s, scored_s, done_s) for answered in found]
 
     async def _hydrate(self, cohort: Cohort) -> Hydrated:
-        """What is known of the cases' subjects; puts each case on its arm and on its step of the ladder."""
+        """What is known of the cases' subjects; puts each case on its arm and its step of the ladder, and filters."""
         cases = cohort.cases
         subjects = [case.subject for case in cases]
         now_s = self._clock.steady_s()
@@ -144,6 +147,8 @@ class Pipeline(Generic[T]):
         for case in cases:
             case.arm, case.model, case.propensity = lineup.pick(case.unit)
             self._ladder.place(case, row, hydrated, late=timeout_s <= 0)
+            if self._filters is not None:
+                self._filters.apply(case, row, hydrated)
             row += case.subject.rows
         return hydrated
 

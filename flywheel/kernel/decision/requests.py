@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from flywheel.contracts.decisions import Fallback, Step
 from flywheel.contracts.models import Role
@@ -26,6 +29,8 @@ class DecisionRequest(NamedTuple):
     criticality: str = ""
     candidates: Sequence[str] = ()
     """Values of the declared candidate field, where the subjects to be judged differ in that alone."""
+    keep: int = 0
+    """How many candidates to show at most; 0 for as many as are declared."""
 
 
 class Refused(NamedTuple):
@@ -42,6 +47,8 @@ class Case:
     __slots__ = (
         "allowance",
         "arm",
+        "dropped",
+        "left",
         "model",
         "place",
         "propensity",
@@ -71,3 +78,12 @@ class Case:
         self.step = Step.MODEL
         """The step of the ladder that it stands on."""
         self.why = Fallback.NONE
+        self.left: NDArray[np.intp] | None = None
+        """Which of its rows the filters left, in their order; None for all."""
+        self.dropped: Mapping[str, int] = {}
+        """How many rows they dropped, by reason."""
+
+    @property
+    def rows(self) -> int:
+        """How many of its rows are left."""
+        return self.subject.rows if self.left is None else len(self.left)

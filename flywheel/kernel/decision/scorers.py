@@ -15,6 +15,8 @@ from flywheel.kernel.lineup import LoadedModel
 _BY_MODEL = (Step.MODEL, Step.DEFAULTS)
 
 Rows = NDArray[np.float32]
+Own = slice | NDArray[np.intp]
+"""Which of all rows are a case's."""
 
 
 class ScoringStage:
@@ -25,15 +27,16 @@ class ScoringStage:
         self._observer = observer
 
     def score(self, cases: Sequence[Case], rows: Rows, now_s: float) -> list[Scored]:
-        """For each case the scores of its rows, which stand in `rows` one case after another."""
+        """For each case the scores of the rows that it has left; `rows` are all, one case after another."""
         found: dict[int, Scored] = {}
-        waiting: dict[int, list[tuple[int, slice]]] = {}
+        waiting: dict[int, list[tuple[int, Own]]] = {}
         models: dict[int, LoadedModel] = {}
-        start = 0
+        start = number = 0
         for place, case in enumerate(cases):
-            own = slice(start, start + case.subject.rows)
-            start = own.stop
-            if case.step not in _BY_MODEL:
+            own = slice(start, start + case.subject.rows) if case.left is None else start + case.left
+            start += case.subject.rows
+            number += case.rows
+            if case.step not in _BY_MODEL or not case.rows:
                 found[place] = self._ladder.score(case)
             elif case.model is None:
                 found[place] = self._ladder.without_model(case, Fallback.MODEL_UNAVAILABLE)
@@ -42,12 +45,13 @@ class ScoringStage:
             else:
                 models[id(case.model)] = case.model
                 waiting.setdefault(id(case.model), []).append((place, own))
-        for number, mine in waiting.items():
-            scores = self._run(models[number], rows if len(mine) == len(cases) else _picked(rows, mine))
+        for model, mine in waiting.items():
+            whole = number == len(rows) and len(mine) == len(cases)
+            scores = self._run(models[model], rows if whole else _picked(rows, mine))
             first = 0
-            for place, own in mine:
-                last = first + own.stop - own.start
-                found[place] = self._checked(cases[place], models[number], scores, slice(first, last))
+            for place, _ in mine:
+                last = first + cases[place].rows
+                found[place] = self._checked(cases[place], models[model], scores, slice(first, last))
                 first = last
         return [found[place] for place in range(len(cases))]
 
@@ -71,5 +75,5 @@ class ScoringStage:
         return self._ladder.without_model(case, Fallback.MODEL_UNAVAILABLE)
 
 
-def _picked(rows: Rows, mine: Sequence[tuple[int, slice]]) -> Rows:
+def _picked(rows: Rows, mine: Sequence[tuple[int, Own]]) -> Rows:
     return np.concatenate([rows[own] for _, own in mine])
