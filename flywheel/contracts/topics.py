@@ -46,6 +46,17 @@ def decisions_topic(usecase: str) -> Topic:
     )
 
 
+def shadow_topic(usecase: str) -> Topic:
+    """What the shadow would have said, decision by decision; nobody whom it was about is named."""
+    return Topic(
+        name=f"{usecase}.shadow",
+        carries="flywheel.contracts.shadows.ShadowScored",
+        producers=("serving",),
+        consumers=("monitor",),
+        retention_hours=7 * 24,
+    )
+
+
 def training_requests_topic(usecase: str) -> Topic:
     """Someone or something wants a new model."""
     return Topic(
@@ -103,6 +114,7 @@ def topics_of(usecase: str, event_names: tuple[str, ...]) -> tuple[Topic, ...]:
     return (
         *(event_topic(usecase, name) for name in event_names),
         decisions_topic(usecase),
+        shadow_topic(usecase),
         training_requests_topic(usecase),
         history_topic(usecase),
         training_results_topic(usecase),

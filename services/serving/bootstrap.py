@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Callable
 
 from flywheel.adapters.decision_spool import SpooledDecisionLog
 from flywheel.adapters.file_model_store import FileModelStore
@@ -14,8 +15,13 @@ from flywheel.adapters.last_good_models import LastGoodModels
 from flywheel.adapters.logs import Pseudonyms
 from flywheel.adapters.onnx_scorer import OnnxScorer
 from flywheel.adapters.redis_store import RedisFeatureReader
-from flywheel.contracts.metrics import SERVING_BREAKER_OPEN, SERVING_LOG_IN_FLIGHT, SERVING_SPOOL_BYTES
-from flywheel.contracts.topics import decisions_topic
+from flywheel.contracts.metrics import (
+    SERVING_BREAKER_OPEN,
+    SERVING_LOG_IN_FLIGHT,
+    SERVING_SHADOW_LOST,
+    SERVING_SPOOL_BYTES,
+)
+from flywheel.contracts.topics import decisions_topic, shadow_topic
 from flywheel.kernel import catalog
 from flywheel.kernel.decision import Decider
 from flywheel.kernel.declaration import UseCase
@@ -23,6 +29,7 @@ from flywheel.kernel.plan import compile_plan
 from flywheel.kernel.ports import DecisionLog, FeatureReader, ModelStore
 from flywheel.kernel.timing import Clock
 from services.serving.account import Account
+from services.serving.arms import ArmFailures
 from services.serving.inference import Inference
 from services.serving.journal import Journal
 from services.serving.models import Models
@@ -31,6 +38,7 @@ from services.serving.rest import rest_app
 from services.serving.server import Server
 from services.serving.servicer import DecisionsServicer, Desk
 from services.serving.settings import ServingSettings
+from services.serving.shadow import Shadow
 
 CLOCK = Clock(wall_us=lambda: time.time_ns() // 1000, steady_s=time.perf_counter)
 
@@ -51,9 +59,15 @@ def real_server(settings: ServingSettings) -> Server:
 
 
 def build(
-    settings: ServingSettings, usecase: UseCase, *, reader: FeatureReader, store: ModelStore, log: DecisionLog
+    settings: ServingSettings,
+    usecase: UseCase,
+    *,
+    reader: FeatureReader,
+    store: ModelStore,
+    log: DecisionLog,
+    open_shadow_log: Callable[[], DecisionLog] | None = None,
 ) -> Server:
-    """Serving of one use case on any parts."""
+    """Serving of one use case on any parts; what a shadow says goes to Kafka unless another log is given."""
     name = usecase.name
     SERVING_LOG_IN_FLIGHT.labels(name).set_function(lambda: log.in_flight)
     guarded = GuardedReader(
@@ -64,7 +78,22 @@ def build(
     )
     models = Models(usecase, store, OnnxScorer, last_good=LastGoodModels(settings.last_good_dir))
     verbose = settings.log_level.upper() == "DEBUG"
-    journal = Journal(usecase, log, Pseudonyms(settings.pseudonym_key), verbose=verbose)
+    failures = ArmFailures(models.stop, CLOCK.steady_s)
+    shadow = Shadow(
+        usecase,
+        models.lineup,
+        open_shadow_log or (lambda: _shadow_log(settings, usecase)),
+        capacity=settings.serving_shadow_capacity,
+        on_failed=failures.failed,
+    )
+    journal = Journal(
+        usecase,
+        log,
+        Pseudonyms(settings.pseudonym_key),
+        verbose=verbose,
+        on_answered=shadow.offer,
+        on_model_failed=failures.failed,
+    )
     decider = Decider(usecase, guarded, models.lineup, clock=CLOCK, new_id=lambda: uuid.uuid4().hex, observer=journal)
     repository = Repository(usecase, models.lineup, lambda: store.versions(name))
     inference = Inference(usecase, repository, max_rows=settings.serving_inference_max_rows)
@@ -75,6 +104,7 @@ def build(
         models=models,
         reader=guarded,
         log=log,
+        shadow=shadow,
         inference=inference,
         rest=_rest(settings, inference),
     )
@@ -108,3 +138,14 @@ def _decision_log(settings: ServingSettings, usecase: UseCase) -> DecisionLog:
     )
     SERVING_SPOOL_BYTES.labels(name).set_function(lambda: spool.size_bytes)
     return spool
+
+
+def _shadow_log(settings: ServingSettings, usecase: UseCase) -> DecisionLog:
+    name = usecase.name
+    return KafkaDecisionLog(
+        settings.kafka_bootstrap,
+        shadow_topic(name).name,
+        on_acknowledged=lambda: None,
+        on_lost=lambda reason: SERVING_SHADOW_LOST.labels(name, reason).inc(),
+        capacity=settings.serving_shadow_capacity,
+    )

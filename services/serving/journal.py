@@ -39,7 +39,11 @@ class Journal:
         *,
         verbose: bool = False,
         steady_s: Callable[[], float] = time.monotonic,
+        on_answered: Callable[[Sequence[Decided]], None] = lambda _: None,
+        on_model_failed: Callable[[str, str], None] = lambda *_: None,
     ) -> None:
+        self._on_answered = on_answered
+        self._on_model_failed = on_model_failed
         self._usecase = usecase
         self._decisions = log
         self._pseudonyms = pseudonyms
@@ -55,6 +59,7 @@ class Journal:
         waiting = self._decisions.append_many([(decision.unit.encode(), decision.to_bytes()) for decision in decisions])
         for decision in decisions:
             self._count(decision)
+        self._on_answered(decisions)
         return waiting
 
     def _count(self, decision: Decided) -> None:
@@ -94,6 +99,7 @@ class Journal:
         """A model gave no score; the rule decides."""
         SERVING_MODEL_FAILURES.labels(self._usecase.name, "scoring").inc()
         self._warn("model_failed", version, version=version, reason=reason)
+        self._on_model_failed(version, reason)
 
     def _told(self, error: Exception | None) -> str:
         if not isinstance(error, InvalidSubject):

@@ -18,6 +18,7 @@ from services.serving.inference import Inference
 from services.serving.models import Models
 from services.serving.servicer import SERVICE, DecisionsServicer
 from services.serving.settings import ServingSettings
+from services.serving.shadow import Shadow
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _log = logger(__name__)
@@ -38,6 +39,7 @@ class Server:
         models: Models,
         reader: FeatureReader,
         log: DecisionLog,
+        shadow: Shadow,
         inference: Inference,
         rest: HttpServer | None = None,
     ) -> None:
@@ -46,6 +48,7 @@ class Server:
         self._models = models
         self._reader = reader
         self._decisions = log
+        self._shadow = shadow
         self._inference = inference
         self._rest = rest
         self._answering = False
@@ -85,6 +88,7 @@ class Server:
             await self._rest.stop()
         if self._grpc:
             await self._grpc.stop(self._settings.serving_drain_s)
+        await self._shadow.close(self._settings.serving_drain_s)
         await self._decisions.close(self._settings.serving_drain_s)
         self._inference.close()
         await self._reader.close()

@@ -31,6 +31,8 @@ class ServingSettings(PlatformSettings):
     """Durable decisions on disk while the broker is away; beyond it they wait in memory like the others."""
     serving_spool_patience_ms: float = Field(default=10.0, gt=0)
     """At most so long an answer waits for the disk; one that is slower is left alone for a second."""
+    serving_shadow_capacity: int = Field(default=1_024, gt=0)
+    """Decisions that may wait for the shadow; one more is not scored by it."""
     serving_drain_s: float = Field(default=5.0, gt=0)
     """After SIGTERM: for requests under way, and again for decisions that wait for the broker."""
     serving_inference_max_rows: int = Field(default=1_000, gt=0)
