@@ -1,0 +1,1 @@
+"""A gRPC server for one event loop: HTTP/2 frames, cohorts of unary calls, early refusal, drain."""

@@ -1,0 +1,292 @@
+"""One client: frames in, calls out. Whatever it sends, nothing is raised into the event loop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import cast
+
+from flywheel.adapters.grpc_server.calls import Gate, Streaming
+from flywheel.adapters.grpc_server.control import Control, depends_on
+from flywheel.adapters.grpc_server.frames import (
+    END_HEADERS,
+    END_STREAM,
+    FRAME_BYTES,
+    HEAD,
+    HEAD_BYTES,
+    PADDED,
+    PRIORITIZED,
+    ConnectionFault,
+    ErrorCode,
+    Kind,
+    StreamFault,
+    headers,
+    reset,
+    window_update,
+)
+from flywheel.adapters.grpc_server.header_blocks import HeaderBlocks
+from flywheel.adapters.grpc_server.heads import Head
+from flywheel.adapters.grpc_server.lifetime import Lifetime
+from flywheel.adapters.grpc_server.limits import Limits
+from flywheel.adapters.grpc_server.output import Output
+from flywheel.adapters.grpc_server.status import Refusal, Status
+from flywheel.adapters.grpc_server.streaming import StreamedCall
+from flywheel.adapters.grpc_server.streams import Notice, Stream
+from flywheel.adapters.grpc_server.turns import Turn
+from flywheel.adapters.grpc_server.unary import UnaryCall
+
+_UNKNOWN = Refusal(Status.UNIMPLEMENTED, "there is no such method here")
+_ANSWERED_EARLY = 4_096
+_BLOCK_SHARE = 4
+_PRIORITY_BYTES = 5
+_STREAM_BITS = 0x7FFFFFFF
+_unpack = HEAD.unpack_from
+
+
+@dataclass
+class Shared:
+    """What all connections of a port have in common."""
+
+    gate: Gate
+    limits: Limits
+    turn: Turn
+    streaming: Mapping[str, Streaming]
+    connections: set[Connection] = field(default_factory=set)
+
+
+class Connection(Lifetime):
+    """The frames of one client, parsed; its calls in flight."""
+
+    def __init__(self, shared: Shared) -> None:
+        super().__init__(shared.limits, Output(shared.turn.written), shared.connections)
+        self.gate = shared.gate
+        self.turn = shared.turn
+        self.kept_bytes = 0
+        self._streaming = shared.streaming
+        self._blocks = HeaderBlocks(shared.limits.header_list_bytes)
+        self._control = Control(self)
+        self._early: dict[int, None] = {}
+        """Streams answered before the client ended them: what it still sends is passed over."""
+        self._turned_away: list[int] = []
+        self._uncredited_bytes = 0
+        self._fragments: tuple[int, int, bytearray] | None = None
+
+    def put_last(self, stream_id: int, block: bytes) -> None:
+        """Ends a stream with that header block."""
+        self.output.put(headers(stream_id, block, END_STREAM))
+
+    def release(self, stream: Stream) -> None:
+        """The stream's answer has gone."""
+        stream_id = stream.stream_id
+        if self.streams.pop(stream_id, None) is None:
+            return
+        if not stream.is_ended:
+            stream.forget()
+            self._pass_over(stream_id)
+            self.output.put(reset(stream_id, ErrorCode.NO_ERROR))
+        if self.is_leaving:
+            self.finish_if_done()
+
+    def leave(self, stream_id: int) -> None:
+        """The client takes no more interest in the stream."""
+        self._early.pop(stream_id, None)
+        stream = self.streams.pop(stream_id, None)
+        if stream is not None:
+            self.output.drop(stream_id)
+            stream.forget()
+            stream.cancel()
+            if self.is_leaving:
+                self.finish_if_done()
+
+    def parse(self, data: bytes) -> bytes:
+        """Acts on all whole frames; what is left begins an unfinished one. Raises ConnectionFault."""
+        at, end = 0, len(data)
+        while end - at >= HEAD_BYTES:
+            high, low, kind, flags, stream_id = _unpack(data, at)
+            size = high << 8 | low
+            stop = at + HEAD_BYTES + size
+            if size > FRAME_BYTES:
+                raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a frame is longer than announced")
+            if stop > end:
+                break
+            try:
+                self._receive(kind, flags, stream_id & _STREAM_BITS, data, at + HEAD_BYTES, stop)
+            except StreamFault as fault:
+                self._break(fault)
+            at = stop
+        self._settle()
+        return data[at:]
+
+    def _receive(self, kind: int, flags: int, stream_id: int, data: bytes, at: int, stop: int) -> None:
+        if self._fragments is not None:
+            self._continue(kind, flags, stream_id, data[at:stop])
+        elif kind == Kind.DATA:
+            self._data(flags, stream_id, data, at, stop)
+        elif kind == Kind.HEADERS:
+            self._headers(flags, stream_id, data, at, stop)
+        elif kind == Kind.CONTINUATION:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "nothing is to be continued")
+        else:
+            self._control.count(self.read_s)
+            self._control.receive(kind, flags, stream_id, data[at:stop])
+
+    def _data(self, flags: int, stream_id: int, data: bytes, at: int, stop: int) -> None:
+        self._uncredited_bytes += stop - at
+        if flags & PADDED:
+            at, stop = self._without_padding(stream_id, data, at, stop)
+        if at == stop:
+            self._control.count(self.read_s)
+        stream = self.streams.get(stream_id)
+        if stream is None:
+            self._stray(stream_id, flags)
+        elif stream.is_ended:
+            raise StreamFault(stream_id, ErrorCode.STREAM_CLOSED)
+        else:
+            stream.receive(data, at, stop, flags & END_STREAM != 0)
+
+    def _without_padding(self, stream_id: int, data: bytes, at: int, stop: int) -> tuple[int, int]:
+        padding = data[at] + 1 if at < stop else 1
+        if padding > stop - at:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "more padding than payload")
+        if stream_id in self.streams:
+            # A stream's window has room for one message; padding must not use it up.
+            self.output.put(window_update(stream_id, padding))
+        return at + 1, stop - padding + 1
+
+    def _stray(self, stream_id: int, flags: int) -> None:
+        if not stream_id or stream_id > self.last_id:
+            if stream_id > self.last_call_id:
+                return
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "DATA for a stream that was never opened")
+        if stream_id not in self._early:
+            self._control.count(self.read_s)
+            raise StreamFault(stream_id, ErrorCode.STREAM_CLOSED)
+        if flags & END_STREAM:
+            del self._early[stream_id]
+
+    def _headers(self, flags: int, stream_id: int, data: bytes, at: int, stop: int) -> None:
+        fault = None
+        if flags & PADDED:
+            padding = data[at] if at < stop else 0
+            at, stop = at + 1, stop - padding
+        if flags & PRIORITIZED:
+            try:
+                depends_on(stream_id, data[at : at + _PRIORITY_BYTES])
+            except StreamFault as found:
+                fault = found
+            at += _PRIORITY_BYTES
+        if at > stop:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "more padding than payload")
+        if not flags & END_HEADERS:
+            self._fragments = (stream_id, flags & END_STREAM, bytearray(data[at:stop]))
+        else:
+            self._request(stream_id, data[at:stop], flags & END_STREAM != 0)
+        if fault:
+            raise fault
+
+    def _continue(self, kind: int, flags: int, stream_id: int, piece: bytes) -> None:
+        begun_id, is_last, block = cast(tuple[int, int, bytearray], self._fragments)
+        if kind != Kind.CONTINUATION or stream_id != begun_id:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a header block must be continued")
+        self._control.count(self.read_s)
+        block += piece
+        if len(block) > _BLOCK_SHARE * self.limits.header_list_bytes:
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "a header block is far too long")
+        if flags & END_HEADERS:
+            self._fragments = None
+            self._request(stream_id, bytes(block), is_last != 0)
+
+    def _request(self, stream_id: int, block: bytes, is_last: bool) -> None:
+        head = self._blocks.head(block)
+        if stream_id <= self.last_id or not stream_id & 1:
+            self._end_by_trailers(stream_id, head, is_last)
+            return
+        if stream_id > self.last_call_id:
+            return
+        if not self._control.is_greeted:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "the first frame must be SETTINGS")
+        self.last_id = stream_id
+        if head.is_malformed or head.is_trailers:
+            raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR)
+        if head.answer is not None:
+            self._answer_head(stream_id, head, head.answer, is_last)
+            return
+        self._refuse_too_many(stream_id)
+        method = self.turn.methods.get(head.path)
+        if method is None:
+            self._stream(stream_id, head, is_last)
+            return
+        refusal = self.gate.refusal(head.path, head.metadata)
+        if refusal is not None:
+            self._turn_away(stream_id, refusal.block, is_last)
+            return
+        call = UnaryCall(self, stream_id, head, method, self.read_s)
+        self.streams[stream_id] = call
+        if is_last:
+            call.receive(b"", 0, 0, True)
+
+    def _stream(self, stream_id: int, head: Head, is_last: bool) -> None:
+        handle = self._streaming.get(head.path)
+        if handle is None:
+            self._turn_away(stream_id, _UNKNOWN.block, is_last)
+            return
+        call = self.streams[stream_id] = StreamedCall(self, stream_id, head, handle, self.read_s)
+        if is_last:
+            call.receive(b"", 0, 0, True)
+
+    def _answer_head(self, stream_id: int, head: Head, block: bytes, is_last: bool) -> None:
+        if not head.is_http:
+            self._turn_away(stream_id, block, is_last)
+            return
+        self._refuse_too_many(stream_id)
+        stream = self.streams[stream_id] = Notice(self, stream_id, head, block)
+        if is_last:
+            stream.receive(b"", 0, 0, True)
+
+    def _refuse_too_many(self, stream_id: int) -> None:
+        if len(self.streams) >= self.limits.streams:
+            raise StreamFault(stream_id, ErrorCode.REFUSED_STREAM)
+
+    def _turn_away(self, stream_id: int, block: bytes, is_last: bool) -> None:
+        self.put_last(stream_id, block)
+        if not is_last:
+            self._pass_over(stream_id)
+            self._turned_away.append(stream_id)
+
+    def _end_by_trailers(self, stream_id: int, head: Head, is_last: bool) -> None:
+        stream = self.streams.get(stream_id)
+        if stream is None:
+            if not stream_id & 1:
+                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "clients open streams with odd numbers")
+            if stream_id not in self._early:
+                raise ConnectionFault(ErrorCode.STREAM_CLOSED, "HEADERS for a stream that is closed")
+            if is_last:
+                del self._early[stream_id]
+            return
+        if stream.is_ended:
+            raise StreamFault(stream_id, ErrorCode.STREAM_CLOSED)
+        if not is_last or not head.is_trailers:
+            raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR)
+        stream.receive(b"", 0, 0, True)
+
+    def _break(self, fault: StreamFault) -> None:
+        self._control.count(self.read_s)
+        self.output.put(reset(fault.stream_id, fault.code))
+        self.leave(fault.stream_id)
+        self._pass_over(fault.stream_id)
+
+    def _pass_over(self, stream_id: int) -> None:
+        if len(self._early) >= _ANSWERED_EARLY:
+            del self._early[next(iter(self._early))]
+        self._early[stream_id] = None
+
+    def _settle(self) -> None:
+        """After a read: gives back the window that it used; asks senders of refused messages to stop."""
+        if self._uncredited_bytes >= self.window_share_bytes:
+            self.output.put(window_update(0, self._uncredited_bytes))
+            self._uncredited_bytes = 0
+        if self._turned_away:
+            for stream_id in self._turned_away:
+                if stream_id in self._early:
+                    self.output.put(reset(stream_id, ErrorCode.NO_ERROR))
+            self._turned_away.clear()

@@ -1,0 +1,193 @@
+"""A connection's life: the greeting, the reads, the limits of time, and the ways in which it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from time import perf_counter
+from typing import Any, cast
+
+from flywheel.adapters.grpc_server.control import DRAIN_PING
+from flywheel.adapters.grpc_server.frames import (
+    LARGEST_STREAM_ID,
+    PREFACE,
+    WINDOW_BYTES,
+    ConnectionFault,
+    ErrorCode,
+    Kind,
+    Setting,
+    frame,
+    goaway,
+    settings,
+    window_update,
+)
+from flywheel.adapters.grpc_server.limits import Limits
+from flywheel.adapters.grpc_server.messages import PREFIX_BYTES
+from flywheel.adapters.grpc_server.output import Output
+from flywheel.adapters.grpc_server.streams import Stream
+from flywheel.adapters.logs import logger
+
+_CONNECTION_WINDOW_BYTES = 32 * 1024 * 1024
+_log = logger(__name__)
+
+
+class Lifetime(asyncio.Protocol):
+    """What a connection is besides its frames. A subclass parses them."""
+
+    def __init__(self, limits: Limits, output: Output, connections: set[Any]) -> None:
+        self.limits = limits
+        self.output = output
+        self.streams: dict[int, Stream] = {}
+        self.last_id = 0
+        """The newest stream that the client opened."""
+        self.last_call_id = LARGEST_STREAM_ID
+        """Streams above it are not taken any more."""
+        self.read_s = perf_counter()
+        self.stream_window_bytes = max(WINDOW_BYTES, limits.message_bytes + PREFIX_BYTES)
+        self.window_share_bytes = _CONNECTION_WINDOW_BYTES // 2
+        self.is_leaving = False
+        self._connections = connections
+        self._transport: asyncio.Transport | None = None
+        self._unfinished = b""
+        self._has_preface = False
+        self._is_over = False
+        self._paused_s: float | None = None
+        self._over_s = 0.0
+        self._progress = (0, self.read_s)
+
+    def parse(self, data: bytes) -> bytes:
+        """Acts on all whole frames and returns the rest."""
+        raise NotImplementedError
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Greets the client."""
+        self._transport = self.output.transport = cast(asyncio.Transport, transport)
+        self._connections.add(self)
+        _keep_alive(transport.get_extra_info("socket"))
+        self.read_s = perf_counter()
+        announced = {
+            Setting.MAX_CONCURRENT_STREAMS: self.limits.streams,
+            Setting.INITIAL_WINDOW_SIZE: self.stream_window_bytes,
+            Setting.MAX_HEADER_LIST_SIZE: self.limits.header_list_bytes,
+        }
+        self.output.put(settings(announced) + window_update(0, _CONNECTION_WINDOW_BYTES - WINDOW_BYTES))
+
+    def data_received(self, data: bytes) -> None:
+        """Acts on what the client sent."""
+        if self._is_over:
+            return
+        self.read_s = perf_counter()
+        if self._unfinished:
+            data = self._unfinished + data
+        try:
+            self._unfinished = self.parse(data) if self._has_preface else self._greeted(data)
+        except ConnectionFault as fault:
+            self._abandon(fault.code, str(fault))
+        except Exception as error:
+            _log.error("connection_failed", exc_info=error)
+            self._abandon(ErrorCode.INTERNAL_ERROR, "an internal error")
+
+    def connection_lost(self, _: Exception | None) -> None:
+        """Tells all handlers that their caller has gone."""
+        self._is_over = True
+        self._connections.discard(self)
+        self._cancel_all()
+
+    def eof_received(self) -> bool:
+        """The client sends no more; what it cannot ask for again is not answered either."""
+        return False
+
+    def pause_writing(self) -> None:
+        """The client does not read: nothing more is read from it either."""
+        self._paused_s = perf_counter()
+        cast(asyncio.Transport, self._transport).pause_reading()
+
+    def resume_writing(self) -> None:
+        """The client reads again."""
+        self._paused_s = None
+        cast(asyncio.Transport, self._transport).resume_reading()
+
+    def depart(self) -> None:
+        """Asks the client to take new calls elsewhere; those it sent before it knows are served."""
+        if not self.is_leaving and not self._is_over:
+            self.is_leaving = True
+            self.output.put(goaway(LARGEST_STREAM_ID, ErrorCode.NO_ERROR) + frame(Kind.PING, 0, 0, DRAIN_PING))
+
+    def last_call(self) -> None:
+        """The client knows: from now on nothing new is taken."""
+        if self.is_leaving and self.last_call_id == LARGEST_STREAM_ID:
+            self.last_call_id = self.last_id
+            self.output.put(goaway(self.last_id, ErrorCode.NO_ERROR))
+            self.finish_if_done()
+
+    def finish_if_done(self) -> None:
+        """Closes a connection that has been told to go and has no calls left."""
+        if self.streams or self._is_over or self.last_call_id == LARGEST_STREAM_ID:
+            return
+        self.output.flush()
+        transport = cast(asyncio.Transport, self._transport)
+        self._is_over = True
+        self._over_s = perf_counter()
+        # A close with unread bytes would reset the connection, and the last answers with it.
+        if transport.can_write_eof() and not transport.is_closing():
+            transport.write_eof()
+        else:
+            transport.close()
+
+    def abort(self) -> None:
+        """Closes at once."""
+        self._is_over = True
+        cast(asyncio.Transport, self._transport).abort()
+
+    def check(self, now_s: float) -> None:
+        """Ends what takes too long."""
+        if self._is_over:
+            if now_s - self._over_s > self.limits.linger_s:
+                self.abort()
+            return
+        for stream in list(self.streams.values()):
+            stream.check(now_s)
+        if self._is_stalled(now_s):
+            self.abort()
+        elif not self.streams and now_s - self.read_s > self.limits.idle_s:
+            self.depart()
+            self.last_call()
+
+    def _is_stalled(self, now_s: float) -> bool:
+        limits = self.limits
+        if not self._has_preface:
+            return now_s - self.read_s > limits.handshake_s
+        if self._paused_s is not None:
+            return now_s - self._paused_s > limits.stalled_s
+        if not self.output.is_held or self.output.progress != self._progress[0]:
+            self._progress = (self.output.progress, now_s)
+        return now_s - self._progress[1] > limits.stalled_s
+
+    def _greeted(self, data: bytes) -> bytes:
+        if len(data) < len(PREFACE):
+            if not PREFACE.startswith(data):
+                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "this is not HTTP/2")
+            return data
+        if not data.startswith(PREFACE):
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "this is not HTTP/2")
+        self._has_preface = True
+        return self.parse(data[len(PREFACE) :])
+
+    def _abandon(self, code: ErrorCode, reason: str) -> None:
+        self.output.put(goaway(self.last_id, code, reason))
+        self.output.flush()
+        self._is_over = True
+        self._over_s = perf_counter()
+        cast(asyncio.Transport, self._transport).close()
+        self._cancel_all()
+
+    def _cancel_all(self) -> None:
+        streams, self.streams = self.streams, {}
+        for stream in streams.values():
+            stream.forget()
+            stream.cancel()
+
+
+def _keep_alive(connected: socket.socket | None) -> None:
+    if connected is not None and connected.family in (socket.AF_INET, socket.AF_INET6):
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

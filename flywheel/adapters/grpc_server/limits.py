@@ -1,0 +1,33 @@
+"""What one client, or all of them, may take from the port."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of memory, time and work. The defaults suit small messages on a port of one process."""
+
+    message_bytes: int = 4 * 1024 * 1024
+    """A longer message is refused before it is kept, compressed or not."""
+    kept_bytes: int = 64 * 1024 * 1024
+    """Of unfinished messages of one connection; whatever begins above that is refused."""
+    streams: int = 1024
+    """Calls in flight on one connection, as announced to it."""
+    connections: int = 4096
+    """One more is closed at once."""
+    header_list_bytes: int = 16 * 1024
+    """Names and values of one request's headers, each with 32 bytes of overhead, as HTTP/2 counts."""
+    control_frames_per_s: int = 20_000
+    """Resets, pings, settings, empty and unknown frames of one connection; it is closed above that."""
+    handshake_s: float = 10.0
+    """From the connection to its first request settings."""
+    request_s: float = 15.0
+    """From a call's headers to the end of its message; slower senders are cut off."""
+    stalled_s: float = 30.0
+    """How long a client may leave answers unread before its connection is closed."""
+    idle_s: float = 3600.0
+    """A connection without calls is asked to go after that."""
+    linger_s: float = 1.0
+    """How long the other side may take to close a connection that is finished."""

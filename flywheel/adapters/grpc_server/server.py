@@ -1,0 +1,130 @@
+"""The port: accepts connections, hands their calls to handlers, and closes without failing a call."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Mapping
+from time import perf_counter
+
+from flywheel.adapters.grpc_server.calls import Gate, OpenGate, Streaming, Unary
+from flywheel.adapters.grpc_server.connection import Connection, Shared
+from flywheel.adapters.grpc_server.limits import Limits
+from flywheel.adapters.grpc_server.turns import Turn
+from flywheel.adapters.logs import logger
+
+_BACKLOG = 1_024
+_ACCEPTED_AT_ONCE = 64
+_CHECK_EVERY_S = 0.5
+_LAST_CALL_AFTER_S = 0.5
+_log = logger(__name__)
+
+
+class GrpcServer:
+    """A gRPC server for the running event loop, to be made on it. `listen` (or `adopt`), then `drain`, once each.
+
+    `tls` may be replaced at any time; connections made afterwards use the new one.
+    """
+
+    def __init__(
+        self,
+        unary: Mapping[str, Unary],
+        streaming: Mapping[str, Streaming] | None = None,
+        *,
+        gate: Gate | None = None,
+        limits: Limits | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.tls = tls
+        self._limits = limits or Limits()
+        turn = Turn(self._loop.call_soon, unary)
+        self._shared = Shared(gate or OpenGate(), self._limits, turn, streaming or {})
+        self._listening: socket.socket | None = None
+        self._adopting: set[asyncio.Task[None]] = set()
+        self._is_draining = False
+        self._checking = self._loop.create_task(self._check())
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected."""
+        return len(self._shared.connections)
+
+    async def listen(self, address: str | socket.socket) -> int:
+        """Answers on `host:port`, or on a socket that listens already; the port. Raises OSError when it is taken."""
+        listening = address if isinstance(address, socket.socket) else await self._bound(address)
+        listening.setblocking(False)
+        self._listening = listening
+        self._loop.add_reader(listening, self._accept, listening)
+        return int(listening.getsockname()[1])
+
+    def adopt(self, connected: socket.socket) -> None:
+        """Serves a connection that was accepted elsewhere."""
+        if len(self._shared.connections) + len(self._adopting) >= self._limits.connections:
+            connected.close()
+            return
+        task = self._loop.create_task(self._adopt(connected))
+        self._adopting.add(task)
+        task.add_done_callback(self._adopting.discard)
+
+    async def drain(self, grace_s: float) -> None:
+        """Takes no new connection, asks all clients to go, finishes their calls; after the grace, ends what is left."""
+        self._is_draining = True
+        if self._listening is not None:
+            self._loop.remove_reader(self._listening)
+            self._listening.close()
+        until_s = perf_counter() + grace_s
+        if self._adopting:
+            await asyncio.wait(self._adopting, timeout=grace_s)
+        for connection in list(self._shared.connections):
+            connection.depart()
+        await self._emptied(min(until_s, perf_counter() + _LAST_CALL_AFTER_S))
+        for connection in list(self._shared.connections):
+            # It did not say that it knows; what it sent by now is served all the same.
+            connection.last_call()
+        await self._emptied(until_s)
+        for connection in list(self._shared.connections):
+            connection.abort()
+        self._checking.cancel()
+        await asyncio.wait([self._checking])
+
+    async def _bound(self, address: str) -> socket.socket:
+        host, _, port = address.rpartition(":")
+        host = host.strip("[]")
+        found = await self._loop.getaddrinfo(host or None, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, _, _, _, place = found[0]
+        return socket.create_server(place[:2], family=family, backlog=_BACKLOG, reuse_port=False)
+
+    def _accept(self, listening: socket.socket) -> None:
+        for _ in range(_ACCEPTED_AT_ONCE):
+            try:
+                connected, _ = listening.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                _log.warning("connection_not_accepted", reason=str(error))
+                return
+            self.adopt(connected)
+
+    async def _adopt(self, connected: socket.socket) -> None:
+        connected.setblocking(False)
+        handshake_s = self._limits.handshake_s if self.tls else None
+        try:
+            await self._loop.connect_accepted_socket(
+                lambda: Connection(self._shared), connected, ssl=self.tls, ssl_handshake_timeout=handshake_s
+            )
+        except (TimeoutError, OSError, ssl.SSLError) as error:
+            _log.debug("connection_not_made", reason=str(error))
+            connected.close()
+
+    async def _emptied(self, until_s: float) -> None:
+        while self._shared.connections and perf_counter() < until_s:
+            await asyncio.sleep(0.005)
+
+    async def _check(self) -> None:
+        while True:
+            await asyncio.sleep(_CHECK_EVERY_S)
+            now_s = perf_counter()
+            for connection in list(self._shared.connections):
+                connection.check(now_s)

@@ -1,0 +1,117 @@
+"""A streaming call on its connection: a task that reads messages from the client and writes the handler's back."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
+from typing import TYPE_CHECKING, cast
+
+from flywheel.adapters.grpc_server.blocks import INITIAL, trailers
+from flywheel.adapters.grpc_server.calls import NO_TRAILERS, Streaming
+from flywheel.adapters.grpc_server.frames import END_STREAM, ErrorCode, StreamFault, headers, window_update
+from flywheel.adapters.grpc_server.heads import Head
+from flywheel.adapters.grpc_server.messages import Messages, prefixed
+from flywheel.adapters.grpc_server.status import CallFailed, Status, percent_encoded
+from flywheel.adapters.logs import logger
+
+if TYPE_CHECKING:
+    from flywheel.adapters.grpc_server.connection import Connection
+
+_log = logger(__name__)
+
+
+class StreamedCall:
+    """What a handler sees as `StreamCall`, and its connection as a stream."""
+
+    def __init__(self, connection: Connection, stream_id: int, head: Head, handle: Streaming, now_s: float) -> None:
+        self.stream_id = stream_id
+        self.path = head.path
+        self.metadata: Mapping[str, str] = head.metadata
+        self.arrived_s = now_s
+        self.deadline_s = now_s + head.timeout_s
+        self.credit_bytes = 0
+        self.is_ended = False
+        self._connection = connection
+        self._messages = Messages(connection.limits.message_bytes, is_gzip=head.is_gzip)
+        self._room_bytes = connection.stream_window_bytes
+        self._inbox: deque[tuple[bytes, int]] = deque()
+        self._fault: CallFailed | None = None
+        self._stirred = asyncio.Event()
+        self._has_gone = asyncio.Event()
+        self._task = asyncio.get_running_loop().create_task(self._run(handle))
+
+    def receive(self, data: bytes, at: int, stop: int, is_last: bool) -> None:
+        """Takes data[at:stop] of the request."""
+        self.is_ended = is_last
+        self._room_bytes -= stop - at
+        if self._room_bytes < 0:
+            raise StreamFault(self.stream_id, ErrorCode.FLOW_CONTROL_ERROR)
+        try:
+            self._inbox.extend(self._messages.fed(data[at:stop]))
+            if is_last and not self._messages.is_whole:
+                raise CallFailed(Status.INTERNAL, "the request ended before its message did")
+        except CallFailed as failed:
+            self._fault = failed
+        self._stirred.set()
+
+    def sent(self) -> None:
+        """The message that waited has gone."""
+        self._has_gone.set()
+
+    def check(self, now_s: float) -> None:
+        """A stream may take as long as it likes."""
+
+    def cancel(self) -> None:
+        """The caller has gone."""
+        self._task.cancel()
+
+    def forget(self) -> None:
+        """Nothing is kept beyond the stream's window."""
+
+    async def _run(self, handle: Streaming) -> None:
+        self._connection.output.put(headers(self.stream_id, INITIAL, 0))
+        try:
+            async with asyncio.timeout(None if self.deadline_s == math.inf else self.deadline_s - time.perf_counter()):
+                answers = cast(AsyncGenerator[bytes, None], handle(self._requests(), self))
+                async with aclosing(answers):
+                    async for answer in answers:
+                        await self._send(answer)
+            self._finish(Status.OK, "")
+        except CallFailed as failed:
+            self._finish(failed.status, failed.reason, failed.trailers)
+        except TimeoutError:
+            self._finish(Status.DEADLINE_EXCEEDED, "the deadline has passed")
+        except Exception as error:
+            _log.error("call_failed", path=self.path, exc_info=error)
+            self._finish(Status.INTERNAL, "the call failed; the server's log says why")
+
+    async def _requests(self) -> AsyncIterator[bytes]:
+        while True:
+            while self._inbox:
+                message, size = self._inbox.popleft()
+                self._room_bytes += size
+                if not self.is_ended:
+                    self._connection.output.put(window_update(self.stream_id, size))
+                yield message
+            if self._fault:
+                raise self._fault
+            if self.is_ended:
+                return
+            self._stirred.clear()
+            await self._stirred.wait()
+
+    async def _send(self, message: bytes) -> None:
+        self._has_gone.clear()
+        if not self._connection.output.send(self, prefixed(message), b""):
+            await self._has_gone.wait()
+
+    def _finish(self, status: Status, reason: str, extra: Mapping[str, str] = NO_TRAILERS) -> None:
+        connection = self._connection
+        connection.output.drop(self.stream_id)
+        last = trailers(status, percent_encoded(reason), extra)
+        connection.output.put(headers(self.stream_id, last, END_STREAM))
+        connection.release(self)
