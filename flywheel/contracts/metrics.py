@@ -138,6 +138,9 @@ SERVING_DECISIONS = Counter(
     "flywheel_serving_decisions_total", "Decisions answered.", ["usecase", "action", "arm", "fallback"]
 )
 SERVING_REFUSED = Counter("flywheel_serving_refused_total", "Requests refused, by gRPC status.", ["usecase", "status"])
+SERVING_CERTIFICATE_DAYS = Gauge(
+    "flywheel_serving_certificate_days", "Days until the certificate of the gRPC port expires; 0 without TLS."
+)
 SERVING_SECONDS = Histogram(
     "flywheel_serving_decision_seconds",
     "Duration of a decision inside the service.",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
 import signal
 import sys
 
@@ -12,7 +11,7 @@ import uvloop
 
 from flywheel.adapters import logs
 from services.serving.bootstrap import real_server
-from services.serving.server import CannotServe
+from services.serving.port import CannotServe
 from services.serving.settings import ServingSettings
 
 
@@ -38,8 +37,6 @@ def main() -> None:
     """Serves until told to stop."""
     settings = ServingSettings()
     logs.configure("serving", settings.log_level)
-    # The journal tells of every request; what gRPC adds is a trace for each caller that has gone, a flood in overload.
-    logging.getLogger("grpc._cython.cygrpc").setLevel(logging.CRITICAL)
     try:
         uvloop.run(serve(settings))
     except CannotServe as error:

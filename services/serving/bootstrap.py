@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable
+from functools import partial
 
 from flywheel.adapters.decision_spool import SpooledDecisionLog
 from flywheel.adapters.file_model_store import FileModelStore
+from flywheel.adapters.grpc_server.calls import awaited
 from flywheel.adapters.guarded_reader import GuardedReader
 from flywheel.adapters.http_server import HttpServer
 from flywheel.adapters.kafka_decision_log import KafkaDecisionLog
@@ -30,13 +32,14 @@ from flywheel.kernel.ports import DecisionLog, FeatureReader, ModelStore
 from flywheel.kernel.timing import Clock
 from services.serving.account import Account
 from services.serving.arms import ArmFailures
+from services.serving.call_context import decide
 from services.serving.inference import Inference
 from services.serving.journal import Journal
 from services.serving.models import Models
 from services.serving.repository import Repository
 from services.serving.rest import rest_app
 from services.serving.server import Server
-from services.serving.servicer import DecisionsServicer, Desk
+from services.serving.servicer import SERVICE, DecisionsServicer, Desk
 from services.serving.settings import ServingSettings
 from services.serving.shadow import Shadow
 
@@ -100,7 +103,7 @@ def build(
     servicer = DecisionsServicer({name: Desk(decider, journal)})
     return Server(
         settings,
-        servicer,
+        {f"/{SERVICE}/Decide": awaited(partial(decide, servicer))},
         models=models,
         reader=guarded,
         log=log,

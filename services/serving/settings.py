@@ -14,12 +14,15 @@ class ServingSettings(PlatformSettings):
     """The platform's settings and serving's limits; `FLYWHEEL_SERVING_<NAME>` in the environment overrides one."""
 
     serving_max_in_flight: int = Field(default=128, gt=0)
-    """Decisions at once, and connections to the feature store; one more is refused with RESOURCE_EXHAUSTED.
-
-    gRPC hands requests over one by one: what arrives faster than that waits, unseen by this limit.
-    """
+    """Decisions at once, and connections to the feature store; one more is refused with RESOURCE_EXHAUSTED."""
     serving_max_subject_bytes: int = Field(default=64 * 1024, gt=0)
     """A larger request is refused before it is decoded, with RESOURCE_EXHAUSTED."""
+    serving_tls_certificate: Path | None = None
+    """Certificate chain (PEM) of the gRPC port; without one it speaks plain text. Read again when the file changes."""
+    serving_tls_key: Path | None = None
+    """Its private key (PEM, without a passphrase)."""
+    serving_tls_client_ca: Path | None = None
+    """Certificates (PEM) that must have signed those of callers: mutual TLS."""
     serving_model_poll_s: float = Field(default=1.0, gt=0)
     """How often the deployment log is looked at."""
     serving_log_capacity: int = Field(default=50_000, gt=0)

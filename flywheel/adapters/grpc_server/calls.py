@@ -68,16 +68,6 @@ class Gate(Protocol):
         """An admitted call ended after that time. Told exactly once for each, CANCELLED when the caller went."""
 
 
-class OpenGate:
-    """Admits everything."""
-
-    def refusal(self, path: str, metadata: Mapping[str, str]) -> Refusal | None:
-        """None."""
-
-    def ended(self, path: str, seconds: float, outcome: Status) -> None:
-        """Nothing is counted."""
-
-
 def awaited(handle: Callable[[Call], Awaitable[bytes]]) -> Unary:
     """A handler of single calls, each in a task of its own, for everything that is not hot.
 

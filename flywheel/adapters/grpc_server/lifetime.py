@@ -43,7 +43,7 @@ class Lifetime(asyncio.Protocol):
         self.last_call_id = LARGEST_STREAM_ID
         """Streams above it are not taken any more."""
         self.read_s = perf_counter()
-        self.stream_window_bytes = max(WINDOW_BYTES, limits.message_bytes + PREFIX_BYTES)
+        self.stream_window_bytes = max(WINDOW_BYTES, limits.longest_message_bytes + PREFIX_BYTES)
         self.window_share_bytes = _CONNECTION_WINDOW_BYTES // 2
         self.is_leaving = False
         self._connections = connections

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -11,6 +12,8 @@ class Limits:
 
     message_bytes: int = 4 * 1024 * 1024
     """A longer message is refused before it is kept, compressed or not."""
+    message_bytes_of: Mapping[str, int] = field(default_factory=dict)
+    """Another length for some methods, by path."""
     kept_bytes: int = 64 * 1024 * 1024
     """Of unfinished messages of one connection; whatever begins above that is refused."""
     streams: int = 1024
@@ -31,3 +34,8 @@ class Limits:
     """A connection without calls is asked to go after that."""
     linger_s: float = 1.0
     """How long the other side may take to close a connection that is finished."""
+
+    @property
+    def longest_message_bytes(self) -> int:
+        """Of any method."""
+        return max(self.message_bytes, *self.message_bytes_of.values(), 0)

@@ -8,8 +8,9 @@ import ssl
 from collections.abc import Mapping
 from time import perf_counter
 
-from flywheel.adapters.grpc_server.calls import Gate, OpenGate, Streaming, Unary
+from flywheel.adapters.grpc_server.calls import Gate, Streaming, Unary
 from flywheel.adapters.grpc_server.connection import Connection, Shared
+from flywheel.adapters.grpc_server.gates import OpenGate
 from flywheel.adapters.grpc_server.limits import Limits
 from flywheel.adapters.grpc_server.turns import Turn
 from flywheel.adapters.logs import logger
@@ -39,11 +40,10 @@ class GrpcServer:
         self._loop = asyncio.get_running_loop()
         self.tls = tls
         self._limits = limits or Limits()
-        turn = Turn(self._loop.call_soon, unary)
+        turn = Turn(self._loop.call_soon, unary, self._limits)
         self._shared = Shared(gate or OpenGate(), self._limits, turn, streaming or {})
         self._listening: socket.socket | None = None
         self._adopting: set[asyncio.Task[None]] = set()
-        self._is_draining = False
         self._checking = self._loop.create_task(self._check())
 
     @property
@@ -53,7 +53,7 @@ class GrpcServer:
 
     async def listen(self, address: str | socket.socket) -> int:
         """Answers on `host:port`, or on a socket that listens already; the port. Raises OSError when it is taken."""
-        listening = address if isinstance(address, socket.socket) else await self._bound(address)
+        listening = address if isinstance(address, socket.socket) else await bound(address)
         listening.setblocking(False)
         self._listening = listening
         self._loop.add_reader(listening, self._accept, listening)
@@ -70,10 +70,7 @@ class GrpcServer:
 
     async def drain(self, grace_s: float) -> None:
         """Takes no new connection, asks all clients to go, finishes their calls; after the grace, ends what is left."""
-        self._is_draining = True
-        if self._listening is not None:
-            self._loop.remove_reader(self._listening)
-            self._listening.close()
+        self._stop_listening()
         until_s = perf_counter() + grace_s
         if self._adopting:
             await asyncio.wait(self._adopting, timeout=grace_s)
@@ -89,12 +86,13 @@ class GrpcServer:
         self._checking.cancel()
         await asyncio.wait([self._checking])
 
-    async def _bound(self, address: str) -> socket.socket:
-        host, _, port = address.rpartition(":")
-        host = host.strip("[]")
-        found = await self._loop.getaddrinfo(host or None, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, _, _, _, place = found[0]
-        return socket.create_server(place[:2], family=family, backlog=_BACKLOG, reuse_port=False)
+    def _stop_listening(self) -> None:
+        listening, self._listening = self._listening, None
+        if listening is not None:
+            # Who is connected already must not be cut off by the close.
+            self._accept(listening)
+            self._loop.remove_reader(listening)
+            listening.close()
 
     def _accept(self, listening: socket.socket) -> None:
         for _ in range(_ACCEPTED_AT_ONCE):
@@ -128,3 +126,14 @@ class GrpcServer:
             now_s = perf_counter()
             for connection in list(self._shared.connections):
                 connection.check(now_s)
+
+
+async def bound(address: str) -> socket.socket:
+    """A socket that listens on `host:port`, whose callers wait until a server takes it. Raises OSError, ValueError."""
+    host, _, port = address.rpartition(":")
+    found = await asyncio.get_running_loop().getaddrinfo(
+        host.strip("[]") or None, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    family, _, _, _, place = found[0]
+    # Without reuse of the port: two servers on one would share its calls silently.
+    return socket.create_server(place[:2], family=family, backlog=_BACKLOG)

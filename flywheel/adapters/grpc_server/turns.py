@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 
 from flywheel.adapters.grpc_server.calls import Call, Unary
+from flywheel.adapters.grpc_server.limits import Limits
 from flywheel.adapters.grpc_server.output import Output
 from flywheel.adapters.grpc_server.status import Status
 from flywheel.adapters.logs import logger
@@ -16,10 +17,11 @@ _log = logger(__name__)
 class Method:
     """One unary method and the calls that wait to be handed to it."""
 
-    __slots__ = ("calls", "handle", "path")
+    __slots__ = ("calls", "handle", "message_bytes", "path")
 
-    def __init__(self, path: str, handle: Unary) -> None:
+    def __init__(self, path: str, handle: Unary, message_bytes: int) -> None:
         self.path = path
+        self.message_bytes = message_bytes
         self.handle = handle
         self.calls: list[Call] = []
 
@@ -27,8 +29,13 @@ class Method:
 class Turn:
     """Hands over and writes once a turn. Everything read before, on whatever connection, goes together."""
 
-    def __init__(self, later: Callable[[Callable[[], None]], asyncio.Handle], unary: Mapping[str, Unary]) -> None:
-        self.methods = {path: Method(path, handle) for path, handle in unary.items()}
+    def __init__(
+        self, later: Callable[[Callable[[], None]], asyncio.Handle], unary: Mapping[str, Unary], limits: Limits
+    ) -> None:
+        longest = limits.message_bytes_of
+        self.methods = {
+            path: Method(path, handle, longest.get(path, limits.message_bytes)) for path, handle in unary.items()
+        }
         self._later = later
         self._ready: list[Method] = []
         self._written: list[Output] = []

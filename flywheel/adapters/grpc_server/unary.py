@@ -110,7 +110,7 @@ class UnaryCall:
             begin = at + PREFIX_BYTES
             size = stop - begin
             is_whole = size >= 0 and not data[at] and int.from_bytes(data[at + 1 : begin], "big") == size
-            if is_whole and size <= self._connection.limits.message_bytes:
+            if is_whole and size <= self._method.message_bytes:
                 self.is_ended = True
                 self.message = data[begin:stop]
                 self._connection.turn.ready(self._method, self)
@@ -136,7 +136,7 @@ class UnaryCall:
         kept = self._kept
         kept += piece
         connection.kept_bytes += len(piece)
-        limit = connection.limits.message_bytes
+        limit = self._method.message_bytes
         if len(kept) >= PREFIX_BYTES and len(kept) > declared_bytes(kept, limit) + PREFIX_BYTES:
             raise CallFailed(Status.INTERNAL, "a unary call has one message; there is more")
         if connection.kept_bytes > connection.limits.kept_bytes:
