@@ -12,8 +12,31 @@ from flywheel.client.errors import ClientError, ServingUnreachable
 from flywheel.contracts.proto.decision_pb2 import DecideRequest, DecideResponse
 from flywheel.contracts.proto.decision_pb2_grpc import DecisionsStub
 
+CRITICALITY = "flywheel-criticality"
+
+# A refused request has had no effect: it is tried again, when serving says so, as long as few are refused. Nothing else
+# is: a decision that was cut off may have been logged.
+RETRIES = {
+    "methodConfig": [
+        {
+            "name": [{"service": "flywheel.v1.Decisions"}],
+            "retryPolicy": {
+                "maxAttempts": 3,
+                "initialBackoff": "0.02s",
+                "maxBackoff": "0.5s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["RESOURCE_EXHAUSTED"],
+            },
+        }
+    ],
+    "retryThrottling": {"maxTokens": 10, "tokenRatio": 0.1},
+}
 # Serving may be started again at any time: look for it every second or two, not every two minutes.
-_OPTIONS = (("grpc.initial_reconnect_backoff_ms", 200), ("grpc.max_reconnect_backoff_ms", 2_000))
+_OPTIONS = (
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.service_config", orjson.dumps(RETRIES).decode()),
+)
 
 
 class DecisionClient:
@@ -25,11 +48,18 @@ class DecisionClient:
         self._channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
         self._decide = DecisionsStub(self._channel).Decide
 
-    async def decide(self, usecase: str, event: Mapping[str, Any], request_id: str = "") -> DecideResponse:
-        """The decision about the event. Raises ServingUnreachable when none came in time, ClientError when refused."""
+    async def decide(
+        self, usecase: str, event: Mapping[str, Any], request_id: str = "", *, criticality: str = ""
+    ) -> DecideResponse:
+        """The decision about the event. Raises ServingUnreachable when none came in time, ClientError when refused.
+
+        `criticality` (`default`, `sheddable`) says that it matters less than the use case declares.
+        """
         request = DecideRequest(usecase=usecase, subject=orjson.dumps(event), request_id=request_id)
         try:
-            response: DecideResponse = await self._decide(request, timeout=self._timeout_s)
+            response: DecideResponse = await self._decide(
+                request, timeout=self._timeout_s, metadata=((CRITICALITY, criticality),) if criticality else None
+            )
         except grpc.aio.AioRpcError as error:
             if error.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND):
                 raise ClientError(f"serving refuses the request: {error.details()}") from error

@@ -15,6 +15,23 @@ class Criticality(IntEnum):
     DEFAULT = 1
     SHEDDABLE = 2
 
+    @property
+    def word(self) -> str:
+        """As callers, labels and logs say it."""
+        return self.name.lower()
+
+
+_WORDS = {criticality.word: criticality for criticality in Criticality}
+
+
+def lowered(declared: Criticality, asked: str) -> Criticality:
+    """What a request matters whose caller asks for that: never more than declared, which holds for unknown words too.
+
+    >>> lowered(Criticality.DEFAULT, "sheddable"), lowered(Criticality.DEFAULT, "critical")
+    (<Criticality.SHEDDABLE: 2>, <Criticality.DEFAULT: 1>)
+    """
+    return max(declared, _WORDS.get(asked.lower(), declared))
+
 
 class Reason(Enum):
     """Why a request was refused."""

@@ -20,6 +20,7 @@ _SAMPLES = 10
 _LONGEST_WINDOW_S = 0.25
 _STEP_DOWN, _STEP_UP = 0.25, 2.0
 _FLOOR_KEPT_S = 5.0
+_LEAST_S = 1e-6
 _PROBED_SHARE = 1 / 8
 _PROBE_WINDOWS = 2
 """In the first one the queue runs short, the second one counts."""
@@ -147,6 +148,7 @@ class _Window:
 
     def add(self, spent_s: float) -> None:
         """One request took that long."""
+        spent_s = max(spent_s, _LEAST_S)
         self.samples += 1
         self.spent_s += spent_s
         self.squares += spent_s * spent_s

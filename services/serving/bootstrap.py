@@ -11,6 +11,7 @@ from flywheel.adapters.decision_spool import SpooledDecisionLog
 from flywheel.adapters.file_model_store import FileModelStore
 from flywheel.adapters.grpc_server.calls import awaited
 from flywheel.adapters.guarded_reader import GuardedReader
+from flywheel.adapters.guarded_scorer import GuardedScorer
 from flywheel.adapters.http_server import HttpServer
 from flywheel.adapters.kafka_decision_log import KafkaDecisionLog
 from flywheel.adapters.last_good_models import LastGoodModels
@@ -79,7 +80,14 @@ def build(
         steady_s=CLOCK.steady_s,
         on_change=SERVING_BREAKER_OPEN.labels("feature_store").set,
     )
-    models = Models(usecase, store, OnnxScorer, last_good=LastGoodModels(settings.last_good_dir))
+    models = Models(
+        usecase,
+        store,
+        OnnxScorer,
+        last_good=LastGoodModels(settings.last_good_dir),
+        guard=partial(GuardedScorer, patience_s=usecase.budget.total_ms / 1000, steady_s=CLOCK.steady_s),
+    )
+    SERVING_BREAKER_OPEN.labels("model").set_function(lambda: _any_model_away(models))
     verbose = settings.log_level.upper() == "DEBUG"
     failures = ArmFailures(models.stop, CLOCK.steady_s)
     shadow = Shadow(
@@ -110,6 +118,12 @@ def build(
         shadow=shadow,
         inference=inference,
         rest=_rest(settings, inference),
+    )
+
+
+def _any_model_away(models: Models) -> bool:
+    return any(
+        isinstance(model.scorer, GuardedScorer) and model.scorer.is_open for _, model in models.lineup().models()
     )
 
 

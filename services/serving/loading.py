@@ -19,14 +19,25 @@ GOLDEN_TOLERANCE = 1e-5
 _WARM_UP_CALLS = 50
 
 MakeScorer = Callable[[bytes], Scorer]
+Guard = Callable[[Scorer], Scorer]
+
+
+def unguarded(scorer: Scorer) -> Scorer:
+    """The scorer itself."""
+    return scorer
 
 
 class ModelRefused(Exception):
     """The version does not fit what is served here; another try would end the same."""
 
 
-def load(store: ModelStore, usecase: UseCase, version: str, make_scorer: MakeScorer) -> LoadedModel:
-    """The version, checked and warm. Raises ModelRefused, CorruptModel, and KeyError when there is no such version."""
+def load(
+    store: ModelStore, usecase: UseCase, version: str, make_scorer: MakeScorer, guard: Guard = unguarded
+) -> LoadedModel:
+    """The version, checked, warm and behind that guard.
+
+    Raises ModelRefused, CorruptModel, and KeyError when there is no such version.
+    """
     manifest, model = store.load(usecase.name, version)
     _check_features(manifest, usecase)
     components = {MODEL: make_scorer(model)}
@@ -36,7 +47,7 @@ def load(store: ModelStore, usecase: UseCase, version: str, make_scorer: MakeSco
     rows = np.array(manifest.golden_inputs, np.float32).reshape(-1, len(manifest.feature_names))
     _check_golden(manifest, scorer, rows)
     _check_speed(version, scorer, rows, usecase.budget.model_ms)
-    return LoadedModel(version, scorer, components)
+    return LoadedModel(version, guard(scorer), components)
 
 
 def _scorer(manifest: ModelManifest, components: Mapping[str, Scorer]) -> Scorer:

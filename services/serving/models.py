@@ -19,7 +19,7 @@ from flywheel.contracts.models import Deployment, Role
 from flywheel.kernel.declaration import UseCase
 from flywheel.kernel.lineup import Lineup, LoadedModel
 from flywheel.kernel.ports import CorruptModel, ModelStore
-from services.serving.loading import MakeScorer, ModelRefused, load
+from services.serving.loading import Guard, MakeScorer, ModelRefused, load, unguarded
 
 _EARLIER_TRIED = 5
 _STOPPABLE = (Role.CHALLENGER, Role.CANARY, Role.SHADOW)
@@ -40,11 +40,13 @@ class Models:
         make_scorer: MakeScorer,
         *,
         last_good: LastGoodModels | None = None,
+        guard: Guard = unguarded,
         on_swap: Callable[[], object] = gc.freeze,
     ) -> None:
         self._usecase = usecase
         self._store = store
         self._make_scorer = make_scorer
+        self._guard = guard
         self._last_good = last_good
         self._on_swap = on_swap
         self._lineup = Lineup()
@@ -206,7 +208,7 @@ class Models:
             if model.version == version:
                 return model
         try:
-            return load(self._store, self._usecase, version, self._make_scorer)
+            return load(self._store, self._usecase, version, self._make_scorer, self._guard)
         except ModelRefused as error:
             reason = str(error)
         except (CorruptModel, KeyError, OSError) as error:
@@ -222,7 +224,7 @@ class Models:
         if self._last_good is None:
             return None
         try:
-            model = load(self._last_good.store, self._usecase, version, self._make_scorer)
+            model = load(self._last_good.store, self._usecase, version, self._make_scorer, self._guard)
         except (CorruptModel, ModelRefused, KeyError, OSError):
             return None
         _log.error("local_copy_loaded", sequence=deployment.sequence, version=version)
