@@ -169,6 +169,27 @@ SERVING_ATTRIBUTE_AGE_SECONDS = Gauge(
     "Age of the table's load that the last decision found, at the time of its event; negative for one as of later.",
     ["usecase", "table"],
 )
+SERVING_RANKING_CANDIDATES = Histogram(
+    "flywheel_serving_ranking_candidates",
+    "Candidates that a ranking had to choose from.",
+    ["usecase"],
+    buckets=(1, 5, 10, 20, 50, 100, 200, 500, 1_000),
+)
+SERVING_RANKING_DROPPED = Counter(
+    "flywheel_serving_ranking_dropped_candidates_total",
+    "Candidates that were not ranked, by reason (a declared filter, unknown, unreadable).",
+    ["usecase", "reason"],
+)
+SERVING_CACHED_ROWS = Counter(
+    "flywheel_serving_cached_rows_total",
+    "Rows of cached tables that decisions asked for, by whether they were there (hit) or had to be read (miss).",
+    ["usecase", "entity", "outcome"],
+)
+SERVING_CACHED_AGE_SECONDS = Gauge(
+    "flywheel_serving_cached_age_seconds",
+    "How long ago the oldest cached row of the last decision was read.",
+    ["usecase", "entity"],
+)
 SERVING_LOG_LOST = Counter(
     "flywheel_serving_log_lost_total", "Decisions answered but not logged, by reason.", ["usecase", "reason"]
 )

@@ -7,9 +7,10 @@ import uuid
 from collections.abc import Callable
 from functools import partial
 
+from flywheel.adapters.cached_reader import CachedReader
 from flywheel.adapters.decision_spool import SpooledDecisionLog
 from flywheel.adapters.file_model_store import FileModelStore
-from flywheel.adapters.grpc_server.calls import awaited
+from flywheel.adapters.grpc_server.calls import Unary, awaited
 from flywheel.adapters.guarded_reader import GuardedReader
 from flywheel.adapters.guarded_scorer import GuardedScorer
 from flywheel.adapters.http_server import HttpServer
@@ -20,6 +21,8 @@ from flywheel.adapters.onnx_scorer import OnnxScorer
 from flywheel.adapters.redis_store import RedisFeatureReader
 from flywheel.contracts.metrics import (
     SERVING_BREAKER_OPEN,
+    SERVING_CACHED_AGE_SECONDS,
+    SERVING_CACHED_ROWS,
     SERVING_LOG_IN_FLIGHT,
     SERVING_SHADOW_LOST,
     SERVING_SPOOL_BYTES,
@@ -27,9 +30,11 @@ from flywheel.contracts.metrics import (
 from flywheel.contracts.topics import decisions_topic, shadow_topic
 from flywheel.kernel import catalog
 from flywheel.kernel.decision import Decider
+from flywheel.kernel.decision.ranker import Ranker
 from flywheel.kernel.declaration import UseCase
 from flywheel.kernel.plan import compile_plan
 from flywheel.kernel.ports import DecisionLog, FeatureReader, ModelStore
+from flywheel.kernel.ranking import Ranking
 from flywheel.kernel.timing import Clock
 from services.serving.account import Account
 from services.serving.arms import ArmFailures
@@ -37,6 +42,8 @@ from services.serving.call_context import decide
 from services.serving.inference import Inference
 from services.serving.journal import Journal
 from services.serving.models import Models
+from services.serving.ranking_journal import RankingJournal
+from services.serving.rankings import RANK, RankingDesk, Rankings
 from services.serving.repository import Repository
 from services.serving.rest import rest_app
 from services.serving.server import Server
@@ -105,13 +112,19 @@ def build(
         on_answered=shadow.offer,
         on_model_failed=failures.failed,
     )
-    decider = Decider(usecase, guarded, models.lineup, clock=CLOCK, new_id=lambda: uuid.uuid4().hex, observer=journal)
     repository = Repository(usecase, models.lineup, lambda: store.versions(name))
     inference = Inference(usecase, repository, max_rows=settings.serving_inference_max_rows)
-    servicer = DecisionsServicer({name: Desk(decider, journal)})
+    if isinstance(usecase.policy, Ranking):
+        unary = _ranking(settings, usecase, usecase.policy, guarded, models, log, failures)
+    else:
+        decider = Decider(
+            usecase, guarded, models.lineup, clock=CLOCK, new_id=lambda: uuid.uuid4().hex, observer=journal
+        )
+        servicer = DecisionsServicer({name: Desk(decider, journal)})
+        unary = {f"/{SERVICE}/Decide": awaited(partial(decide, servicer))}
     return Server(
         settings,
-        {f"/{SERVICE}/Decide": awaited(partial(decide, servicer))},
+        unary,
         models=models,
         reader=guarded,
         log=log,
@@ -119,6 +132,38 @@ def build(
         inference=inference,
         rest=_rest(settings, inference),
     )
+
+
+def _ranking(
+    settings: ServingSettings,
+    usecase: UseCase,
+    ranking: Ranking,
+    reader: FeatureReader,
+    models: Models,
+    log: DecisionLog,
+    failures: ArmFailures,
+) -> dict[str, Unary]:
+    """What a use case that ranks answers."""
+    name = usecase.name
+    journal = RankingJournal(usecase, ranking, log, Pseudonyms(settings.pseudonym_key), on_model_failed=failures.failed)
+
+    def looked(entity: str, hits: int, misses: int, oldest_s: float) -> None:
+        SERVING_CACHED_ROWS.labels(name, entity, "hit").inc(hits)
+        SERVING_CACHED_ROWS.labels(name, entity, "miss").inc(misses)
+        SERVING_CACHED_AGE_SECONDS.labels(name, entity).set(oldest_s)
+
+    ranker = Ranker(
+        usecase,
+        CachedReader(
+            reader, usecase, capacity=settings.serving_cached_entities, steady_s=CLOCK.steady_s, on_lookup=looked
+        ),
+        models.lineup,
+        clock=CLOCK,
+        new_id=lambda: uuid.uuid4().hex,
+        observer=journal,
+        max_candidates=settings.serving_max_candidates,
+    )
+    return {RANK: awaited(Rankings({name: RankingDesk(ranker, journal)}).rank)}
 
 
 def _any_model_away(models: Models) -> bool:

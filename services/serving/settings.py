@@ -23,6 +23,10 @@ class ServingSettings(PlatformSettings):
     """Its private key (PEM, without a passphrase)."""
     serving_tls_client_ca: Path | None = None
     """Certificates (PEM) that must have signed those of callers: mutual TLS."""
+    serving_max_candidates: int = Field(default=500, gt=0)
+    """Candidates that one ranking may have; with names of 64 characters these are half of the subject's bytes."""
+    serving_cached_entities: int = Field(default=50_000, gt=0)
+    """Of each kind of entity whose tables are declared to be cached, so many rows are kept, of a few hundred bytes."""
     serving_model_poll_s: float = Field(default=1.0, gt=0)
     """How often the deployment log is looked at."""
     serving_log_capacity: int = Field(default=50_000, gt=0)

@@ -1,0 +1,107 @@
+"""The gRPC face of use cases that rank: candidates in, the best of them out. Statuses live here and nowhere below."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Never
+
+from google.protobuf.message import DecodeError
+
+from flywheel.adapters.grpc_server.calls import Call
+from flywheel.adapters.grpc_server.status import CallFailed, Status
+from flywheel.adapters.request_ids import admitted
+from flywheel.contracts.proto.ranking_pb2 import RankedCandidate, RankRequest, RankResponse, StatusCounts
+from flywheel.contracts.rankings import impression_id
+from flywheel.kernel.decision import DecisionRequest, Refused
+from flywheel.kernel.decision.ranker import Ranker
+from flywheel.kernel.decision.shortlist import Ranked
+from flywheel.kernel.subject import InvalidSubject
+from flywheel.kernel.timing import OutOfTime
+from services.serving.ranking_journal import RankingJournal
+
+SERVICE = "flywheel.v1.Rankings"
+RANK = f"/{SERVICE}/Rank"
+
+_STATUS = {InvalidSubject: Status.INVALID_ARGUMENT, OutOfTime: Status.DEADLINE_EXCEEDED}
+
+
+@dataclass(frozen=True)
+class RankingDesk:
+    """Where the rankings of one use case are made and written down."""
+
+    ranker: Ranker
+    journal: RankingJournal
+
+
+class Rankings:
+    """Answers `flywheel.v1.Rankings` for the use cases given by name."""
+
+    def __init__(self, desks: Mapping[str, RankingDesk]) -> None:
+        self._desks = desks
+
+    async def rank(self, call: Call) -> bytes:
+        """The serialized answer to one Rank call. Raises CallFailed."""
+        try:
+            request = RankRequest.FromString(call.message)
+        except DecodeError:
+            raise CallFailed(Status.INVALID_ARGUMENT, "the message is no RankRequest; see ranking.proto") from None
+        desk = self._desks.get(request.usecase)
+        if desk is None:
+            served = ", ".join(self._desks)
+            raise CallFailed(Status.NOT_FOUND, f"no use case {request.usecase!r} ranks here; there is {served}")
+        request_id = admitted(request.request_id)
+        asked = DecisionRequest(
+            request.subject,
+            request_id,
+            call.deadline_s,
+            call.arrived_s,
+            candidates=list(request.candidates),
+            keep=request.keep,
+        )
+        try:
+            (answer,) = await desk.ranker.decide([asked])
+        except asyncio.CancelledError:
+            desk.journal.refused(Status.CANCELLED.name, request_id)
+            raise
+        if isinstance(answer, Refused):
+            _fail(desk.journal, request_id, answer.error)
+        if (logged := desk.journal.ranked(answer)) is not None:
+            await logged
+        return bytes(respond(answer).SerializeToString())
+
+
+def respond(ranking: Ranked) -> RankResponse:
+    """The ranking as it goes over the wire."""
+    event_id = ranking.event_id
+    return RankResponse(
+        decision_id=ranking.decision_id,
+        request_id=ranking.request_id,
+        ranked=[
+            RankedCandidate(
+                candidate=candidate, score=score, propensity=propensity, event_id=impression_id(event_id, candidate)
+            )
+            for candidate, score, propensity in zip(
+                ranking.candidates, ranking.scores.tolist(), ranking.propensities.tolist(), strict=True
+            )
+        ],
+        dropped=ranking.dropped,
+        model_version=ranking.model_version,
+        arm=ranking.arm,
+        fallback=ranking.fallback,
+        step=ranking.step,
+        feature_status={source: StatusCounts(candidates=found) for source, found in ranking.statuses.items()},
+        feature_lag_ms=ranking.feature_lag_ms,
+        stage_ms=ranking.stage_ms,
+    )
+
+
+def _fail(journal: RankingJournal, request_id: str, error: Exception) -> Never:
+    status = _STATUS.get(type(error))
+    if status is None:
+        # Nobody foresaw it: the caller gets a status and the request's id, the log gets the whole story.
+        journal.failed(request_id, error)
+        raise CallFailed(Status.INTERNAL, f"request {request_id} failed; serving's log says why")
+    journal.refused(status.name, request_id, error)
+    raise CallFailed(status, str(error))
