@@ -80,8 +80,8 @@ class Connection(Lifetime):
         stream_id = stream.stream_id
         if self.streams.pop(stream_id, None) is None:
             return
+        stream.forget()
         if not stream.is_ended:
-            stream.forget()
             self._pass_over(stream_id)
             self.output.put(reset(stream_id, ErrorCode.NO_ERROR))
         if self.is_leaving:

@@ -1,0 +1,405 @@
+"""Frames in, calls out: however the bytes are cut, whatever they are, each admitted call ends once."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flywheel.adapters.grpc_server.calls import Call
+from flywheel.adapters.grpc_server.frames import (
+    ACK,
+    END_HEADERS,
+    END_STREAM,
+    PADDED,
+    ErrorCode,
+    Kind,
+    frame,
+    goaway,
+    reset,
+    window_update,
+)
+from flywheel.adapters.grpc_server.limits import Limits
+from flywheel.adapters.grpc_server.messages import prefixed
+from flywheel.adapters.grpc_server.status import Refusal, Status
+from tests.grpc_wire import GREETING, PATH, RecordingGate, Wire, window
+
+_MESSAGES = st.lists(st.binary(max_size=200), min_size=1, max_size=12)
+
+
+def greeted(**parts: Any) -> Wire:
+    wire = Wire(**parts)
+    wire.say(GREETING)
+    return wire
+
+
+class Desk:
+    """Keeps calls until the test answers them."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self.cohorts: list[int] = []
+
+    def __call__(self, calls: Sequence[Call]) -> None:
+        self.calls += calls
+        self.cohorts.append(len(calls))
+
+
+def ended(wire: Wire) -> list[Status]:
+    return cast(RecordingGate, wire.gate).ended_as
+
+
+@given(_MESSAGES, st.lists(st.integers(0, 5_000), max_size=30))
+def test_however_the_bytes_are_cut_the_answers_are_the_same(messages: list[bytes], cuts: list[int]) -> None:
+    wire = Wire()
+    sent = GREETING + b"".join(wire.call(2 * n + 1, message) for n, message in enumerate(messages))
+    places = sorted({0, len(sent), *(cut % len(sent) for cut in cuts)})
+    for begin, end in pairwise(places):
+        wire.say(sent[begin:end])
+    answers = wire.answers()
+    assert [answers[2 * n + 1].message for n in range(len(messages))] == messages
+    assert {answer.status for answer in answers.values()} == {0}
+    assert ended(wire) == [Status.OK] * len(messages)
+
+
+@given(st.binary(max_size=2_000))
+def test_no_bytes_whatever_get_an_exception_out_of_it(garbage: bytes) -> None:
+    for begin in (b"", GREETING):
+        wire = Wire()
+        wire.feed(begin + garbage)
+        wire.turn()
+        wire.connection.connection_lost(None)
+
+
+@given(_MESSAGES, st.lists(st.tuples(st.integers(0, 5_000), st.integers(0, 255)), min_size=1, max_size=10))
+def test_bytes_that_change_on_the_way_end_every_call_all_the_same(
+    messages: list[bytes], changes: list[tuple[int, int]]
+) -> None:
+    wire = Wire()
+    sent = bytearray(GREETING + b"".join(wire.call(2 * n + 1, message) for n, message in enumerate(messages)))
+    for place, byte in changes:
+        sent[place % len(sent)] = byte
+    wire.say(bytes(sent))
+    wire.connection.connection_lost(None)
+    assert len(ended(wire)) == cast(RecordingGate, wire.gate).admitted
+    assert wire.connection.kept_bytes == 0
+
+
+_STEPS = st.lists(
+    st.tuples(st.sampled_from(["headers", "half", "rest", "reset", "reply", "fail", "turn"]), st.integers(0, 4)),
+    max_size=40,
+)
+
+
+@given(_STEPS)
+def test_an_admitted_call_ends_exactly_once_in_whatever_order_things_happen(steps: list[tuple[str, int]]) -> None:
+    desk = Desk()
+    wire = greeted(unary={PATH: desk})
+    body = prefixed(b"0123456789")
+    opened: list[int] = []
+    for step, which in steps:
+        if step == "headers":
+            opened.append(2 * len(opened) + 1)
+            wire.feed(wire.headers(opened[-1]))
+        elif step == "turn":
+            wire.turn()
+        elif step in ("reply", "fail") and desk.calls:
+            call = desk.calls[which % len(desk.calls)]
+            call.reply(b"") if step == "reply" else call.fail(Status.ABORTED, "so")
+        elif opened and step in ("half", "rest", "reset"):
+            stream_id = opened[which % len(opened)]
+            data = {"half": frame(Kind.DATA, 0, stream_id, body[:7]), "rest": frame(Kind.DATA, 1, stream_id, body[7:])}
+            wire.feed(data.get(step, reset(stream_id, ErrorCode.CANCEL)))
+    wire.turn()
+    wire.connection.connection_lost(None)
+    assert len(ended(wire)) == cast(RecordingGate, wire.gate).admitted == len(opened)
+    assert wire.connection.kept_bytes == 0
+    assert not wire.connection.streams
+
+
+def test_calls_of_one_turn_are_handed_over_together() -> None:
+    desk = Desk()
+    wire = greeted(unary={PATH: desk})
+    wire.feed(b"".join(wire.call(2 * n + 1) for n in range(5)))
+    wire.feed(wire.call(11))
+    wire.turn()
+    assert desk.cohorts == [6]
+
+
+def test_a_call_that_is_reset_before_its_turn_is_not_handed_over() -> None:
+    desk = Desk()
+    wire = greeted(unary={PATH: desk})
+    wire.say(wire.call(1) + wire.call(3) + reset(1, ErrorCode.CANCEL))
+    assert [call.cancelled for call in desk.calls] == [False]
+    assert ended(wire) == [Status.CANCELLED]
+
+
+def test_who_is_cancelled_hears_of_it_and_its_answer_is_dropped() -> None:
+    desk, heard = Desk(), list[str]()
+    wire = greeted(unary={PATH: desk})
+    wire.say(wire.call(1))
+    desk.calls[0].on_cancel(lambda: heard.append("before"))
+    wire.say(reset(1, ErrorCode.CANCEL))
+    desk.calls[0].on_cancel(lambda: heard.append("after"))
+    desk.calls[0].reply(b"late")
+    wire.turn()
+    assert heard == ["before", "after"]
+    assert wire.answers() == {}
+
+
+def test_a_refusal_is_one_frame_and_nothing_of_the_message_is_kept() -> None:
+    refusal = Refusal(Status.RESOURCE_EXHAUSTED, "busy", {"grpc-retry-pushback-ms": "20"})
+    wire = greeted(gate=RecordingGate(refusal))
+    wire.say(wire.headers(1) + frame(Kind.DATA, 0, 1, prefixed(b"x" * 1_000)[:500]))
+    answer = wire.answers()[1]
+    assert answer.status == Status.RESOURCE_EXHAUSTED
+    assert ("grpc-retry-pushback-ms", "20") in answer.headers
+    assert (answer.is_ended, answer.reset) == (True, ErrorCode.NO_ERROR)
+    assert wire.connection.kept_bytes == 0
+    wire.say(frame(Kind.DATA, END_STREAM, 1, b"x" * 505) + wire.headers(3))
+    assert wire.goaway is None
+    wire.say(frame(Kind.DATA, END_STREAM, 3, b"") + frame(Kind.DATA, END_STREAM, 1, b""))
+    assert wire.answers()[1].reset is ErrorCode.STREAM_CLOSED
+
+
+def test_a_whole_refused_call_is_not_reset_as_well() -> None:
+    wire = greeted(gate=RecordingGate(Refusal(Status.UNAVAILABLE, "no")))
+    wire.say(wire.call(1))
+    assert wire.answers()[1].reset is None
+
+
+@pytest.mark.parametrize("unpacked", [100, 100_000_000])
+def test_a_compressed_message_is_unpacked_up_to_the_limit(unpacked: int) -> None:
+    wire = greeted(limits=Limits(message_bytes=1_000_000))
+    packed = gzip.compress(b"x" * unpacked)
+    body = b"\x01" + len(packed).to_bytes(4, "big") + packed
+    pieces = [body[at : at + 16_000] for at in range(0, len(body), 16_000)]
+    wire.say(wire.headers(1, grpc_encoding="gzip") + b"".join(frame(Kind.DATA, 0, 1, piece) for piece in pieces))
+    wire.say(frame(Kind.DATA, END_STREAM, 1))
+    answer = wire.answers()[1]
+    if unpacked == 100:
+        assert (answer.status, answer.message) == (0, b"x" * 100)
+    else:
+        assert answer.status == Status.RESOURCE_EXHAUSTED
+
+
+@pytest.mark.parametrize(
+    ("extra", "status"),
+    [
+        ({"grpc_encoding": "snappy"}, Status.UNIMPLEMENTED),
+        ({"grpc_timeout": "soon"}, Status.INTERNAL),
+        ({"grpc_timeout": "999999999S"}, Status.INTERNAL),
+    ],
+)
+def test_a_head_that_cannot_be_served_is_answered(extra: dict[str, Any], status: Status) -> None:
+    wire = greeted()
+    wire.say(wire.call(1, **extra))
+    assert wire.answers()[1].status == status
+    assert ended(wire) == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\x00\x00\x00\x00",
+        prefixed(b"abc")[:-1],
+        prefixed(b"abc") + b"d",
+        b"\x01\x00\x00\x00\x00",
+        b"\x02\x00\x00\x00\x00",
+    ],
+)
+def test_a_message_that_is_none_is_an_error_of_that_call(body: bytes) -> None:
+    wire = greeted()
+    wire.say(wire.headers(1) + frame(Kind.DATA, END_STREAM, 1, body))
+    assert wire.answers()[1].status == Status.INTERNAL
+    wire.say(wire.call(3))
+    assert wire.answers()[3].status == 0
+    assert ended(wire) == [Status.INTERNAL, Status.OK]
+
+
+def test_padding_is_passed_over_and_given_back_to_the_stream() -> None:
+    wire = greeted()
+    body = prefixed(b"hello")
+    wire.say(wire.headers(1) + frame(Kind.DATA, PADDED, 1, b"\x07" + body[:4] + b"\0" * 7))
+    wire.say(frame(Kind.DATA, END_STREAM | PADDED, 1, b"\x00" + body[4:]))
+    assert wire.answers()[1].message == b"hello"
+    assert (Kind.WINDOW_UPDATE, 0, 1, (8).to_bytes(4, "big")) in wire.frames()
+
+
+def test_a_header_block_in_many_frames_is_one() -> None:
+    wire = greeted()
+    block = wire.headers(1)[9:]
+    pieces = [block[:5], block[5:20], block[20:]]
+    wire.say(frame(Kind.HEADERS, 0, 1, pieces[0]) + frame(Kind.CONTINUATION, 0, 1, pieces[1]))
+    wire.say(frame(Kind.CONTINUATION, END_HEADERS, 1, pieces[2]) + frame(Kind.DATA, END_STREAM, 1, prefixed(b"m")))
+    assert wire.answers()[1].message == b"m"
+
+
+def test_answers_wait_for_the_windows_of_the_client() -> None:
+    wire = greeted()
+    wire.say(window(10) + wire.call(1, b"x" * 100) + wire.call(3, b"y" * 3))
+    assert wire.answers()[1].data == prefixed(b"x" * 100)[:10]
+    assert wire.answers()[3].is_ended
+    assert ended(wire) == [Status.OK, Status.OK]
+    wire.say(window_update(1, 20))
+    assert len(wire.answers()[1].data) == 30
+    wire.say(window(200))
+    assert (wire.answers()[1].message, wire.answers()[1].status) == (b"x" * 100, 0)
+    assert not wire.connection.streams
+
+
+def test_the_window_of_the_connection_holds_answers_too() -> None:
+    wire = greeted()
+    sent = 0
+    for n in range(5):
+        message = b"x" * 15_000
+        wire.say(wire.headers(2 * n + 1) + frame(Kind.DATA, END_STREAM, 2 * n + 1, prefixed(message)))
+        sent += len(prefixed(message))
+    assert sum(len(answer.data) for answer in wire.answers().values()) == 65_535 < sent
+    wire.say(window_update(0, 100_000))
+    assert sum(len(answer.data) for answer in wire.answers().values()) == sent
+
+
+@pytest.mark.parametrize(
+    "flood",
+    [
+        lambda wire, n: wire.headers(2 * n + 1) + reset(2 * n + 1, ErrorCode.CANCEL),
+        lambda _wire, _n: frame(Kind.PING, 0, 0, b"12345678"),
+        lambda _wire, _n: frame(Kind.SETTINGS, 0, 0),
+        lambda _wire, _n: frame(Kind.PRIORITY, 0, 1, b"\0\0\0\7\1"),
+        lambda wire, n: (wire.headers(1) if not n else b"") + frame(Kind.DATA, 0, 1),
+        lambda _wire, n: (frame(Kind.HEADERS, 0, 1) if not n else b"") + frame(Kind.CONTINUATION, 0, 1),
+        lambda _wire, _n: frame(77, 0, 0),
+        lambda _wire, _n: window_update(0, 1),
+        lambda wire, n: wire.headers(2 * n + 1, path="no path") + frame(Kind.DATA, END_STREAM, 2 * n + 1) * 2,
+    ],
+    ids=["rapid reset", "pings", "settings", "priorities", "no data", "continuations", "unknown", "windows", "closed"],
+)
+def test_a_flood_ends_the_connection(flood: Any) -> None:
+    wire = greeted(limits=Limits(control_frames_per_s=50))
+    for n in range(200):
+        if not wire.transport.is_closing():
+            wire.say(flood(wire, n))
+    assert wire.goaway is ErrorCode.ENHANCE_YOUR_CALM
+    assert wire.transport.is_closing()
+    assert len(ended(wire)) == cast(RecordingGate, wire.gate).admitted
+
+
+def test_too_many_calls_at_once_are_refused_so_that_they_can_be_sent_again() -> None:
+    desk = Desk()
+    wire = greeted(unary={PATH: desk}, limits=Limits(streams=3))
+    wire.say(b"".join(wire.call(2 * n + 1) for n in range(5)))
+    assert {stream: answer.reset for stream, answer in wire.answers().items()} == dict.fromkeys(
+        (7, 9), ErrorCode.REFUSED_STREAM
+    )
+    desk.calls[0].reply(b"")
+    wire.say(wire.call(11))
+    assert len(desk.calls) == 4
+
+
+def test_headers_that_are_too_long_are_refused_and_the_rest_goes_on() -> None:
+    wire = greeted(limits=Limits(header_list_bytes=2_000))
+    wire.say(wire.call(1, extra="x" * 3_000) + wire.call(3))
+    assert (":status", "431") in wire.answers()[1].headers
+    assert wire.answers()[3].status == 0
+    wire.say(wire.call(5, extra="y" * 3_000))
+    assert (":status", "431") in wire.answers()[5].headers
+
+
+def test_unfinished_messages_are_bounded_over_all_calls() -> None:
+    wire = greeted(limits=Limits(message_bytes=100_000, kept_bytes=20_000))
+    begin = prefixed(b"x" * 50_000)[:8_000]
+    wire.say(b"".join(wire.headers(n) + frame(Kind.DATA, 0, n, begin) for n in (1, 3, 5)))
+    assert [stream for stream, answer in wire.answers().items() if answer.status == 8] == [5]
+    assert wire.connection.kept_bytes == 16_000
+
+
+def test_a_request_sent_too_slowly_gives_its_place_back() -> None:
+    wire = greeted(limits=Limits(request_s=5.0))
+    wire.say(wire.headers(1) + frame(Kind.DATA, 0, 1, b"\0"))
+    begun_s = wire.connection.read_s
+    wire.connection.check(begun_s + 4.9)
+    assert ended(wire) == []
+    wire.connection.check(begun_s + 5.1)
+    wire.turn()
+    assert ended(wire) == [Status.DEADLINE_EXCEEDED]
+    assert wire.answers()[1].status == Status.DEADLINE_EXCEEDED
+
+
+def test_a_client_that_does_not_read_is_not_read_either_and_is_cut_off_at_last() -> None:
+    wire = greeted(limits=Limits(stalled_s=5.0))
+    wire.connection.pause_writing()
+    assert wire.transport.reading == ["paused"]
+    now_s = wire.connection.read_s
+    wire.connection.check(now_s + 4.0)
+    assert not wire.transport.is_closing()
+    wire.connection.resume_writing()
+    assert wire.transport.reading == ["paused", "resumed"]
+    wire.connection.check(now_s + 60.0)
+    assert not wire.transport.is_closing()
+    wire.connection.pause_writing()
+    wire.connection.check(now_s + 120.0)
+    assert wire.transport.is_aborted
+
+
+def test_a_client_that_never_opens_its_window_is_cut_off() -> None:
+    wire = greeted(limits=Limits(stalled_s=5.0))
+    wire.say(window(0) + wire.call(1))
+    now_s = wire.connection.read_s
+    wire.connection.check(now_s + 1.0)
+    wire.say(window_update(1, 1))
+    wire.connection.check(now_s + 6.0)
+    assert not wire.transport.is_closing()
+    wire.connection.check(now_s + 12.0)
+    assert wire.transport.is_aborted
+
+
+def test_who_says_nothing_or_not_http2_is_sent_away() -> None:
+    silent = Wire(limits=Limits(handshake_s=5.0))
+    silent.connection.check(silent.connection.read_s + 6.0)
+    assert silent.transport.is_aborted
+    chatty = Wire()
+    chatty.say(b"GET / HTTP/1.1\r\n\r\n")
+    assert chatty.goaway is ErrorCode.PROTOCOL_ERROR
+
+
+def test_an_idle_client_is_asked_to_go() -> None:
+    wire = greeted(limits=Limits(idle_s=5.0))
+    wire.connection.check(wire.connection.read_s + 6.0)
+    wire.turn()
+    assert wire.goaway is ErrorCode.NO_ERROR
+
+
+def test_a_drain_serves_what_was_sent_before_the_client_knew_and_nothing_after() -> None:
+    desk = Desk()
+    wire = greeted(unary={PATH: desk})
+    wire.say(wire.call(1))
+    wire.connection.depart()
+    wire.say(wire.call(3))
+    pings = [payload for kind, flags, _, payload in wire.frames() if kind == Kind.PING and not flags]
+    wire.say(frame(Kind.PING, ACK, 0, pings[0]) + wire.call(5))
+    assert len(desk.calls) == 2
+    last_ids = [int.from_bytes(payload[:4], "big") for kind, _, _, payload in wire.frames() if kind == Kind.GOAWAY]
+    assert last_ids == [2**31 - 1, 3]
+    desk.calls[0].reply(b"")
+    wire.turn()
+    assert not wire.transport.is_closing()
+    desk.calls[1].reply(b"")
+    wire.turn()
+    assert wire.transport.is_closing()
+    assert {stream: answer.status for stream, answer in wire.answers().items()} == {1: 0, 3: 0}
+
+
+def test_a_client_that_says_goodbye_is_served_to_the_end() -> None:
+    desk = Desk()
+    wire = greeted(unary={PATH: desk})
+    wire.say(wire.call(1) + goaway(0, ErrorCode.NO_ERROR))
+    desk.calls[0].reply(b"still")
+    wire.turn()
+    assert wire.answers()[1].message == b"still"

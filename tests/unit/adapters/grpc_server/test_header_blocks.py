@@ -1,0 +1,71 @@
+"""Header blocks are decoded as the reference does, whatever is cached and whatever the table forgets."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import pytest
+from hpack import Encoder
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flywheel.adapters.grpc_server.frames import ConnectionFault
+from flywheel.adapters.grpc_server.header_blocks import HeaderBlocks
+
+_BEGIN = [(":method", "POST"), (":scheme", "http"), (":path", "/a.B/C"), ("content-type", "application/grpc")]
+_NAMES = st.sampled_from(["a", "b", "user-agent", "grpc-x", "n" * 200])
+_VALUES = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=400)
+_LISTS = st.lists(st.dictionaries(_NAMES, _VALUES, max_size=5), min_size=1, max_size=30)
+
+
+@given(_LISTS, st.lists(st.integers(0, 29), max_size=60), st.booleans(), st.sampled_from([0, 100, 500, 4096]))
+def test_any_sequence_of_requests_is_read_as_it_was_sent(
+    lists: list[dict[str, str]], again: list[int], huffman: bool, table_bytes: int
+) -> None:
+    encoder, blocks = Encoder(), HeaderBlocks(1_000_000)
+    encoder.header_table_size = table_bytes
+    for extra in lists + [lists[index % len(lists)] for index in again]:
+        head = blocks.head(encoder.encode(_BEGIN + list(extra.items()), huffman=huffman))
+        assert head.path == "/a.B/C"
+        assert dict(head.metadata) == {"content-type": "application/grpc"} | extra
+
+
+@given(st.binary(max_size=300))
+def test_bytes_that_are_no_block_are_a_fault_and_nothing_else(block: bytes) -> None:
+    with suppress(ConnectionFault):
+        HeaderBlocks(16_384).head(block)
+
+
+def test_a_block_that_repeats_is_decoded_once() -> None:
+    encoder, blocks = Encoder(), HeaderBlocks(16_384)
+    blocks.head(encoder.encode(_BEGIN))
+    repeated = encoder.encode(_BEGIN)
+    first = blocks.head(repeated)
+    assert blocks.head(repeated) is first
+    blocks.head(encoder.encode([*_BEGIN, ("new", "field")]))
+    assert blocks.head(encoder.encode(_BEGIN)).path == "/a.B/C"
+
+
+def test_a_bomb_of_references_is_not_unpacked() -> None:
+    encoder, blocks = Encoder(), HeaderBlocks(16_384)
+    blocks.head(encoder.encode([("x", "v" * 3_000)]))
+    head = blocks.head(b"\xbe" * 50_000)
+    assert (head.is_http, head.metadata) == (True, {})
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        b"\x80",
+        b"\xc0",
+        b"\x3f\xe2\x1f",
+        b"\x88\x20",
+        b"\x00\x01a",
+        b"\x00\x82\xff\xff\x01b",
+        b"\xff\xff\xff\xff\xff\xff\x0f",
+    ],
+    ids=["index 0", "beyond the table", "table too large", "resize too late", "cut off", "bad huffman", "long integer"],
+)
+def test_each_way_of_breaking_the_compression_is_noticed(block: bytes) -> None:
+    with pytest.raises(ConnectionFault):
+        HeaderBlocks(16_384).head(block)
