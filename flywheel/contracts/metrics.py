@@ -217,6 +217,20 @@ SERVING_FOREIGN_STATES = Counter(
     "Feature states refused as corrupt or not of this declaration.",
     ["usecase"],
 )
+SERVING_ADMISSION_LIMIT = Gauge(
+    "flywheel_serving_admission_limit", "Requests that may be under way at once, as measured.", ["usecase"]
+)
+SERVING_IN_FLIGHT = Gauge(
+    "flywheel_serving_in_flight_requests", "Admitted requests without an answer yet.", ["usecase", "criticality"]
+)
+SERVING_NOT_ADMITTED = Counter(
+    "flywheel_serving_not_admitted_total",
+    "Requests refused before anything was done for them, by reason (limit, priority, deadline, expired).",
+    ["usecase", "criticality", "reason"],
+)
+SERVING_LOOP_LAG_SECONDS = Gauge(
+    "flywheel_serving_loop_lag_seconds", "How long a request waits until the process reads it, on average."
+)
 SERVING_BREAKER_OPEN = Gauge(
     "flywheel_serving_breaker_open", "1 while a dependency is not asked because it does not answer.", ["dependency"]
 )

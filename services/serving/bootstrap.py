@@ -29,6 +29,8 @@ from flywheel.contracts.metrics import (
 )
 from flywheel.contracts.topics import decisions_topic, shadow_topic
 from flywheel.kernel import catalog
+from flywheel.kernel.admission import Admission
+from flywheel.kernel.concurrency import Bounds
 from flywheel.kernel.decision import Decider
 from flywheel.kernel.decision.ranker import Ranker
 from flywheel.kernel.declaration import UseCase
@@ -39,6 +41,7 @@ from flywheel.kernel.timing import Clock
 from services.serving.account import Account
 from services.serving.arms import ArmFailures
 from services.serving.call_context import decide
+from services.serving.gate import AdmissionGate
 from services.serving.inference import Inference
 from services.serving.journal import Journal
 from services.serving.models import Models
@@ -125,6 +128,7 @@ def build(
     return Server(
         settings,
         unary,
+        gate=_gate(settings, usecase),
         models=models,
         reader=guarded,
         log=log,
@@ -164,6 +168,11 @@ def _ranking(
         max_candidates=settings.serving_max_candidates,
     )
     return {RANK: awaited(Rankings({name: RankingDesk(ranker, journal)}).rank)}
+
+
+def _gate(settings: ServingSettings, usecase: UseCase) -> AdmissionGate:
+    bounds = Bounds(budget_s=usecase.budget.total_ms / 1000, highest=settings.serving_max_in_flight)
+    return AdmissionGate(usecase, Admission(bounds))
 
 
 def _any_model_away(models: Models) -> bool:

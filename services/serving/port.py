@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
 from flywheel.adapters.grpc_server.calls import Gate, Unary
-from flywheel.adapters.grpc_server.gates import CountingGate
 from flywheel.adapters.grpc_server.health import HEALTH, Health
 from flywheel.adapters.grpc_server.limits import Limits
 from flywheel.adapters.grpc_server.reflection import reflection
@@ -31,7 +30,7 @@ class CannotServe(Exception):
 class Port:
     """Where callers come in. Make it on its event loop; `bind`, `open`, `close`, once each and in that order."""
 
-    def __init__(self, settings: ServingSettings, unary: Mapping[str, Unary], gate: Gate | None = None) -> None:
+    def __init__(self, settings: ServingSettings, unary: Mapping[str, Unary], gate: Gate) -> None:
         services = services_of(unary)
         self._settings = settings
         self._certificates = _certificates(settings)
@@ -40,7 +39,7 @@ class Port:
         self._server = GrpcServer(
             {**unary, **self._health.unary()},
             {**self._health.streaming(), **reflection([*services, HEALTH])},
-            gate=gate or CountingGate(settings.serving_max_in_flight, unary.keys()),
+            gate=gate,
             limits=limits,
             tls=self._certificates.context if self._certificates else None,
         )

@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 from collections.abc import Mapping
 
-from flywheel.adapters.grpc_server.calls import Gate, Unary
+from flywheel.adapters.grpc_server.calls import Unary
 from flywheel.adapters.http_server import HttpServer
 from flywheel.adapters.logs import logger
 from flywheel.adapters.metrics_server import MetricsServer
 from flywheel.kernel.ports import DecisionLog, FeatureReader
+from services.serving.gate import AdmissionGate
 from services.serving.inference import Inference
 from services.serving.models import Models
 from services.serving.port import CannotServe, Port
@@ -23,7 +24,7 @@ _log = logger(__name__)
 class Server:
     """One serving process. `start`, then `stop`, each once, on one event loop.
 
-    `unary` are the methods it answers by path; without a gate, as many calls of them at once as the settings say.
+    `unary` are the methods it answers by path, for those whom `gate` admits.
     """
 
     def __init__(
@@ -31,13 +32,13 @@ class Server:
         settings: ServingSettings,
         unary: Mapping[str, Unary],
         *,
+        gate: AdmissionGate,
         models: Models,
         reader: FeatureReader,
         log: DecisionLog,
         shadow: Shadow,
         inference: Inference,
         rest: HttpServer | None = None,
-        gate: Gate | None = None,
     ) -> None:
         self._settings = settings
         self._unary = unary
@@ -63,6 +64,7 @@ class Server:
         self._bind_rest()
         await asyncio.to_thread(self._models.refresh)
         self._decisions.start()
+        self._gate.start()
         await port.open()
         self._answering = True
         self._watching = asyncio.create_task(self._models.watch(self._settings.serving_model_poll_s))
@@ -82,6 +84,7 @@ class Server:
             await self._rest.stop()
         if self._open:
             await self._open.close(self._settings.serving_drain_s)
+        self._gate.stop()
         await self._shadow.close(self._settings.serving_drain_s)
         await self._decisions.close(self._settings.serving_drain_s)
         self._inference.close()

@@ -13,8 +13,8 @@ from flywheel.contracts.settings import PlatformSettings
 class ServingSettings(PlatformSettings):
     """The platform's settings and serving's limits; `FLYWHEEL_SERVING_<NAME>` in the environment overrides one."""
 
-    serving_max_in_flight: int = Field(default=128, gt=0)
-    """Decisions at once, and connections to the feature store; one more is refused with RESOURCE_EXHAUSTED."""
+    serving_max_in_flight: int = Field(default=256, gt=0)
+    """At most so many decisions at once; how many it really are follows the time they take. One more is refused."""
     serving_max_subject_bytes: int = Field(default=64 * 1024, gt=0)
     """A larger request is refused before it is decoded, with RESOURCE_EXHAUSTED."""
     serving_tls_certificate: Path | None = None

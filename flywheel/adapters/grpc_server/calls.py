@@ -61,11 +61,17 @@ Streaming = Callable[[AsyncIterator[bytes], StreamCall], AsyncIterator[bytes]]
 class Gate(Protocol):
     """Admits unary calls."""
 
-    def refusal(self, path: str, metadata: Mapping[str, str]) -> Refusal | None:
-        """Why the call is not admitted, or None. Asked when its headers are read, before any byte of its message."""
+    def refusal(self, path: str, metadata: Mapping[str, str], timeout_s: float) -> Refusal | None:
+        """Why the call is not admitted, or None. Asked when its headers are read, before any byte of its message.
 
-    def ended(self, path: str, seconds: float, outcome: Status) -> None:
-        """An admitted call ended after that time. Told exactly once for each, CANCELLED when the caller went."""
+        `timeout_s` is the time that the caller gives it, from now on; infinite when it said nothing.
+        """
+
+    def ended(self, path: str, metadata: Mapping[str, str], seconds: float, outcome: Status) -> None:
+        """An admitted call ended after that time; path and metadata are those it was asked with.
+
+        Told exactly once for each, CANCELLED when the caller went.
+        """
 
 
 def awaited(handle: Callable[[Call], Awaitable[bytes]]) -> Unary:

@@ -216,7 +216,7 @@ class Connection(Lifetime):
         if method is None:
             self._stream(stream_id, head, is_last)
             return
-        refusal = self.gate.refusal(head.path, head.metadata)
+        refusal = self.gate.refusal(head.path, head.metadata, head.timeout_s)
         if refusal is not None:
             self._turn_away(stream_id, refusal.block, is_last)
             return

@@ -63,7 +63,7 @@ class UnaryCall:
             return
         self._is_answered = True
         connection = self._connection
-        connection.gate.ended(self.path, perf_counter() - self.arrived_s, Status.OK)
+        connection.gate.ended(self.path, self.metadata, perf_counter() - self.arrived_s, Status.OK)
         if connection.output.answer(self, message):
             connection.release(self)
 
@@ -73,7 +73,7 @@ class UnaryCall:
             return
         self._is_answered = True
         connection = self._connection
-        connection.gate.ended(self.path, perf_counter() - self.arrived_s, status)
+        connection.gate.ended(self.path, self.metadata, perf_counter() - self.arrived_s, status)
         connection.put_last(self.stream_id, trailers_only(status, percent_encoded(reason), trailers))
         connection.release(self)
 
@@ -95,7 +95,7 @@ class UnaryCall:
         if self._is_answered:
             return
         self._is_answered = self.cancelled = True
-        self._connection.gate.ended(self.path, perf_counter() - self.arrived_s, Status.CANCELLED)
+        self._connection.gate.ended(self.path, self.metadata, perf_counter() - self.arrived_s, Status.CANCELLED)
         for callback in self._callbacks or ():
             callback()
 

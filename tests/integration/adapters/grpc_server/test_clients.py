@@ -29,14 +29,16 @@ class Counting:
         self.asked = 0
         self.ended_as: list[Status] = []
 
-    def refusal(self, path: str, metadata: Any) -> Refusal | None:
+    def refusal(self, path: str, metadata: Any, timeout_s: float) -> Refusal | None:
+        assert timeout_s > 0
         assert path.startswith("/test.Echo/")
         if "refuse-me" in metadata:
             return BUSY
         self.asked += 1
         return None
 
-    def ended(self, path: str, seconds: float, outcome: Status) -> None:
+    def ended(self, path: str, metadata: Any, seconds: float, outcome: Status) -> None:
+        assert "user-agent" in metadata
         assert path.startswith("/test.Echo/")
         assert seconds >= 0
         self.ended_as.append(outcome)

@@ -1,0 +1,160 @@
+"""Who is admitted to serving, on the gRPC port and over HTTP: the kernel's rules, with clock, words and metrics."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from flywheel.adapters.grpc_server.status import Refusal, Status
+from flywheel.adapters.logs import logger
+from flywheel.contracts.metrics import (
+    SERVING_ADMISSION_LIMIT,
+    SERVING_IN_FLIGHT,
+    SERVING_LOOP_LAG_SECONDS,
+    SERVING_NOT_ADMITTED,
+)
+from flywheel.kernel.admission import Admission, Criticality, Reason, lowered
+from flywheel.kernel.declaration import UseCase
+from services.serving.loop_lag import LoopLag
+
+CRITICALITY = "flywheel-criticality"
+PUSHBACK = "grpc-retry-pushback-ms"
+
+_WORDS = {
+    Reason.LIMIT: "overloaded: as many requests as can be answered in time are under way",
+    Reason.PRIORITY: "overloaded: requests that matter more need all there is",
+    Reason.DEADLINE: "overloaded: the answer would come after the deadline",
+}
+_EXPIRED = Refusal(Status.DEADLINE_EXCEEDED, "the deadline was over when the request was read")
+_FREE_SERVICES = ("/grpc.",)
+_FREE_METHODS = frozenset(
+    {"ServerLive", "ServerReady", "ServerMetadata", "ModelReady", "ModelMetadata", "RepositoryIndex"}
+)
+_INFERENCE = "/inference."
+_WARN_EVERY_S = 5.0
+
+_log = logger(__name__)
+
+
+class AdmissionGate:
+    """Admits requests of one use case; what asks for no decision and runs no model is always admitted.
+
+    Refusals are made beforehand. A caller names in `flywheel-criticality` (`critical`, `default` or `sheddable`) that
+    its request matters less than is declared; more than declared it never does.
+    """
+
+    def __init__(
+        self, usecase: UseCase, admission: Admission, *, steady_s: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self._usecase = usecase
+        self._admission = admission
+        self._steady_s = steady_s
+        self._by_path: dict[str, Criticality | None] = {}
+        self._made: dict[tuple[Reason, int], Refusal] = {}
+        self._rings: dict[tuple[Reason, Criticality], tuple[Refusal, ...]] = {}
+        self._turn = 0
+        self._refused: dict[tuple[Criticality, Reason], int] = {}
+        self._warned_s = -math.inf
+        self._held = [0] * len(Criticality)
+        self.lag_s = 0.0
+        """How long what arrives now waits until it is read, on average."""
+        self._loop_lag = LoopLag(self._renew)
+        self._show(admission)
+
+    def start(self) -> None:
+        """Watches the running loop from now on."""
+        self._loop_lag.start()
+
+    def stop(self) -> None:
+        """Watches it no more."""
+        self._loop_lag.stop()
+        self._renew(self.lag_s)
+
+    def refusal(self, path: str, metadata: Mapping[str, str], timeout_s: float = math.inf) -> Refusal | None:
+        """Why the request is refused, or None: `ended` is to be told of it. `timeout_s` is what its caller gives it."""
+        criticality = self._criticality(path, metadata)
+        if criticality is None:
+            return None
+        reason = self._admission.refusal(criticality, self._steady_s(), patience_s=timeout_s, age_s=self.lag_s)
+        if reason is None:
+            self._held[criticality] += 1
+            return None
+        counted = (criticality, reason)
+        self._refused[counted] = self._refused.get(counted, 0) + 1
+        if reason is Reason.EXPIRED:
+            return _EXPIRED
+        ring = self._rings[reason, criticality]
+        self._turn += 1
+        return ring[self._turn % len(ring)]
+
+    def ended(self, path: str, metadata: Mapping[str, str], seconds: float, outcome: Status) -> None:
+        """An admitted request ended, so many seconds after it was read."""
+        criticality = self._criticality(path, metadata)
+        if criticality is None:
+            return
+        self._held[criticality] -= 1
+        telling = outcome is not Status.CANCELLED
+        self._admission.ended(seconds + self.lag_s, self._steady_s(), telling=telling)
+
+    def _renew(self, lag_s: float) -> None:
+        self.lag_s = lag_s
+        for criticality in Criticality:
+            pushbacks_ms = self._admission.pushbacks_ms(criticality)
+            for reason in _WORDS:
+                self._rings[reason, criticality] = tuple(self._refusal(reason, after_ms) for after_ms in pushbacks_ms)
+        if self._refused:
+            refused, self._refused = self._refused, {}
+            for (criticality, reason), count in refused.items():
+                SERVING_NOT_ADMITTED.labels(self._usecase.name, criticality.word, reason.value).inc(count)
+            self._warn(sum(refused.values()))
+
+    def _criticality(self, path: str, metadata: Mapping[str, str]) -> Criticality | None:
+        try:
+            declared = self._by_path[path]
+        except KeyError:
+            declared = self._by_path[path] = self._declared(path)
+        asked = metadata.get(CRITICALITY)
+        return declared if asked is None or declared is None else lowered(declared, asked)
+
+    def _declared(self, path: str) -> Criticality | None:
+        if path.startswith(_FREE_SERVICES) or path.rpartition("/")[2] in _FREE_METHODS:
+            return None
+        # Rows sent to a model decide nothing by themselves.
+        return (
+            max(self._usecase.criticality, Criticality.DEFAULT)
+            if path.startswith(_INFERENCE)
+            else self._usecase.criticality
+        )
+
+    def _refusal(self, reason: Reason, after_ms: int) -> Refusal:
+        made = self._made.get((reason, after_ms))
+        if made is None:
+            trailers = {PUSHBACK: str(after_ms)}
+            made = self._made[reason, after_ms] = Refusal(Status.RESOURCE_EXHAUSTED, _WORDS[reason], trailers)
+        return made
+
+    def _warn(self, refused: int) -> None:
+        now_s = self._steady_s()
+        if now_s - self._warned_s >= _WARN_EVERY_S:
+            self._warned_s = now_s
+            limit, in_flight = self._admission.limit, self._admission.in_flight
+            _log.warning("overloaded", usecase=self._usecase.name, refused=refused, limit=limit, in_flight=in_flight)
+
+    def _show(self, admission: Admission) -> None:
+        name = self._usecase.name
+        SERVING_ADMISSION_LIMIT.labels(name).set_function(lambda: admission.limit)
+        SERVING_LOOP_LAG_SECONDS.set_function(lambda: self.lag_s)
+        for criticality in Criticality:
+            held = SERVING_IN_FLIGHT.labels(name, criticality.word)
+            held.set_function(partial(self._held.__getitem__, criticality))
+            for reason in Reason:
+                SERVING_NOT_ADMITTED.labels(name, criticality.word, reason.value)
+        self._renew(0.0)
+
+
+def retry_after_s(refusal: Refusal) -> int | None:
+    """What a refusal says in an HTTP `Retry-After`; None where trying again would not help."""
+    after_ms = refusal.trailers.get(PUSHBACK)
+    return None if after_ms is None else max(1, math.ceil(int(after_ms) / 1000))

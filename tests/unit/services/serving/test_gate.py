@@ -1,0 +1,137 @@
+"""The gate counts what is under way, says why it refuses and when to come again, and lets be what costs nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+
+import pytest
+from prometheus_client import REGISTRY
+
+from flywheel.adapters.grpc_server.status import Refusal, Status
+from flywheel.kernel.admission import Admission, Criticality
+from flywheel.kernel.concurrency import Bounds
+from services.serving.gate import CRITICALITY, PUSHBACK, AdmissionGate, retry_after_s
+from services.serving.loop_lag import LoopLag
+from tests.serving_parts import USECASE
+
+DECIDE = "/flywheel.v1.Decisions/Decide"
+INFER = "/inference.GRPCInferenceService/ModelInfer"
+NAME = "gated"
+
+
+class Scene:
+    def __init__(self, criticality: Criticality = Criticality.CRITICAL, room: float = 10) -> None:
+        self.now_s = 0.0
+        self.admission = Admission(Bounds(budget_s=0.05, highest=room, first=room))
+        usecase = replace(USECASE, name=NAME, criticality=criticality)
+        self.gate = AdmissionGate(usecase, self.admission, steady_s=lambda: self.now_s)
+
+    def asked(self, times: int, path: str = DECIDE, **metadata: str) -> list[Refusal | None]:
+        words = {name.replace("_", "-"): value for name, value in metadata.items()}
+        return [self.gate.refusal(path, words) for _ in range(times)]
+
+
+def sample(metric: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(metric, {"usecase": NAME} | labels) or 0.0
+
+
+def test_above_the_limit_requests_are_told_when_to_come_again() -> None:
+    scene = Scene()
+    answers = scene.asked(20)
+    refusals = [answer for answer in answers if answer is not None]
+    assert (answers[:10], len(refusals)) == ([None] * 10, 10)
+    assert {refusal.status for refusal in refusals} == {Status.RESOURCE_EXHAUSTED}
+    assert all(refusal.reason.startswith("overloaded: ") for refusal in refusals)
+    assert len({refusal.trailers[PUSHBACK] for refusal in refusals}) > 2
+    # Each is made once, with the bytes that say so.
+    assert len({id(refusal) for refusal in refusals}) < 10
+
+
+def test_an_ended_request_makes_room_however_it_ended() -> None:
+    scene = Scene()
+    for outcome in Status:
+        assert scene.asked(11)[-1] is not None
+        for _ in range(10):
+            scene.gate.ended(DECIDE, {}, 0.001, outcome)
+        assert scene.admission.in_flight == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "asked", "room"),
+    [(DECIDE, "", 10), (DECIDE, "critical", 10), (DECIDE, "sheddable", 7), (DECIDE, "nonsense", 10), (INFER, "", 9)],
+)
+def test_a_caller_may_lower_its_criticality_and_rows_for_a_model_have_less(path: str, asked: str, room: int) -> None:
+    scene = Scene()
+    metadata = {CRITICALITY: asked} if asked else {}
+    assert sum(scene.gate.refusal(path, metadata) is None for _ in range(20)) == room
+
+
+def test_nobody_matters_more_than_is_declared() -> None:
+    scene = Scene(Criticality.SHEDDABLE)
+    assert scene.asked(20, flywheel_criticality="critical").count(None) == 7
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/grpc.health.v1.Health/Check", "/inference.GRPCInferenceService/ServerReady"],
+)
+def test_what_costs_nothing_is_always_admitted_and_not_counted(path: str) -> None:
+    scene = Scene()
+    scene.asked(20)
+    assert scene.asked(5, path) == [None] * 5
+    scene.gate.ended(path, {}, 0.001, Status.OK)
+    assert scene.admission.in_flight == 10
+
+
+def test_whose_deadline_passed_while_the_loop_was_busy_is_told_so_at_once() -> None:
+    scene = Scene()
+    scene.gate.lag_s = 0.03
+    late = scene.gate.refusal(DECIDE, {}, 0.02)
+    assert late is not None
+    assert (late.status, dict(late.trailers)) == (Status.DEADLINE_EXCEEDED, {})
+    assert scene.gate.refusal(DECIDE, {}, 0.04) is None
+
+
+async def test_metrics_tell_the_limit_who_is_under_way_and_who_was_refused() -> None:
+    scene = Scene()
+    before = sample("flywheel_serving_not_admitted_total", criticality="sheddable", reason="limit")
+    scene.gate.start()
+    scene.asked(3)
+    scene.asked(10, flywheel_criticality="sheddable")
+    scene.gate.stop()
+    assert sample("flywheel_serving_admission_limit") == 10
+    assert sample("flywheel_serving_in_flight_requests", criticality="critical") == 3
+    assert sample("flywheel_serving_in_flight_requests", criticality="sheddable") == 4
+    assert sample("flywheel_serving_not_admitted_total", criticality="sheddable", reason="limit") == before + 6
+
+
+def test_over_http_a_refusal_says_whole_seconds() -> None:
+    refusal = Refusal(Status.RESOURCE_EXHAUSTED, "", {PUSHBACK: "1500"})
+    assert retry_after_s(refusal) == 2
+    assert retry_after_s(Refusal(Status.DEADLINE_EXCEEDED, "")) is None
+
+
+async def test_a_busy_loop_is_late_and_an_idle_one_is_not() -> None:
+    told: list[float] = []
+    heard = asyncio.Event()
+
+    def tell(lag_s: float) -> None:
+        told.append(lag_s)
+        heard.set()
+
+    async def next_told() -> float:
+        heard.clear()
+        await heard.wait()
+        return told[-1]
+
+    lag = LoopLag(tell)
+    lag.start()
+    async with asyncio.timeout(10):
+        await next_told()
+        time.sleep(0.2)
+        assert await next_told() > 0.05
+        while await next_told() > 0.01:
+            pass
+    lag.stop()
