@@ -5,7 +5,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 .PHONY: help up down status logs clean decide send replay attributes train deploy rollback models rebuild erase mlflow test lint jars lock environment environment-dev \
-        figures-start figures-soak figures-fraud figures-features figures-render
+        figures-start figures-soak figures-fraud figures-features figures-serving figures-render
 
 PYTHON_OF_PROJECT := .venv/bin/python
 USECASE ?= $(or $(FLYWHEEL_USECASE),fraud)
@@ -96,6 +96,9 @@ figures-fraud: environment-dev jars  ## measure the trained model on the handboo
 
 figures-features: environment-dev jars  ## measure freshness, reads, hot keys, recovery, rebuilding and training sets
 	@$(PYTHON_OF_PROJECT) -m benchmarks.features
+
+figures-serving: environment-dev jars  ## measure serving beside its alternatives and floors; a part: ARGS="--only overload"
+	@$(PYTHON_OF_PROJECT) -m benchmarks.serving $(ARGS)
 
 figures-render: environment-dev  ## rewrite the documents' tables from measured figures
 	@$(PYTHON_OF_PROJECT) -m benchmarks.render $(ARGS)

@@ -36,7 +36,8 @@ from infra.local.side_by_side import environment
 
 HOME = ROOT / "build" / "serving"
 CARDS = 5_000
-SERVER_CORE, OTHERS_CORE = 0, 1
+SERVER_CORE, OTHERS_CORE = "0", "1"
+"""As `taskset` names them."""
 
 _ROWS, _TREES, _LEAVES = 20_000, 300, 31
 _START_TIMEOUT_S = 90.0
@@ -86,9 +87,9 @@ def running_scene() -> Iterator[Scene]:
     scene = Scene(directory, redis_port, settings, model, rows, OnnxScorer(model).score(rows))
     with ExitStack() as stack:
         redis_command = online_store.command(data, redis_port)
-        stack.enter_context(running("redis", redis_command, RedisAnswers(redis_port), core=OTHERS_CORE))
+        stack.enter_context(running("redis", redis_command, RedisAnswers(redis_port), cores=OTHERS_CORE))
         broker.prepare(node)
-        stack.enter_context(running("broker", broker.command(node), BrokerAnswers(node.bootstrap), core=OTHERS_CORE))
+        stack.enter_context(running("broker", broker.command(node), BrokerAnswers(node.bootstrap), cores=OTHERS_CORE))
         create_topics(node.bootstrap, topics_of(usecase.name, tuple(event.event_name for event in usecase.events)))
         _fill(scene)
         _publish(scene)
@@ -144,20 +145,19 @@ def running(
     command: list[str],
     ready: Probe,
     *,
-    core: int | None = SERVER_CORE,
+    cores: str = SERVER_CORE,
     told: Mapping[str, str] | None = None,
     directory: Path = ROOT,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """The process on that core (None: on any), once it answers; stopped at the end. Its output is below `HOME`.
+    """The process on those cores, once it answers; stopped at the end. Its output is below `HOME`.
 
     Raises RuntimeError when it does not come up.
     """
     log = HOME / "logs" / f"{name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    pinned = [] if core is None else ["taskset", "-c", str(core)]
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [*pinned, *command],
+            ["taskset", "-c", cores, *command],
             stdout=output,
             stderr=subprocess.STDOUT,
             env=_clean(os.environ) | dict(told or {}),

@@ -17,7 +17,7 @@ import orjson
 
 from benchmarks.card_scoring import usecase
 from benchmarks.figures import ROOT
-from benchmarks.serving_scene import CARDS, HOME, Scene, checkout, python_of, running
+from benchmarks.serving_scene import CARDS, HOME, SERVER_CORE, Scene, checkout, python_of, running
 from flywheel.contracts.proto.decision_pb2 import DecideRequest, DecideResponse
 from flywheel.contracts.proto.inference_pb2 import ModelInferRequest, ModelInferResponse
 from infra.local.readiness import HttpReady, Probe
@@ -106,13 +106,13 @@ class HttpScores:
 
 
 @contextmanager
-def ours(scene: Scene, *, core: int | None = 0, told: dict[str, str] | None = None) -> Iterator[Running]:
+def ours(scene: Scene, *, cores: str = SERVER_CORE, told: dict[str, str] | None = None) -> Iterator[Running]:
     """The serving service as users start it, everything on."""
     settings = {**scene.settings, "FLYWHEEL_USECASE": usecase.name, "FLYWHEEL_WORLD_ENABLED": "false", **(told or {})}
     address = settings["FLYWHEEL_SERVING_ADDRESS"]
     ready = HttpReady(f"http://127.0.0.1:{settings['FLYWHEEL_SERVING_METRICS_PORT']}/readyz")
     command = [sys.executable, "-m", "services.serving"]
-    with running("ours", command, ready, core=core, told=settings, directory=checkout()) as process:
+    with running("ours", command, ready, cores=cores, told=settings, directory=checkout()) as process:
         requests = decisions(cards())
         yield Running(
             "ours",
@@ -134,14 +134,16 @@ def by_the_model(message: bytes) -> bool:
     return _NO_FALLBACK in message
 
 
+def subjects(of: Iterator[str]) -> Iterator[bytes]:
+    """Payments of these cards, now."""
+    now = datetime.now(UTC).isoformat()
+    for number, card_id in enumerate(of):
+        yield orjson.dumps({"event_id": f"p{number}", "event_time": now, "card_id": card_id, "amount_cents": 4_200})
+
+
 def decisions(of: Iterator[str]) -> list[bytes]:
     """Requests for decisions about these cards, now."""
-    now = datetime.now(UTC).isoformat()
-    found = []
-    for number, card_id in enumerate(of):
-        subject = {"event_id": f"p{number}", "event_time": now, "card_id": card_id, "amount_cents": 4_200}
-        found.append(DecideRequest(usecase=usecase.name, subject=orjson.dumps(subject)).SerializeToString())
-    return found
+    return [DecideRequest(usecase=usecase.name, subject=each).SerializeToString() for each in subjects(of)]
 
 
 @contextmanager

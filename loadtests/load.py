@@ -163,6 +163,26 @@ async def closed_loop(pool: Pool, *, callers: int, seconds: float, patience_s: f
     return whole.chosen(within, seconds=seconds)
 
 
+async def one(pool: Pool, number: int, patience_s: float = 5.0) -> Outcome:
+    """How the request of that number ended, alone. Raises TimeoutError."""
+    only = _Only(number)
+    pool.sink = only
+    pool.send([number])
+    async with asyncio.timeout(patience_s):
+        return await only.ended
+
+
+class _Only(Nobody):
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self.ended: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+
+    def done(self, number: int, outcome: Outcome, now_s: float) -> None:
+        del now_s
+        if number == self._number and not self.ended.done():
+            self.ended.set_result(outcome)
+
+
 @contextmanager
 def _undisturbed() -> Iterator[None]:
     gc.collect()

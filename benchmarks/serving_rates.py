@@ -1,0 +1,110 @@
+"""How much each server sustains, and how quick ours is at less than that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from math import isfinite
+
+import uvloop
+
+from benchmarks import serving_servers as servers
+from benchmarks.figures import Figure
+from benchmarks.serving_bench import NotMeasured, Pace, tell
+from benchmarks.serving_scene import CARDS, Scene
+from benchmarks.serving_servers import AnyPool, Running, opened
+from loadtests.load import one
+from loadtests.outcomes import Outcome
+
+_CHECKED = 20
+_TOLERANCE = 1e-6
+
+Start = Callable[[Scene], AbstractContextManager[Running]]
+
+STARTS: dict[str, Start] = {
+    "echo": servers.echo,
+    "own_echo": servers.own_echo,
+    "ours": servers.ours,
+    "floor": servers.floor,
+    "fastapi_feast": servers.fastapi_feast,
+    "fastapi_feast_sync": lambda scene: servers.fastapi_feast(scene, "sync"),
+    "mlserver": servers.mlserver,
+    "litserve": servers.litserve,
+    "bentoml": servers.bentoml,
+}
+_ECHOES = ("echo", "own_echo")
+
+GOALS = {
+    "rps_vs_mlserver": ">= 3",
+    "rps_vs_fastapi_feast": ">= 2.5",
+    "rps_vs_echo": ">= 0.6",
+    "rps_vs_floor": ">= 1",
+    "capacity_vs_mlserver": ">= 3",
+    "capacity_vs_fastapi_feast": ">= 2.5",
+    "capacity_vs_echo": ">= 0.6",
+    "capacity_vs_floor": ">= 1",
+    "p99_ms_at_half": "<= 10",
+    "p99_ms_at_80": "<= 25",
+}
+
+
+def measure(scene: Scene, pace: Pace, names: Sequence[str] = ()) -> dict[str, Figure]:
+    """`rps_…` (sustainable), `capacity_…` (closed loop), and percentiles at shares of the sustainable rate."""
+    found: dict[str, Figure] = {}
+    for name in names or STARTS:
+        tell(f"{name} starts")
+        try:
+            with STARTS[name](scene) as server:
+                found |= uvloop.run(_of_server(scene, server, name, pace))
+        except (NotMeasured, RuntimeError, AssertionError) as reason:
+            tell(f"{name} is NOT MEASURED: {reason}")
+            found |= {f"rps_{name}": None, f"capacity_{name}": None}
+    return _with_ratios(found)
+
+
+async def _of_server(scene: Scene, server: Running, name: str, pace: Pace) -> dict[str, Figure]:
+    async with opened(server) as pool:
+        if name not in _ECHOES:
+            await check(scene, server, pool)
+        await pace.warm(pool)
+        closed = await pace.capacity(pool)
+        rate_per_s, run = await pace.sustainable(pool, closed.rate_per_s)
+        found: dict[str, Figure] = {
+            f"rps_{name}": round(rate_per_s),
+            f"capacity_{name}": round(closed.rate_per_s),
+            f"generator_share_{name}": round(run.cpu_share, 3),
+        }
+        half_p50_ms, half_p99_ms = await pace.percentiles(pool, rate_per_s / 2, runs=3 if name == "ours" else 1)
+        found |= {f"p50_ms_at_half_{name}": _shown(half_p50_ms), f"p99_ms_at_half_{name}": _shown(half_p99_ms)}
+        if name == "ours":
+            p50_ms, p99_ms = await pace.percentiles(pool, rate_per_s * 0.8)
+            found |= {"p99_ms_at_half": _shown(half_p99_ms), "p50_ms_at_80": _shown(p50_ms)}
+            found |= {"p99_ms_at_80": _shown(p99_ms)}
+    return found
+
+
+async def check(scene: Scene, server: Running, pool: AnyPool) -> None:
+    """Raises AssertionError unless the server scores cards as the model does."""
+    for number in range(_CHECKED):
+        outcome = await one(pool, number)
+        assert outcome is Outcome.GOOD, f"{server.name} answers {outcome.name}: {pool.statuses}"
+        answer, wanted = server.score(pool.last_answer), float(scene.scores[number % CARDS])
+        assert abs(answer - wanted) <= _TOLERANCE, f"{server.name} answers {answer} instead of {wanted}"
+
+
+def _with_ratios(found: dict[str, Figure]) -> dict[str, Figure]:
+    """Adds ours against the others; of a peer that has two ways its better one counts."""
+    for kind in ("rps", "capacity"):
+        ours = found.get(f"{kind}_ours")
+        ways = [found.get(f"{kind}_fastapi_feast{way}") for way in ("", "_sync")]
+        best: dict[str, Figure] = {"fastapi_feast": max((float(w) for w in ways if w is not None), default=None)}
+        for name in ("mlserver", "bentoml", "litserve", "floor", "echo", "own_echo"):
+            best[name] = found.get(f"{kind}_{name}")
+        for name, theirs in best.items():
+            if ours is not None and theirs is not None:
+                found[f"{kind}_vs_{name}"] = round(float(ours) / float(theirs), 3)
+    return found
+
+
+def _shown(value_ms: float) -> Figure:
+    return round(value_ms, 3) if isfinite(value_ms) else None
