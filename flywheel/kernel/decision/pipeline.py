@@ -81,6 +81,8 @@ class Pipeline(Generic[T]):
     async def decide(self, requests: Sequence[DecisionRequest]) -> list[T | Refused]:
         """An answer or a refusal for each request, in order. What one gets does not depend on the others."""
         begun = self.begin(requests)
+        if len(begun.cohorts) == 1 and not begun.refused:
+            return await self.answer(begun.cohorts[0])
         found: dict[int, T | Refused] = dict(begun.refused)
         outcomes = await asyncio.gather(*(self.answer(cohort) for cohort in begun.cohorts))
         for cohort, answered in zip(begun.cohorts, outcomes, strict=True):
