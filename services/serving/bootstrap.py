@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Callable
 from functools import partial
 
@@ -19,6 +18,7 @@ from flywheel.adapters.last_good_models import LastGoodModels
 from flywheel.adapters.logs import Pseudonyms
 from flywheel.adapters.onnx_scorer import OnnxScorer
 from flywheel.adapters.redis_store import RedisFeatureReader
+from flywheel.adapters.request_ids import new_id
 from flywheel.contracts.metrics import (
     SERVING_BREAKER_OPEN,
     SERVING_CACHED_AGE_SECONDS,
@@ -40,7 +40,6 @@ from flywheel.kernel.ranking import Ranking
 from flywheel.kernel.timing import Clock
 from services.serving.account import Account
 from services.serving.arms import ArmFailures
-from services.serving.call_context import decide
 from services.serving.gate import AdmissionGate
 from services.serving.inference import Inference
 from services.serving.journal import Journal
@@ -50,7 +49,7 @@ from services.serving.rankings import RANK, RankingDesk, Rankings
 from services.serving.repository import Repository
 from services.serving.rest import rest_app
 from services.serving.server import Server
-from services.serving.servicer import SERVICE, DecisionsServicer, Desk
+from services.serving.servicer import DecisionsServicer, Desk
 from services.serving.settings import ServingSettings
 from services.serving.shadow import Shadow
 
@@ -120,11 +119,9 @@ def build(
     if isinstance(usecase.policy, Ranking):
         unary = _ranking(settings, usecase, usecase.policy, guarded, models, log, failures)
     else:
-        decider = Decider(
-            usecase, guarded, models.lineup, clock=CLOCK, new_id=lambda: uuid.uuid4().hex, observer=journal
-        )
+        decider = Decider(usecase, guarded, models.lineup, clock=CLOCK, new_id=new_id, observer=journal)
         servicer = DecisionsServicer({name: Desk(decider, journal)})
-        unary = {f"/{SERVICE}/Decide": awaited(partial(decide, servicer))}
+        unary = servicer.unary()
     return Server(
         settings,
         unary,
@@ -163,7 +160,7 @@ def _ranking(
         ),
         models.lineup,
         clock=CLOCK,
-        new_id=lambda: uuid.uuid4().hex,
+        new_id=new_id,
         observer=journal,
         max_candidates=settings.serving_max_candidates,
     )

@@ -6,23 +6,13 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from flywheel.adapters.logs import Pseudonyms, logger
-from flywheel.contracts.metrics import (
-    SERVING_ATTRIBUTE_AGE_SECONDS,
-    SERVING_DECISIONS,
-    SERVING_FEATURE_LAG_SECONDS,
-    SERVING_FEATURE_STATUS,
-    SERVING_FOREIGN_STATES,
-    SERVING_MODEL_FAILURES,
-    SERVING_REFUSED,
-    SERVING_SECONDS,
-    SERVING_STAGE_SECONDS,
-)
+from flywheel.contracts.metrics import SERVING_FOREIGN_STATES, SERVING_MODEL_FAILURES, SERVING_REFUSED
 from flywheel.kernel.decision import Decided
 from flywheel.kernel.declaration import UseCase
 from flywheel.kernel.ports import DecisionLog
 from flywheel.kernel.subject import InvalidSubject
+from services.serving.decision_counts import DecisionCounts
 
-_STAGES = ("queue", "features", "model", "policy")
 _WARN_EVERY_S = 5.0
 
 _log = logger(__name__)
@@ -49,32 +39,17 @@ class Journal:
         self._pseudonyms = pseudonyms
         self._verbose = verbose
         self._limit = _Limit(steady_s)
-        name = usecase.name
-        self._seconds = SERVING_SECONDS.labels(name)
-        self._stage_seconds = {stage: SERVING_STAGE_SECONDS.labels(name, stage) for stage in _STAGES}
-        self._lag_seconds = SERVING_FEATURE_LAG_SECONDS.labels(name)
+        self._counts = DecisionCounts(usecase.name)
 
     def answered(self, decisions: Sequence[Decided]) -> Awaitable[None] | None:
         """These decisions are about to be answered, as soon as what comes back is done; None: at once."""
         waiting = self._decisions.append_many([(decision.unit.encode(), decision.to_bytes()) for decision in decisions])
-        for decision in decisions:
-            self._count(decision)
+        self._counts.decided(decisions)
         self._on_answered(decisions)
-        return waiting
-
-    def _count(self, decision: Decided) -> None:
-        SERVING_DECISIONS.labels(decision.usecase, decision.action, decision.arm, decision.fallback).inc()
-        self._seconds.observe(decision.stage_ms["total"] / 1000)
-        for stage, seconds in self._stage_seconds.items():
-            seconds.observe(decision.stage_ms[stage] / 1000)
-        if decision.feature_lag_ms >= 0:
-            self._lag_seconds.set(decision.feature_lag_ms / 1000)
-        for source, status in decision.feature_status.items():
-            SERVING_FEATURE_STATUS.labels(decision.usecase, source, status).inc()
-        for table, age_ms in decision.feature_age_ms.items():
-            SERVING_ATTRIBUTE_AGE_SECONDS.labels(decision.usecase, table).set(age_ms / 1000)
         if self._verbose:
-            self._write(decision)
+            for decision in decisions:
+                self._write(decision)
+        return waiting
 
     def refused(self, status: str, request_id: str, error: Exception | None = None) -> None:
         """A request was refused with that gRPC status, because of that error."""

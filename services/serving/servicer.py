@@ -1,28 +1,39 @@
-"""The gRPC face: requests in, decisions and statuses out. Statuses live here and nowhere below."""
+"""The gRPC face: calls in, decisions and statuses out. Statuses live here and nowhere below."""
 
 from __future__ import annotations
 
 import asyncio
-import math
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Never
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
-import grpc
+from google.protobuf.message import DecodeError
 
+from flywheel.adapters.grpc_server.calls import Call, Unary, awaited
+from flywheel.adapters.grpc_server.status import CallFailed, Status
 from flywheel.adapters.request_ids import admitted
-from flywheel.contracts.proto.decision_pb2 import DecideRequest, DecideResponse, FeatureValue
-from flywheel.kernel.decision import Decided, Decider, DecisionRequest, Refused
+from flywheel.contracts.proto.decision_pb2 import (
+    DecideBatchRequest,
+    DecideBatchResponse,
+    DecideOutcome,
+    DecideRequest,
+    DecideResponse,
+    Refusal,
+)
+from flywheel.kernel.decision import Cohort, Decided, Decider, DecisionRequest, Refused
 from flywheel.kernel.subject import InvalidSubject
 from flywheel.kernel.timing import OutOfTime
+from services.serving.answers import AnswerEncoder
 from services.serving.journal import Journal
 
 SERVICE = "flywheel.v1.Decisions"
+CRITICALITY = "flywheel-criticality"
+"""Metadata by which a caller says how much its request matters."""
+MAX_BATCH = 1_000
 
 _STATUS = {
-    InvalidSubject: grpc.StatusCode.INVALID_ARGUMENT,
-    OutOfTime: grpc.StatusCode.DEADLINE_EXCEEDED,
+    InvalidSubject: Status.INVALID_ARGUMENT,
+    OutOfTime: Status.DEADLINE_EXCEEDED,
 }
 
 
@@ -32,67 +43,131 @@ class Desk:
 
     decider: Decider
     journal: Journal
+    encoder: AnswerEncoder = field(default_factory=AnswerEncoder)
 
 
 class DecisionsServicer:
-    """Implements `flywheel.v1.Decisions` for the use cases given by name."""
+    """Answers `flywheel.v1.Decisions` for the use cases given by name."""
 
     def __init__(self, desks: Mapping[str, Desk]) -> None:
         self._desks = desks
+        self._running: set[asyncio.Task[None]] = set()
 
-    async def Decide(self, request: DecideRequest, context: grpc.aio.ServicerContext) -> DecideResponse:
-        """The decision, or INVALID_ARGUMENT, NOT_FOUND, DEADLINE_EXCEEDED, INTERNAL."""
-        desk = self._desks.get(request.usecase)
-        if desk is None:
-            served = ", ".join(self._desks)
-            await _abort(context, grpc.StatusCode.NOT_FOUND, f"no use case {request.usecase!r} here; there is {served}")
-        request_id = admitted(request.request_id)
-        deadline_s = time.perf_counter() + _left_s(context)
+    def unary(self) -> dict[str, Unary]:
+        """What answers each method, by its path."""
+        return {f"/{SERVICE}/Decide": self.decide, f"/{SERVICE}/DecideBatch": awaited(self.decide_batch)}
+
+    def decide(self, calls: Sequence[Call]) -> None:
+        """Answers calls that came together: a decision each, or INVALID_ARGUMENT, NOT_FOUND, DEADLINE_EXCEEDED,
+        INTERNAL."""
+        asked: dict[str, tuple[list[Call], list[DecideRequest]]] = {}
+        for call in calls:
+            try:
+                request = DecideRequest.FromString(call.message)
+            except DecodeError:
+                call.fail(Status.INVALID_ARGUMENT, "the message is no DecideRequest")
+                continue
+            mine = asked.setdefault(request.usecase, ([], []))
+            mine[0].append(call)
+            mine[1].append(request)
+        for usecase, (some, requests) in asked.items():
+            desk = self._desks.get(usecase)
+            if desk is None:
+                for call in some:
+                    call.fail(Status.NOT_FOUND, self._not_here(usecase))
+            else:
+                self._begin(desk, some, requests)
+
+    async def decide_batch(self, call: Call) -> bytes:
+        """The serialized outcomes of a `DecideBatchRequest`. Raises CallFailed."""
         try:
-            (decision,) = await desk.decider.decide([DecisionRequest(request.subject, request_id, deadline_s)])
-        except asyncio.CancelledError:
-            desk.journal.refused(grpc.StatusCode.CANCELLED.name, request_id)
-            raise
-        if isinstance(decision, Refused):
-            status = _STATUS.get(type(decision.error))
-            if status is None:
-                # Nobody foresaw it: the caller gets a status and the request's id, the log gets the whole story.
-                desk.journal.failed(request_id, decision.error)
-                await _abort(context, grpc.StatusCode.INTERNAL, f"request {request_id} failed; serving's log says why")
-            desk.journal.refused(status.name, request_id, decision.error)
-            await _abort(context, status, str(decision.error))
-        if (logged := desk.journal.answered([decision])) is not None:
+            batch = DecideBatchRequest.FromString(call.message)
+        except DecodeError as error:
+            raise CallFailed(Status.INVALID_ARGUMENT, "the message is no DecideBatchRequest") from error
+        desk = self._desks.get(batch.usecase)
+        if desk is None:
+            raise CallFailed(Status.NOT_FOUND, self._not_here(batch.usecase))
+        if len(batch.subjects) > MAX_BATCH:
+            raise CallFailed(
+                Status.INVALID_ARGUMENT,
+                f"subjects: {len(batch.subjects)} where {MAX_BATCH} are accepted at once; send several batches",
+            )
+        batch_id = admitted(batch.request_id)
+        outcomes = await desk.decider.decide(
+            [
+                _request(call, subject, f"{batch_id}:{place}" if batch.request_id else "")
+                for place, subject in enumerate(batch.subjects)
+            ]
+        )
+        decided = [outcome for outcome in outcomes if isinstance(outcome, Decided)]
+        if decided and (logged := desk.journal.answered(decided)) is not None:
             await logged
-        return respond(decision)
+        return _batch_response(desk, outcomes, features=not batch.omit_features)
+
+    def _begin(self, desk: Desk, calls: Sequence[Call], requests: Sequence[DecideRequest]) -> None:
+        begun = desk.decider.begin(
+            [
+                _request(call, request.subject, admitted(request.request_id))
+                for call, request in zip(calls, requests, strict=True)
+            ]
+        )
+        for place, refused in begun.refused:
+            calls[place].fail(*_refusal(desk.journal, refused))
+        for cohort in begun.cohorts:
+            self._run(self._answer(desk, cohort, calls, requests))
+
+    async def _answer(
+        self, desk: Desk, cohort: Cohort, calls: Sequence[Call], requests: Sequence[DecideRequest]
+    ) -> None:
+        outcomes = await desk.decider.answer(cohort)
+        decided: list[tuple[int, Decided]] = []
+        for place, outcome in zip(cohort.places, outcomes, strict=True):
+            if calls[place].cancelled:
+                # Nobody will hear it, so it was not decided.
+                desk.journal.refused(Status.CANCELLED.name, outcome.request_id)
+            elif isinstance(outcome, Refused):
+                calls[place].fail(*_refusal(desk.journal, outcome))
+            else:
+                decided.append((place, outcome))
+        if not decided:
+            return
+        logged = desk.journal.answered([decision for _, decision in decided])
+        if logged is not None:
+            await logged
+        for place, decision in decided:
+            calls[place].reply(desk.encoder.encode(decision, features=not requests[place].omit_features))
+
+    def _run(self, answering: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(answering)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    def _not_here(self, usecase: str) -> str:
+        return f"no use case {usecase!r} here; there is {', '.join(self._desks)}"
 
 
-def respond(decision: Decided) -> DecideResponse:
-    """The decision as it goes over the wire."""
-    return DecideResponse(
-        decision_id=decision.decision_id,
-        request_id=decision.request_id,
-        action=decision.action,
-        score=decision.score,
-        reasons=decision.reasons,
-        model_version=decision.model_version,
-        arm=decision.arm,
-        fallback=decision.fallback,
-        features=[
-            FeatureValue(name=name, value=value)
-            for name, value in zip(decision.feature_names, decision.features, strict=True)
-        ],
-        feature_status=decision.feature_status,
-        feature_lag_ms=decision.hydrated.lag_ms,
-        feature_age_ms=decision.feature_age_ms,
-        stage_ms=decision.stage_ms,
-    )
+def _request(call: Call, subject: bytes, request_id: str) -> DecisionRequest:
+    return DecisionRequest(subject, request_id, call.deadline_s, call.arrived_s, call.metadata.get(CRITICALITY, ""))
 
 
-def _left_s(context: grpc.aio.ServicerContext) -> float:
-    left_s = context.time_remaining()
-    return math.inf if left_s is None else float(left_s)
+def _refusal(journal: Journal, refused: Refused) -> tuple[Status, str]:
+    """Writes the refusal down; what the caller is told."""
+    status = _STATUS.get(type(refused.error))
+    if status is None:
+        # Nobody foresaw it: the caller gets a status and the request's id, the log gets the whole story.
+        journal.failed(refused.request_id, refused.error)
+        return Status.INTERNAL, f"request {refused.request_id} failed; serving's log says why"
+    journal.refused(status.name, refused.request_id, refused.error)
+    return status, str(refused.error)
 
 
-async def _abort(context: grpc.aio.ServicerContext, status: grpc.StatusCode, reason: str) -> Never:
-    await context.abort(status, reason)
-    raise AssertionError("abort always raises")
+def _batch_response(desk: Desk, outcomes: Sequence[Decided | Refused], *, features: bool) -> bytes:
+    response = DecideBatchResponse()
+    for outcome in outcomes:
+        if isinstance(outcome, Refused):
+            status, reason = _refusal(desk.journal, outcome)
+            response.outcomes.append(DecideOutcome(refusal=Refusal(status=int(status), reason=reason)))
+        else:
+            answer = DecideResponse.FromString(desk.encoder.encode(outcome, features=features))
+            response.outcomes.append(DecideOutcome(decision=answer))
+    return response.SerializeToString()

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'flywheel/contracts/proto/decision.proto\x12\x0b\x66lywheel.v1\"V\n\rDecideRequest\x12\x0f\n\x07usecase\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\x0c\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x0f\n\x07\x65xplain\x18\n \x01(\r\"\xf9\x04\n\x0e\x44\x65\x63ideResponse\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x03 \x01(\t\x12\r\n\x05score\x18\x04 \x01(\x01\x12\x0f\n\x07reasons\x18\x05 \x03(\t\x12\x15\n\rmodel_version\x18\x06 \x01(\t\x12\x0b\n\x03\x61rm\x18\x07 \x01(\t\x12\x10\n\x08\x66\x61llback\x18\x08 \x01(\t\x12+\n\x08\x66\x65\x61tures\x18\t \x03(\x0b\x32\x19.flywheel.v1.FeatureValue\x12\x46\n\x0e\x66\x65\x61ture_status\x18\n \x03(\x0b\x32..flywheel.v1.DecideResponse.FeatureStatusEntry\x12\x16\n\x0e\x66\x65\x61ture_lag_ms\x18\x0b \x01(\x01\x12:\n\x08stage_ms\x18\x0c \x03(\x0b\x32(.flywheel.v1.DecideResponse.StageMsEntry\x12\x45\n\x0e\x66\x65\x61ture_age_ms\x18\r \x03(\x0b\x32-.flywheel.v1.DecideResponse.FeatureAgeMsEntry\x12-\n\x0b\x65xplanation\x18\x14 \x01(\x0b\x32\x18.flywheel.v1.Explanation\x1a\x34\n\x12\x46\x65\x61tureStatusEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a.\n\x0cStageMsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a\x33\n\x11\x46\x65\x61tureAgeMsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"n\n\x0b\x45xplanation\x12\x0f\n\x07refused\x18\x01 \x01(\t\x12\x0c\n\x04\x62\x61se\x18\x02 \x01(\x01\x12\x0e\n\x06margin\x18\x03 \x01(\x01\x12\x30\n\rcontributions\x18\x04 \x03(\x0b\x32\x19.flywheel.v1.Contribution\"A\n\x0c\x43ontribution\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\x12\x14\n\x0c\x63ontribution\x18\x03 \x01(\x01\"+\n\x0c\x46\x65\x61tureValue\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\x32N\n\tDecisions\x12\x41\n\x06\x44\x65\x63ide\x12\x1a.flywheel.v1.DecideRequest\x1a\x1b.flywheel.v1.DecideResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'flywheel/contracts/proto/decision.proto\x12\x0b\x66lywheel.v1\"m\n\rDecideRequest\x12\x0f\n\x07usecase\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\x0c\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x15\n\romit_features\x18\x04 \x01(\x08\x12\x0f\n\x07\x65xplain\x18\x05 \x01(\r\"\xce\x05\n\x0e\x44\x65\x63ideResponse\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x03 \x01(\t\x12\r\n\x05score\x18\x04 \x01(\x01\x12\x0f\n\x07reasons\x18\x05 \x03(\t\x12\x15\n\rmodel_version\x18\x06 \x01(\t\x12\x0b\n\x03\x61rm\x18\x07 \x01(\t\x12\x10\n\x08\x66\x61llback\x18\x08 \x01(\t\x12+\n\x08\x66\x65\x61tures\x18\t \x03(\x0b\x32\x19.flywheel.v1.FeatureValue\x12\x46\n\x0e\x66\x65\x61ture_status\x18\n \x03(\x0b\x32..flywheel.v1.DecideResponse.FeatureStatusEntry\x12\x16\n\x0e\x66\x65\x61ture_lag_ms\x18\x0b \x01(\x01\x12:\n\x08stage_ms\x18\x0c \x03(\x0b\x32(.flywheel.v1.DecideResponse.StageMsEntry\x12\x45\n\x0e\x66\x65\x61ture_age_ms\x18\r \x03(\x0b\x32-.flywheel.v1.DecideResponse.FeatureAgeMsEntry\x12\x0c\n\x04step\x18\x0e \x01(\t\x12\x12\n\npropensity\x18\x0f \x01(\x01\x12\x30\n\rcontributions\x18\x10 \x03(\x0b\x32\x19.flywheel.v1.Contribution\x12\x19\n\x11\x63ontribution_base\x18\x11 \x01(\x01\x12\x13\n\x0bunexplained\x18\x12 \x01(\t\x1a\x34\n\x12\x46\x65\x61tureStatusEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a.\n\x0cStageMsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a\x33\n\x11\x46\x65\x61tureAgeMsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"+\n\x0c\x46\x65\x61tureValue\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\".\n\x0c\x43ontribution\x12\x0f\n\x07\x66\x65\x61ture\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\"b\n\x12\x44\x65\x63ideBatchRequest\x12\x0f\n\x07usecase\x18\x01 \x01(\t\x12\x10\n\x08subjects\x18\x02 \x03(\x0c\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x15\n\romit_features\x18\x04 \x01(\x08\"C\n\x13\x44\x65\x63ideBatchResponse\x12,\n\x08outcomes\x18\x01 \x03(\x0b\x32\x1a.flywheel.v1.DecideOutcome\"t\n\rDecideOutcome\x12/\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x1b.flywheel.v1.DecideResponseH\x00\x12\'\n\x07refusal\x18\x02 \x01(\x0b\x32\x14.flywheel.v1.RefusalH\x00\x42\t\n\x07outcome\")\n\x07Refusal\x12\x0e\n\x06status\x18\x01 \x01(\r\x12\x0e\n\x06reason\x18\x02 \x01(\t2\xa0\x01\n\tDecisions\x12\x41\n\x06\x44\x65\x63ide\x12\x1a.flywheel.v1.DecideRequest\x1a\x1b.flywheel.v1.DecideResponse\x12P\n\x0b\x44\x65\x63ideBatch\x12\x1f.flywheel.v1.DecideBatchRequest\x1a .flywheel.v1.DecideBatchResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,21 +38,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DECIDERESPONSE_FEATUREAGEMSENTRY']._loaded_options = None
   _globals['_DECIDERESPONSE_FEATUREAGEMSENTRY']._serialized_options = b'8\001'
   _globals['_DECIDEREQUEST']._serialized_start=56
-  _globals['_DECIDEREQUEST']._serialized_end=142
-  _globals['_DECIDERESPONSE']._serialized_start=145
-  _globals['_DECIDERESPONSE']._serialized_end=778
-  _globals['_DECIDERESPONSE_FEATURESTATUSENTRY']._serialized_start=625
-  _globals['_DECIDERESPONSE_FEATURESTATUSENTRY']._serialized_end=677
-  _globals['_DECIDERESPONSE_STAGEMSENTRY']._serialized_start=679
-  _globals['_DECIDERESPONSE_STAGEMSENTRY']._serialized_end=725
-  _globals['_DECIDERESPONSE_FEATUREAGEMSENTRY']._serialized_start=727
-  _globals['_DECIDERESPONSE_FEATUREAGEMSENTRY']._serialized_end=778
-  _globals['_EXPLANATION']._serialized_start=780
-  _globals['_EXPLANATION']._serialized_end=890
-  _globals['_CONTRIBUTION']._serialized_start=892
-  _globals['_CONTRIBUTION']._serialized_end=957
-  _globals['_FEATUREVALUE']._serialized_start=959
-  _globals['_FEATUREVALUE']._serialized_end=1002
-  _globals['_DECISIONS']._serialized_start=1004
-  _globals['_DECISIONS']._serialized_end=1082
+  _globals['_DECIDEREQUEST']._serialized_end=165
+  _globals['_DECIDERESPONSE']._serialized_start=168
+  _globals['_DECIDERESPONSE']._serialized_end=886
+  _globals['_DECIDERESPONSE_FEATURESTATUSENTRY']._serialized_start=733
+  _globals['_DECIDERESPONSE_FEATURESTATUSENTRY']._serialized_end=785
+  _globals['_DECIDERESPONSE_STAGEMSENTRY']._serialized_start=787
+  _globals['_DECIDERESPONSE_STAGEMSENTRY']._serialized_end=833
+  _globals['_DECIDERESPONSE_FEATUREAGEMSENTRY']._serialized_start=835
+  _globals['_DECIDERESPONSE_FEATUREAGEMSENTRY']._serialized_end=886
+  _globals['_FEATUREVALUE']._serialized_start=888
+  _globals['_FEATUREVALUE']._serialized_end=931
+  _globals['_CONTRIBUTION']._serialized_start=933
+  _globals['_CONTRIBUTION']._serialized_end=979
+  _globals['_DECIDEBATCHREQUEST']._serialized_start=981
+  _globals['_DECIDEBATCHREQUEST']._serialized_end=1079
+  _globals['_DECIDEBATCHRESPONSE']._serialized_start=1081
+  _globals['_DECIDEBATCHRESPONSE']._serialized_end=1148
+  _globals['_DECIDEOUTCOME']._serialized_start=1150
+  _globals['_DECIDEOUTCOME']._serialized_end=1266
+  _globals['_REFUSAL']._serialized_start=1268
+  _globals['_REFUSAL']._serialized_end=1309
+  _globals['_DECISIONS']._serialized_start=1312
+  _globals['_DECISIONS']._serialized_end=1472
 # @@protoc_insertion_point(module_scope)

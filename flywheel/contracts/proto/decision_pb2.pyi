@@ -7,19 +7,21 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class DecideRequest(_message.Message):
-    __slots__ = ("usecase", "subject", "request_id", "explain")
+    __slots__ = ("usecase", "subject", "request_id", "omit_features", "explain")
     USECASE_FIELD_NUMBER: _ClassVar[int]
     SUBJECT_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    OMIT_FEATURES_FIELD_NUMBER: _ClassVar[int]
     EXPLAIN_FIELD_NUMBER: _ClassVar[int]
     usecase: str
     subject: bytes
     request_id: str
+    omit_features: bool
     explain: int
-    def __init__(self, usecase: _Optional[str] = ..., subject: _Optional[bytes] = ..., request_id: _Optional[str] = ..., explain: _Optional[int] = ...) -> None: ...
+    def __init__(self, usecase: _Optional[str] = ..., subject: _Optional[bytes] = ..., request_id: _Optional[str] = ..., omit_features: _Optional[bool] = ..., explain: _Optional[int] = ...) -> None: ...
 
 class DecideResponse(_message.Message):
-    __slots__ = ("decision_id", "request_id", "action", "score", "reasons", "model_version", "arm", "fallback", "features", "feature_status", "feature_lag_ms", "stage_ms", "feature_age_ms", "explanation")
+    __slots__ = ("decision_id", "request_id", "action", "score", "reasons", "model_version", "arm", "fallback", "features", "feature_status", "feature_lag_ms", "stage_ms", "feature_age_ms", "step", "propensity", "contributions", "contribution_base", "unexplained")
     class FeatureStatusEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -54,7 +56,11 @@ class DecideResponse(_message.Message):
     FEATURE_LAG_MS_FIELD_NUMBER: _ClassVar[int]
     STAGE_MS_FIELD_NUMBER: _ClassVar[int]
     FEATURE_AGE_MS_FIELD_NUMBER: _ClassVar[int]
-    EXPLANATION_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    PROPENSITY_FIELD_NUMBER: _ClassVar[int]
+    CONTRIBUTIONS_FIELD_NUMBER: _ClassVar[int]
+    CONTRIBUTION_BASE_FIELD_NUMBER: _ClassVar[int]
+    UNEXPLAINED_FIELD_NUMBER: _ClassVar[int]
     decision_id: str
     request_id: str
     action: str
@@ -68,30 +74,12 @@ class DecideResponse(_message.Message):
     feature_lag_ms: float
     stage_ms: _containers.ScalarMap[str, float]
     feature_age_ms: _containers.ScalarMap[str, float]
-    explanation: Explanation
-    def __init__(self, decision_id: _Optional[str] = ..., request_id: _Optional[str] = ..., action: _Optional[str] = ..., score: _Optional[float] = ..., reasons: _Optional[_Iterable[str]] = ..., model_version: _Optional[str] = ..., arm: _Optional[str] = ..., fallback: _Optional[str] = ..., features: _Optional[_Iterable[_Union[FeatureValue, _Mapping]]] = ..., feature_status: _Optional[_Mapping[str, str]] = ..., feature_lag_ms: _Optional[float] = ..., stage_ms: _Optional[_Mapping[str, float]] = ..., feature_age_ms: _Optional[_Mapping[str, float]] = ..., explanation: _Optional[_Union[Explanation, _Mapping]] = ...) -> None: ...
-
-class Explanation(_message.Message):
-    __slots__ = ("refused", "base", "margin", "contributions")
-    REFUSED_FIELD_NUMBER: _ClassVar[int]
-    BASE_FIELD_NUMBER: _ClassVar[int]
-    MARGIN_FIELD_NUMBER: _ClassVar[int]
-    CONTRIBUTIONS_FIELD_NUMBER: _ClassVar[int]
-    refused: str
-    base: float
-    margin: float
+    step: str
+    propensity: float
     contributions: _containers.RepeatedCompositeFieldContainer[Contribution]
-    def __init__(self, refused: _Optional[str] = ..., base: _Optional[float] = ..., margin: _Optional[float] = ..., contributions: _Optional[_Iterable[_Union[Contribution, _Mapping]]] = ...) -> None: ...
-
-class Contribution(_message.Message):
-    __slots__ = ("name", "value", "contribution")
-    NAME_FIELD_NUMBER: _ClassVar[int]
-    VALUE_FIELD_NUMBER: _ClassVar[int]
-    CONTRIBUTION_FIELD_NUMBER: _ClassVar[int]
-    name: str
-    value: float
-    contribution: float
-    def __init__(self, name: _Optional[str] = ..., value: _Optional[float] = ..., contribution: _Optional[float] = ...) -> None: ...
+    contribution_base: float
+    unexplained: str
+    def __init__(self, decision_id: _Optional[str] = ..., request_id: _Optional[str] = ..., action: _Optional[str] = ..., score: _Optional[float] = ..., reasons: _Optional[_Iterable[str]] = ..., model_version: _Optional[str] = ..., arm: _Optional[str] = ..., fallback: _Optional[str] = ..., features: _Optional[_Iterable[_Union[FeatureValue, _Mapping]]] = ..., feature_status: _Optional[_Mapping[str, str]] = ..., feature_lag_ms: _Optional[float] = ..., stage_ms: _Optional[_Mapping[str, float]] = ..., feature_age_ms: _Optional[_Mapping[str, float]] = ..., step: _Optional[str] = ..., propensity: _Optional[float] = ..., contributions: _Optional[_Iterable[_Union[Contribution, _Mapping]]] = ..., contribution_base: _Optional[float] = ..., unexplained: _Optional[str] = ...) -> None: ...
 
 class FeatureValue(_message.Message):
     __slots__ = ("name", "value")
@@ -100,3 +88,45 @@ class FeatureValue(_message.Message):
     name: str
     value: float
     def __init__(self, name: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+
+class Contribution(_message.Message):
+    __slots__ = ("feature", "value")
+    FEATURE_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    feature: str
+    value: float
+    def __init__(self, feature: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+
+class DecideBatchRequest(_message.Message):
+    __slots__ = ("usecase", "subjects", "request_id", "omit_features")
+    USECASE_FIELD_NUMBER: _ClassVar[int]
+    SUBJECTS_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    OMIT_FEATURES_FIELD_NUMBER: _ClassVar[int]
+    usecase: str
+    subjects: _containers.RepeatedScalarFieldContainer[bytes]
+    request_id: str
+    omit_features: bool
+    def __init__(self, usecase: _Optional[str] = ..., subjects: _Optional[_Iterable[bytes]] = ..., request_id: _Optional[str] = ..., omit_features: _Optional[bool] = ...) -> None: ...
+
+class DecideBatchResponse(_message.Message):
+    __slots__ = ("outcomes",)
+    OUTCOMES_FIELD_NUMBER: _ClassVar[int]
+    outcomes: _containers.RepeatedCompositeFieldContainer[DecideOutcome]
+    def __init__(self, outcomes: _Optional[_Iterable[_Union[DecideOutcome, _Mapping]]] = ...) -> None: ...
+
+class DecideOutcome(_message.Message):
+    __slots__ = ("decision", "refusal")
+    DECISION_FIELD_NUMBER: _ClassVar[int]
+    REFUSAL_FIELD_NUMBER: _ClassVar[int]
+    decision: DecideResponse
+    refusal: Refusal
+    def __init__(self, decision: _Optional[_Union[DecideResponse, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ...) -> None: ...
+
+class Refusal(_message.Message):
+    __slots__ = ("status", "reason")
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    status: int
+    reason: str
+    def __init__(self, status: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...

@@ -40,6 +40,11 @@ class DecisionsStub:
                 request_serializer=flywheel_dot_contracts_dot_proto_dot_decision__pb2.DecideRequest.SerializeToString,
                 response_deserializer=flywheel_dot_contracts_dot_proto_dot_decision__pb2.DecideResponse.FromString,
                 _registered_method=True)
+        self.DecideBatch = channel.unary_unary(
+                '/flywheel.v1.Decisions/DecideBatch',
+                request_serializer=flywheel_dot_contracts_dot_proto_dot_decision__pb2.DecideBatchRequest.SerializeToString,
+                response_deserializer=flywheel_dot_contracts_dot_proto_dot_decision__pb2.DecideBatchResponse.FromString,
+                _registered_method=True)
 
 
 class DecisionsServicer:
@@ -54,6 +59,14 @@ class DecisionsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DecideBatch(self, request, context):
+        """Decides about several events of a use case, each by itself: a wrong one is refused and the others are decided.
+        INVALID_ARGUMENT for more subjects than are accepted at once; NOT_FOUND an unknown use case.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DecisionsServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -61,6 +74,11 @@ def add_DecisionsServicer_to_server(servicer, server):
                     servicer.Decide,
                     request_deserializer=flywheel_dot_contracts_dot_proto_dot_decision__pb2.DecideRequest.FromString,
                     response_serializer=flywheel_dot_contracts_dot_proto_dot_decision__pb2.DecideResponse.SerializeToString,
+            ),
+            'DecideBatch': grpc.unary_unary_rpc_method_handler(
+                    servicer.DecideBatch,
+                    request_deserializer=flywheel_dot_contracts_dot_proto_dot_decision__pb2.DecideBatchRequest.FromString,
+                    response_serializer=flywheel_dot_contracts_dot_proto_dot_decision__pb2.DecideBatchResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -91,6 +109,33 @@ class Decisions:
             '/flywheel.v1.Decisions/Decide',
             flywheel_dot_contracts_dot_proto_dot_decision__pb2.DecideRequest.SerializeToString,
             flywheel_dot_contracts_dot_proto_dot_decision__pb2.DecideResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DecideBatch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/flywheel.v1.Decisions/DecideBatch',
+            flywheel_dot_contracts_dot_proto_dot_decision__pb2.DecideBatchRequest.SerializeToString,
+            flywheel_dot_contracts_dot_proto_dot_decision__pb2.DecideBatchResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from flywheel.kernel.decision.requests import Case, DecisionRequest, Refused
 from flywheel.kernel.declaration import UseCase
 from flywheel.kernel.hydration import Subject
-from flywheel.kernel.subject import InvalidSubject, read_subject
+from flywheel.kernel.subject import read_subject
 from flywheel.kernel.timing import Allowance
 
 ReadSubject = Callable[[DecisionRequest, int], Subject]
@@ -32,7 +32,8 @@ class Source:
             return Refused(request.request_id, late)
         try:
             subject = self._read(request, now_us)
-        except InvalidSubject as error:
+        except Exception as error:
+            # InvalidSubject, or what nobody foresaw of this one: the others go on.
             return Refused(request.request_id, error)
         unit = str(getattr(subject.event, self._unit))
         return Case(request, request.request_id or self._new_id(), subject, unit, allowance)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
-import math
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 import structlog
@@ -16,13 +13,10 @@ from structlog.testing import capture_logs
 from flywheel.adapters.logs import Pseudonyms
 from flywheel.adapters.memory_decision_log import MemoryDecisionLog
 from flywheel.contracts.decisions import FeatureStatus
-from flywheel.kernel.decision import Case, Decided, DecisionRequest
-from flywheel.kernel.hydration import Hydrator, Subject
 from flywheel.kernel.subject import InvalidSubject
-from flywheel.kernel.timing import Allowance
 from services.serving.journal import Journal
-from tests.serving_parts import AT_US, USECASE, payment
-from usecases.fraud.events import Transaction
+from tests.decided import decided
+from tests.serving_parts import USECASE
 
 
 class Counts:
@@ -33,36 +27,6 @@ class Counts:
 
     def acknowledge(self) -> None:
         self.acknowledged += 1
-
-
-def decision(**changes: Any) -> Decided:
-    """A decision about a card that nobody may be told of; the changes are to its own fields."""
-    subject = Subject(Transaction.model_validate_json(payment(card_id="c-secret")))
-    allowance = Allowance(USECASE.budget, 0.0, math.inf)
-    case = Case(DecisionRequest(b""), "r1", subject, "c-secret", allowance)
-    lag_ms = changes.pop("feature_lag_ms", 1_500.0)
-    hydrated = dataclasses.replace(Hydrator(USECASE).unavailable([subject]), lag_ms=lag_ms)
-    made = Decided(
-        case,
-        "d1",
-        "fraud",
-        AT_US,
-        "v1",
-        hydrated,
-        0,
-        score=0.5,
-        action="step_up",
-        reasons=(),
-        value=5_000.0,
-        feature_names=("a",),
-        features=[1.0],
-        feature_status={"card": FeatureStatus.FRESH},
-        feature_age_ms={},
-    )
-    made.stage_ms = {"queue": 0.1, "features": 1.0, "model": 0.5, "policy": 0.1, "total": 2.0}
-    for name, value in changes.items():
-        setattr(made, name, value)
-    return made
 
 
 @pytest.fixture
@@ -95,20 +59,20 @@ def test_served_decisions_are_acknowledged_lost_or_in_flight(log: MemoryDecision
     desk = journal(log, counts)
     labels = {"action": "step_up", "arm": "champion", "fallback": "none"}
     before = sample("flywheel_serving_decisions_total", **labels)
-    desk.answered([decision()])
+    desk.answered([decided()])
     log.away = True
     for number in range(3):
-        desk.answered([decision(decision_id=f"d{number}")])
+        desk.answered([decided(decision_id=f"d{number}")])
     assert sample("flywheel_serving_decisions_total", **labels) - before == 4
     assert (counts.acknowledged, counts.lost, log.in_flight) == (1, ["queue_full"], 2)
-    assert log.records[0] == (b"c-secret", decision().to_bytes())
+    assert log.records[0] == (b"c-secret", decided().to_bytes())
     assert sample("flywheel_serving_feature_lag_seconds") == 1.5
 
 
 def test_an_unknown_lag_leaves_the_gauge(log: MemoryDecisionLog, counts: Counts) -> None:
     desk = journal(log, counts)
-    desk.answered([decision()])
-    desk.answered([decision(feature_lag_ms=-1.0)])
+    desk.answered([decided()])
+    desk.answered([decided(feature_lag_ms=-1.0)])
     assert sample("flywheel_serving_feature_lag_seconds") == 1.5
 
 
@@ -121,9 +85,9 @@ def test_expired_tables_and_missing_windows_are_told_with_the_age_of_the_loads(
     before = {each: sample(name, source=each[0], status=each[1]) for each in told}
     missing, stale, fresh = FeatureStatus.MISSING, FeatureStatus.STALE, FeatureStatus.FRESH
     expired = {"profile": 32 * 86_400_000.0, "segments": -500.0}
-    desk.answered([decision(feature_status={"card": missing, "profile": stale}, feature_age_ms=expired)])
-    desk.answered([decision(feature_status={"card": missing, "profile": stale}, feature_age_ms=expired)])
-    desk.answered([decision(feature_status={"card": fresh, "profile": missing})])
+    desk.answered([decided(feature_status={"card": missing, "profile": stale}, feature_age_ms=expired)])
+    desk.answered([decided(feature_status={"card": missing, "profile": stale}, feature_age_ms=expired)])
+    desk.answered([decided(feature_status={"card": fresh, "profile": missing})])
     assert {each: sample(name, source=each[0], status=each[1]) - before[each] for each in told} == told
     assert sample("flywheel_serving_attribute_age_seconds", table="profile") == 32 * 86_400
     assert sample("flywheel_serving_attribute_age_seconds", table="segments") == -0.5
@@ -145,7 +109,7 @@ def test_a_warning_of_a_kind_comes_once_in_a_while_with_a_count(
 def test_a_line_a_decision_names_no_person(
     log: MemoryDecisionLog, counts: Counts, captured: list[structlog.typing.EventDict]
 ) -> None:
-    journal(log, counts, verbose=True).answered([decision()])
+    journal(log, counts, verbose=True).answered([decided()])
     (line,) = captured
     assert (line["event"], line["request_id"], line["log_level"]) == ("decided", "r1", "debug")
     assert line["card_id"] == Pseudonyms("key").of("c-secret")

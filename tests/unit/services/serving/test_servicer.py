@@ -2,41 +2,73 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Iterator
-from typing import Any, cast
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
 
-import grpc
 import pytest
 import structlog
 from structlog.testing import capture_logs
 
+from flywheel.adapters.grpc_server.status import CallFailed, Status
 from flywheel.adapters.logs import Pseudonyms
 from flywheel.adapters.memory_decision_log import MemoryDecisionLog
 from flywheel.adapters.memory_store import MemoryFeatureStore
-from flywheel.contracts.proto.decision_pb2 import DecideRequest, DecideResponse
+from flywheel.adapters.request_ids import new_id
+from flywheel.contracts.decisions import DecisionLogged
+from flywheel.contracts.proto.decision_pb2 import (
+    DecideBatchRequest,
+    DecideBatchResponse,
+    DecideRequest,
+    DecideResponse,
+)
 from flywheel.kernel.decision import Decider
 from flywheel.kernel.lineup import Lineup
 from services.serving.bootstrap import CLOCK
 from services.serving.journal import Journal
-from services.serving.servicer import DecisionsServicer, Desk
+from services.serving.servicer import MAX_BATCH, DecisionsServicer, Desk
 from tests.serving_parts import PLAN, USECASE, payment
 
 SECRET = "4111 1111 1111 1111"
 
 
-class Refused(Exception):
-    """Carries the status that the caller got."""
+class Made:
+    """A call as the port makes it, that keeps its answer."""
+
+    path = "/flywheel.v1.Decisions/Decide"
+    deadline_s = math.inf
+
+    def __init__(self, request: DecideRequest | bytes, metadata: Mapping[str, str] | None = None) -> None:
+        self.message = request if isinstance(request, bytes) else request.SerializeToString()
+        self.metadata = metadata or {}
+        self.arrived_s = time.perf_counter()
+        self.cancelled = False
+        self.answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    def reply(self, message: bytes) -> None:
+        self.answer.set_result(message)
+
+    def fail(self, status: Status, reason: str, trailers: Mapping[str, str] | None = None) -> None:
+        self.answer.set_exception(CallFailed(status, reason, trailers))
+
+    def on_cancel(self, callback: Callable[[], object]) -> None: ...
 
 
-class Call:
-    """A call without a deadline."""
+class Scene:
+    """A servicer on a store without anything and without a model, and what it logs."""
 
-    def time_remaining(self) -> float | None:
-        return None
+    def __init__(self) -> None:
+        self.log = MemoryDecisionLog(on_acknowledged=lambda: None, on_lost=lambda _: None)
+        journal = Journal(USECASE, self.log, Pseudonyms("key"), verbose=True)
+        store = MemoryFeatureStore(PLAN).reader()
+        decider = Decider(USECASE, store, lambda: Lineup(), clock=CLOCK, new_id=new_id, observer=journal)
+        self.servicer = DecisionsServicer({"fraud": Desk(decider, journal)})
 
-    async def abort(self, status: grpc.StatusCode, details: str) -> None:
-        raise Refused(status, details)
+    @property
+    def logged(self) -> list[DecisionLogged]:
+        return [DecisionLogged.model_validate_json(value) for _, value in self.log.records]
 
 
 @pytest.fixture
@@ -48,26 +80,22 @@ def captured() -> Iterator[list[structlog.typing.EventDict]]:
 
 
 async def decide(subject: bytes, request_id: str = "") -> DecideResponse:
-    log = MemoryDecisionLog(on_acknowledged=lambda: None, on_lost=lambda _: None)
-    journal = Journal(USECASE, log, Pseudonyms("key"), verbose=True)
-    store = MemoryFeatureStore(PLAN).reader()
-    decider = Decider(USECASE, store, lambda: Lineup(), clock=CLOCK, new_id=lambda: "d1", observer=journal)
-    servicer = DecisionsServicer({"fraud": Desk(decider, journal)})
-    request = DecideRequest(usecase="fraud", subject=subject, request_id=request_id)
-    return await servicer.Decide(request, cast(Any, Call()))
+    call = Made(DecideRequest(usecase="fraud", subject=subject, request_id=request_id))
+    Scene().servicer.decide([call])
+    return DecideResponse.FromString(await call.answer)
 
 
 async def test_an_undeclared_field_is_named_to_the_caller_and_not_to_the_logs(
     captured: list[structlog.typing.EventDict],
 ) -> None:
-    with pytest.raises(Refused, match=SECRET):
+    with pytest.raises(CallFailed, match=SECRET):
         await decide(payment(**{SECRET: 1}))
     assert SECRET not in str(captured)
     assert captured[0]["reason"].startswith("(undeclared): ")
 
 
 async def test_a_declared_field_is_named_to_the_logs(captured: list[structlog.typing.EventDict]) -> None:
-    with pytest.raises(Refused):
+    with pytest.raises(CallFailed):
         await decide(payment(amount_cents=SECRET))
     assert SECRET not in str(captured)
     assert captured[0]["reason"].startswith("amount_cents: ")
@@ -77,7 +105,7 @@ async def test_a_declared_field_is_named_to_the_logs(captured: list[structlog.ty
 async def test_an_ill_formed_request_id_is_replaced(claimed: str, captured: list[structlog.typing.EventDict]) -> None:
     answer = await decide(payment(), claimed)
     assert len(answer.request_id) == 32
-    with pytest.raises(Refused):
+    with pytest.raises(CallFailed):
         await decide(b"{", claimed)
     assert len(captured) > 1
     assert not any(claimed in str(value) for line in captured for value in line.values())
@@ -86,3 +114,63 @@ async def test_an_ill_formed_request_id_is_replaced(claimed: str, captured: list
 async def test_a_well_formed_request_id_is_kept(captured: list[structlog.typing.EventDict]) -> None:
     assert (await decide(payment(), "order-7:2")).request_id == "order-7:2"
     assert "order-7:2" in [line.get("request_id") for line in captured]
+
+
+async def test_calls_that_come_together_get_an_answer_each() -> None:
+    scene = Scene()
+    about = [DecideRequest(usecase="fraud", subject=payment(event_id=f"tx{n}"), request_id=f"r{n}") for n in range(50)]
+    about[7] = DecideRequest(usecase="fraud", subject=payment(amount_cents=0), request_id="r7")
+    about[9] = DecideRequest(usecase="poker", subject=payment())
+    calls = [Made(request) for request in about]
+    calls[11] = Made(b"\xff")
+    calls[13].cancelled = True
+    scene.servicer.decide(calls)
+    outcomes = await asyncio.gather(
+        *(call.answer for place, call in enumerate(calls) if place != 13), return_exceptions=True
+    )
+    outcomes.insert(13, asyncio.CancelledError())
+    failed = {place: outcome for place, outcome in enumerate(outcomes) if isinstance(outcome, CallFailed)}
+    assert {place: outcome.status for place, outcome in failed.items()} == {
+        7: Status.INVALID_ARGUMENT,
+        9: Status.NOT_FOUND,
+        11: Status.INVALID_ARGUMENT,
+    }
+    answered = {place: o for place, o in enumerate(outcomes) if isinstance(o, bytes)}
+    assert len(answered) == 46
+    assert all(DecideResponse.FromString(answer).request_id == f"r{place}" for place, answer in answered.items())
+    assert not calls[13].answer.done()
+    assert {(logged.event_id, logged.request_id) for logged in scene.logged} == {(f"tx{n}", f"r{n}") for n in answered}
+
+
+async def test_features_are_left_out_of_the_answer_and_kept_in_the_log() -> None:
+    scene = Scene()
+    request = DecideRequest(usecase="fraud", subject=payment(), omit_features=True)
+    call = Made(request, {"flywheel-criticality": "sheddable"})
+    scene.servicer.decide([call])
+    answer = DecideResponse.FromString(await call.answer)
+    assert not answer.features
+    (logged,) = scene.logged
+    assert logged.features
+    assert logged.criticality == "sheddable"
+
+
+async def test_a_batch_has_an_outcome_for_each_subject() -> None:
+    scene = Scene()
+    subjects = [payment(event_id="tx0"), payment(amount_cents=0), payment(event_id="tx2")]
+    request = DecideBatchRequest(usecase="fraud", subjects=subjects, request_id="b")
+    raw = await scene.servicer.decide_batch(Made(request.SerializeToString()))
+    first, refused, last = DecideBatchResponse.FromString(raw).outcomes
+    assert (first.decision.request_id, last.decision.request_id) == ("b:0", "b:2")
+    assert refused.refusal.status == Status.INVALID_ARGUMENT
+    assert refused.refusal.reason.startswith("amount_cents: ")
+    assert [logged.event_id for logged in scene.logged] == ["tx0", "tx2"]
+
+
+async def test_a_batch_too_large_or_for_nobody_is_refused() -> None:
+    large = DecideBatchRequest(usecase="fraud", subjects=[b"{}"] * (MAX_BATCH + 1))
+    with pytest.raises(CallFailed, match="accepted at once"):
+        await Scene().servicer.decide_batch(Made(large.SerializeToString()))
+    with pytest.raises(CallFailed, match="no use case 'poker'"):
+        await Scene().servicer.decide_batch(Made(DecideBatchRequest(usecase="poker").SerializeToString()))
+    with pytest.raises(CallFailed, match="no DecideBatchRequest"):
+        await Scene().servicer.decide_batch(Made(b"\xff"))

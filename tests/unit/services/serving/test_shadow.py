@@ -19,8 +19,8 @@ from flywheel.kernel.decision import Decided
 from flywheel.kernel.lineup import Lineup, LoadedModel
 from services.serving.arms import STOPPED_AFTER, WITHIN_S, ArmFailures
 from services.serving.shadow import Shadow
+from tests.decided import decided
 from tests.serving_parts import USECASE
-from tests.unit.services.serving.test_journal import decision
 
 
 class Slow:
@@ -74,7 +74,7 @@ async def until(holds: Callable[[], bool]) -> None:
 
 
 def made(number: int, step: Step = Step.MODEL) -> Decided:
-    found = decision(decision_id=f"d{number}", model_version="v1", score=0.001, action="approve")
+    found = decided(decision_id=f"d{number}", model_version="v1", score=0.001, action="approve")
     found.case.step = step
     return found
 
