@@ -10,6 +10,7 @@ from pyspark.sql import types as T
 
 from flywheel.adapters.lake_folder import StreamMarker, rows_by_batch
 from flywheel.adapters.spark_erasures import without_erased
+from flywheel.adapters.spark_rankings import parsed_rankings
 from flywheel.contracts.topics import decisions_topic
 from flywheel.kernel.erasure import Erasures, Named
 
@@ -42,10 +43,12 @@ DECISION_SCHEMA = T.StructType(
 class DecisionLake:
     """Archived decisions of one use case below `directory/<usecase>/decisions/decision_date=…/batch_id=…`.
 
-    `entity`: the one that a decision's unit names, if it names one.
+    `entity`: the one that a decision's unit names, if it names one. Of a use case that `ranks` each candidate that was
+    shown is a decision.
     """
 
-    def __init__(self, directory: Path, usecase: str, entity: str | None) -> None:
+    def __init__(self, directory: Path, usecase: str, entity: str | None, *, ranks: bool = False) -> None:
+        self._parsed = parsed_rankings if ranks else _parsed
         self.path = directory.absolute() / usecase / "decisions"
         self._named: tuple[Named, ...] = ((entity, ("unit",)),) if entity else ()
         self.marker = StreamMarker(self.path)
@@ -58,7 +61,7 @@ class DecisionLake:
     def write(self, records: DataFrame, batch_id: int, erasures: Erasures) -> None:
         """Archives a micro-batch of `read_decisions`; one that comes again leaves the lake as it was."""
         counted = Observation()
-        rows = without_erased(_decisions(records, batch_id), self._named, F.col("decided_at"), erasures)
+        rows = without_erased(_decisions(self._parsed(records), batch_id), self._named, F.col("decided_at"), erasures)
         # One file for each date: a lake of small files is slow to read.
         rows.coalesce(1).observe(counted, F.count(F.lit(1)).alias("rows")).write.mode("overwrite").partitionBy(
             "decision_date", "batch_id"
@@ -81,17 +84,20 @@ def read_decisions(session: SparkSession, bootstrap: str, usecase: str) -> DataF
     )
 
 
-def _decisions(records: DataFrame, batch_id: int) -> DataFrame:
-    parsed = records.select(
+def _parsed(records: DataFrame) -> DataFrame:
+    return records.select(
         F.from_json(F.col("value").cast("string"), DECISION_SCHEMA, {"mode": "PERMISSIVE"}).alias("decision"),
-        F.col("partition").alias("kafka_partition"),
-        F.col("offset").alias("kafka_offset"),
+        "partition",
+        "offset",
     )
+
+
+def _decisions(parsed: DataFrame, batch_id: int) -> DataFrame:
     is_decision = F.col("decision.decision_id").isNotNull() & F.col("decision.decided_at").isNotNull()
     return parsed.where(is_decision).select(
         "decision.*",
-        "kafka_partition",
-        "kafka_offset",
+        F.col("partition").alias("kafka_partition"),
+        F.col("offset").alias("kafka_offset"),
         F.to_date("decision.decided_at").alias("decision_date"),
         F.lit(batch_id).alias("batch_id"),
     )

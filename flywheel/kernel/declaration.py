@@ -172,6 +172,11 @@ class UseCase:
         return tuple(feature.name for feature in self.features)
 
     @property
+    def ranks(self) -> bool:
+        """Whether it ranks candidates; else it chooses an action by its costs."""
+        return isinstance(self.policy, Ranking)
+
+    @property
     def costs(self) -> CostPolicy:
         """What actions cost. Raises InvalidDeclaration where the use case ranks: showing something has no such cost."""
         if isinstance(self.policy, CostPolicy):

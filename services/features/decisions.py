@@ -40,7 +40,7 @@ class DecisionArchive:
     @classmethod
     def assemble(cls, settings: FeaturesSettings, usecase: UseCase, erasures: ErasureLog) -> Self:
         """The job, not started yet. Raises LostTrack."""
-        lake = DecisionLake(settings.lake_dir, settings.usecase, unit_entity(usecase))
+        lake = DecisionLake(settings.lake_dir, settings.usecase, unit_entity(usecase), ranks=usecase.ranks)
         checkpoint = Checkpoint(settings.decisions_checkpoint, "decisions")
         checkpoint.check(lake.marker, LAKE)
         return cls(

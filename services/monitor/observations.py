@@ -14,6 +14,7 @@ from flywheel.contracts.erasure import Erased
 from flywheel.contracts.events import Envelope, Utc, to_us
 from flywheel.contracts.models import Role
 from flywheel.contracts.parity import ParityReport
+from flywheel.contracts.rankings import decisions_of
 from flywheel.contracts.topics import (
     decisions_topic,
     erasures_topic,
@@ -123,7 +124,10 @@ class Observations:
         self.counts["labels"] += 1
 
     def _read_decision(self, record: Record) -> None:
-        logged = DecisionLogged.model_validate_json(record.value)
+        for logged in decisions_of(record.value, ranks=self._usecase.ranks):
+            self._take(logged)
+
+    def _take(self, logged: DecisionLogged) -> None:
         if not math.isfinite(logged.score) or not math.isfinite(logged.value):
             raise ValueError("score and value must be finite")
         if len(logged.features) != len(logged.feature_names):

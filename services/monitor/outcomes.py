@@ -44,10 +44,11 @@ def _advice(ledger: Ledger, matures_after: str) -> str:
     )
 
 
-def quality(matured: Outcomes, policy: CostPolicy) -> Quality:
-    """Quality of matured decisions; null where there is nothing to measure."""
+def quality(matured: Outcomes, policy: CostPolicy | None) -> Quality:
+    """Quality of matured decisions; null where there is nothing to measure, as money is without a policy of costs."""
     table = evaluation.confusion(matured.positive, matured.flagged)
-    saved, lost = _saved(matured, policy), _lost_by_approving(matured, policy)
+    saved = None if policy is None or not len(matured) else float(_saved(matured, policy).sum())
+    lost = 0.0 if policy is None else _lost_by_approving(matured, policy)
     return Quality(
         decisions=len(matured),
         positives=int(matured.positive.sum()),
@@ -56,12 +57,12 @@ def quality(matured: Outcomes, policy: CostPolicy) -> Quality:
         decline_precision=evaluation.confusion(matured.positive, matured.declined).precision,
         auc=evaluation.roc_auc(matured.positive, matured.score),
         average_precision=evaluation.average_precision(matured.positive, matured.score),
-        saved_cents=float(saved.sum()) if len(matured) else None,
-        saved_share=float(saved.sum()) / lost if lost else None,
+        saved_cents=saved,
+        saved_share=saved / lost if saved is not None and lost else None,
     )
 
 
-def quality_by_day(matured: Outcomes, policy: CostPolicy) -> tuple[DayQuality, ...]:
+def quality_by_day(matured: Outcomes, policy: CostPolicy | None) -> tuple[DayQuality, ...]:
     """Quality of each day of event time, the newest days, oldest first."""
     days = matured.event_time_us // DAY_US
     return tuple(
@@ -74,11 +75,12 @@ def quality_by_day(matured: Outcomes, policy: CostPolicy) -> tuple[DayQuality, .
 
 
 def compare_arms(outcomes: Outcomes, deployment: Deployment | None, usecase: UseCase) -> Comparison | None:
-    """Champion against challenger since this deployment; None without a challenger.
+    """Champion against challenger since this deployment; None without a challenger, or where the use case ranks.
 
+    Arms are compared by the money that they save, which showing something does not.
     Decisions by a fallback stay with the arm their unit was assigned to.
     """
-    if deployment is None or deployment.challenger is None:
+    if deployment is None or deployment.challenger is None or usecase.ranks:
         return None
     inside = _of_deployment(outcomes, deployment)
     champion = inside.where(~inside.challenger)

@@ -117,7 +117,7 @@ class Overview:
         if self._truth is not None and now - self._truth.measured_at < self._quality_every:
             return self._truth
         matured = outcomes.where(outcomes.matured)
-        policy = self._usecase.costs
+        policy = None if self._usecase.ranks else self._usecase.costs
         deployment = self._deployed.deployment
         self._truth = _Truth(
             measured_at=now,

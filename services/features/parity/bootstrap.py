@@ -61,6 +61,7 @@ class Parity:
             settings.parity_every_s,
             int(settings.parity_settle_s * 1_000_000),
             seed=settings.parity_seed,
+            ranks=plan.usecase.ranks,
         )
         watch = ParityWatch(
             usecase,

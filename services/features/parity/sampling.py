@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from flywheel.adapters.logs import logger
 from flywheel.contracts.decisions import DecisionLogged
 from flywheel.contracts.events import to_us
+from flywheel.contracts.rankings import decisions_of
 from flywheel.kernel.ports import Record
 from flywheel.kernel.reservoir import Reservoir
 
@@ -31,8 +32,9 @@ class Sample:
 
 
 class Sampler:
-    """A sample of at most `size` decisions in every interval of `every_s`. The same log and seed give the same one.
+    """A sample of at most `size` records in every interval of `every_s`. The same log and seed give the same one.
 
+    A record is one decision or, where the use case `ranks`, a ranking and so several of them.
     `settle_us` after a decision its own event has arrived too, if it ever does.
     """
 
@@ -43,8 +45,10 @@ class Sampler:
         settle_us: int,
         *,
         seed: int,
+        ranks: bool = False,
         steady_s: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._ranks = ranks
         self._reservoir = Reservoir[Record](size, random.Random(seed).randrange)
         self._every_s = every_s
         self._settle_us = settle_us
@@ -58,7 +62,7 @@ class Sampler:
             self._reservoir.offer(record)
         if self._steady_s() >= self._ends_s:
             self._ends_s = self._steady_s() + self._every_s
-            self._finish([logged for record in self._reservoir.drain() if (logged := _parsed(record))])
+            self._finish([logged for record in self._reservoir.drain() for logged in _parsed(record, self._ranks)])
 
     def due(self, archived_until_us: int | None) -> Sample | None:
         """The oldest sample, if the archive holds everything acknowledged until it is due; it is given out once."""
@@ -72,10 +76,10 @@ class Sampler:
             self._waiting.append(Sample(tuple(decisions), newest_us + self._settle_us))
 
 
-def _parsed(record: Record) -> DecisionLogged | None:
+def _parsed(record: Record, ranks: bool) -> list[DecisionLogged]:
     try:
-        logged = DecisionLogged.model_validate_json(record.value)
+        found = list(decisions_of(record.value, ranks=ranks))
     except ValidationError as error:
         _log.warning("decision_not_sampled", offset=record.offset, errors=error.error_count())
-        return None
-    return logged if len(logged.features) == len(logged.feature_names) else None
+        return []
+    return [logged for logged in found if len(logged.features) == len(logged.feature_names)]

@@ -25,6 +25,7 @@ from services.features.parity.check import ParityCheck
 from services.features.parity.sampling import Sampler
 from services.features.parity.watch import ParityWatch
 from tests.decision_rows import decided
+from tests.ranking_rows import ranking
 from usecases.fraud import usecase
 
 AT = datetime(2026, 5, 4, 12, tzinfo=UTC)
@@ -180,3 +181,13 @@ def test_it_outlives_a_broker_and_an_archive_that_are_away(scene: Scene, monkeyp
     scene.watch.run(start, poll, stopping)
     assert starts == 2
     assert scene.published[0].decisions == 1
+
+
+def test_of_a_ranking_every_candidate_shown_is_in_the_sample() -> None:
+    clock = Steady()
+    sampler = Sampler(3, 30.0, SETTLE_US, seed=1, ranks=True, steady_s=clock)
+    clock.now_s += 31.0
+    sampler.offer([Record("shop.decisions", 0, 1, b"k", ranking(AT, AT).to_bytes())])
+    sample = sampler.due(to_us(AT) + SETTLE_US)
+    assert sample is not None
+    assert [logged.event_id for logged in sample.decisions] == ["visit-1:a", "visit-1:b"]
