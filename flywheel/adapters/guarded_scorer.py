@@ -37,6 +37,11 @@ class GuardedScorer:
     def is_open(self) -> bool:
         return self._breaker.is_open
 
+    @property
+    def behind(self) -> Scorer:
+        """The scorer itself."""
+        return self._scorer
+
     def score(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
         """As the scorer behind it; ModelAway at once while the breaker is open."""
         began_s = self._steady_s()

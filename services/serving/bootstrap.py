@@ -41,7 +41,9 @@ from flywheel.kernel.timing import Clock
 from services.serving.account import Account
 from services.serving.arms import ArmFailures
 from services.serving.gate import AdmissionGate
+from services.serving.http_calls import Methods
 from services.serving.inference import Inference
+from services.serving.inference_grpc import inference_methods
 from services.serving.journal import Journal
 from services.serving.models import Models
 from services.serving.ranking_journal import RankingJournal
@@ -122,16 +124,18 @@ def build(
         decider = Decider(usecase, guarded, models.lineup, clock=CLOCK, new_id=new_id, observer=journal)
         servicer = DecisionsServicer({name: Desk(decider, journal)})
         unary = servicer.unary()
+    unary = {**unary, **inference_methods(inference)}
+    gate = _gate(settings, usecase)
     return Server(
         settings,
         unary,
-        gate=_gate(settings, usecase),
         models=models,
         reader=guarded,
         log=log,
         shadow=shadow,
         inference=inference,
-        rest=_rest(settings, inference),
+        rest=_rest(settings, usecase, inference, Methods(unary, gate)),
+        gate=gate,
     )
 
 
@@ -178,10 +182,10 @@ def _any_model_away(models: Models) -> bool:
     )
 
 
-def _rest(settings: ServingSettings, inference: Inference) -> HttpServer | None:
+def _rest(settings: ServingSettings, usecase: UseCase, inference: Inference, methods: Methods) -> HttpServer | None:
     if not settings.serving_rest_address:
         return None
-    return HttpServer(rest_app(settings, inference), grace_s=settings.serving_drain_s)
+    return HttpServer(rest_app(settings, usecase, inference, methods), grace_s=settings.serving_drain_s)
 
 
 def _decision_log(settings: ServingSettings, usecase: UseCase) -> DecisionLog:

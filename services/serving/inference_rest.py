@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from time import perf_counter
 from typing import Any
 
 import orjson
@@ -11,10 +12,13 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from flywheel.adapters.grpc_server.status import CallFailed
 from flywheel.adapters.http_problem import FieldError, Problem
 from flywheel.kernel.timing import OutOfTime
+from services.serving.http_calls import Methods
 from services.serving.inference import Inference
 from services.serving.inference_documentation import infer_operation
+from services.serving.inference_grpc import INFER, failing_calls
 from services.serving.inference_json import LENGTH_HEADER, read_ready_only, read_request, write_answer
 from services.serving.inference_messages import (
     SERVER_NAME,
@@ -26,15 +30,16 @@ from services.serving.inference_messages import (
     UnknownModel,
 )
 from services.serving.rest_calls import Calls
+from services.serving.rest_statuses import problem_of
 from services.serving.tensors import InvalidInference
 
 _MODEL = "/v2/models/{model}"
 _VERSION = _MODEL + "/versions/{version}"
 
 
-def inference_routes(inference: Inference, calls: Calls) -> APIRouter:
+def inference_routes(inference: Inference, methods: Methods, calls: Calls) -> APIRouter:
     """Everything below /v2."""
-    handlers = _Handlers(inference, calls)
+    handlers = _Handlers(inference, methods, calls)
     router = APIRouter(tags=["Open Inference Protocol"])
     router.add_api_route("/v2", handlers.server, methods=["GET"], summary="Name, version and extensions")
     router.add_api_route("/v2/health/live", handlers.live, methods=["GET"], summary="Whether the server answers")
@@ -55,8 +60,9 @@ def inference_routes(inference: Inference, calls: Calls) -> APIRouter:
 
 
 class _Handlers:
-    def __init__(self, inference: Inference, calls: Calls) -> None:
+    def __init__(self, inference: Inference, methods: Methods, calls: Calls) -> None:
         self._inference = inference
+        self._methods = methods
         self._calls = calls
 
     async def server(self) -> Response:
@@ -90,13 +96,15 @@ class _Handlers:
         return _json([{"name": e.name, "version": e.version, "state": e.state, "reason": e.reason} for e in entries])
 
     async def infer(self, request: Request) -> Response:
-        with self._inference.counted("rest"):
-            body = await self._body(request)
-            try:
-                asked = read_request(*_named(request), body, _json_length(request))
-                answer = await self._inference.infer(asked.request, self._calls.deadline_s(request))
-            except _REFUSALS as error:
-                raise problem(error) from error
+        patience_s = self._calls.patience_s(request)
+        deadline_s = perf_counter() + patience_s
+        counted = self._inference.counted("rest")
+        try:
+            with self._methods.admitted(INFER, dict(request.headers), patience_s), failing_calls(), counted:
+                asked = read_request(*_named(request), await self._body(request), _json_length(request))
+                answer = await self._inference.infer(asked.request, deadline_s)
+        except CallFailed as failed:
+            raise _problem_of(failed) from failed
         content, json_length = write_answer(answer, asked)
         if json_length is None:
             return Response(content, media_type="application/json")
@@ -105,7 +113,7 @@ class _Handlers:
 
     async def _body(self, request: Request) -> bytes:
         try:
-            return await self._calls.body(request)
+            return await self._calls.inference(request)
         except Problem as found:
             raise replace(found, extra={"error": found.detail}) from found
 
@@ -117,7 +125,6 @@ _STATUS: Mapping[type[Exception], tuple[int, str, str]] = {
     ModelFailed: (500, "model-failed", "The model gave no scores"),
     OutOfTime: (504, "out-of-time", "There was no time for an answer"),
 }
-_REFUSALS = tuple(_STATUS)
 
 
 def problem(error: Exception) -> Problem:
@@ -126,6 +133,13 @@ def problem(error: Exception) -> Problem:
     errors = [FieldError(error.field, error.reason, error.hint)] if isinstance(error, InvalidInference) else []
     headers = {"Retry-After": "1"} if status == 503 else {}
     return Problem(status, kind, title, str(error), errors, {"error": str(error)}, headers)
+
+
+def _problem_of(failed: CallFailed) -> Problem:
+    refusal = failed.__cause__
+    if isinstance(refusal, Exception) and type(refusal) in _STATUS:
+        return problem(refusal)
+    return replace(problem_of(failed), extra={"error": failed.reason})
 
 
 def _named(request: Request) -> tuple[str, str]:

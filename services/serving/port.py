@@ -15,6 +15,7 @@ from flywheel.adapters.grpc_server.server import GrpcServer, bound
 from flywheel.adapters.grpc_server.tls import CertificateFiles, Certificates, InvalidCertificates
 from flywheel.adapters.logs import logger
 from flywheel.contracts.metrics import SERVING_CERTIFICATE_DAYS
+from services.serving.inference_grpc import INFER
 from services.serving.settings import ServingSettings
 
 _CERTIFICATE_CHECK_S = 5.0
@@ -35,7 +36,10 @@ class Port:
         self._settings = settings
         self._certificates = _certificates(settings)
         self._health = Health([*services, HEALTH])
-        limits = Limits(message_bytes=settings.serving_max_subject_bytes)
+        limits = Limits(
+            message_bytes=settings.serving_max_subject_bytes,
+            message_bytes_of={INFER: settings.serving_inference_max_bytes},
+        )
         self._server = GrpcServer(
             {**unary, **self._health.unary()},
             {**self._health.streaming(), **reflection([*services, HEALTH])},

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from flywheel.adapters.guarded_scorer import GuardedScorer
 from flywheel.contracts.models import MODEL
 from flywheel.kernel.declaration import UseCase
 from flywheel.kernel.lineup import Lineup, LoadedModel
@@ -71,7 +72,7 @@ class Repository:
         if model is None:
             return None
         if not part:
-            return Runnable(name, model.version, model.scorer, self._columns)
+            return Runnable(name, model.version, _unguarded(model.scorer), self._columns)
         if part not in model.components:
             raise UnknownModel(f"{model.version} has no {name[:64]!r}; there is {', '.join(self._names())}")
         return Runnable(name, model.version, model.components[part], self._columns if part == MODEL else ())
@@ -119,3 +120,8 @@ class Repository:
         # A version without further components would only be listed twice.
         parts = model.components if len(model.components) > 1 else ()
         return [self._usecase, *(f"{self._usecase}.{part}" for part in parts)]
+
+
+def _unguarded(scorer: Scorer) -> Scorer:
+    # Rows that a caller makes up say nothing about the model that decides; they must not have it taken away.
+    return scorer.behind if isinstance(scorer, GuardedScorer) else scorer

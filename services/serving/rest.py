@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI
@@ -11,6 +12,9 @@ from flywheel.adapters import http_problem
 from flywheel.adapters.http_docs import mount_docs
 from flywheel.adapters.http_problem import handle_problems
 from flywheel.adapters.http_requests import RequestBoundary
+from flywheel.kernel.declaration import UseCase
+from services.serving.decisions_rest import decision_routes, decision_schemas
+from services.serving.http_calls import Methods
 from services.serving.inference import Inference
 from services.serving.inference_documentation import inference_schemas
 from services.serving.inference_rest import inference_routes
@@ -18,30 +22,35 @@ from services.serving.rest_calls import Calls
 from services.serving.settings import ServingSettings
 
 
-def rest_app(settings: ServingSettings, inference: Inference) -> FastAPI:
-    """The app, on a data plane that runs already."""
+def rest_app(settings: ServingSettings, usecase: UseCase, inference: Inference, methods: Methods) -> FastAPI:
+    """The app. `methods` are those of the gRPC port, behind its gate."""
     app = FastAPI(
         title="Flywheel serving",
         version="1",
-        description="The models of a use case over HTTP. The same is answered over gRPC, at less cost.",
+        description="Decisions, and the models behind them. The same is answered over gRPC, at less cost.",
         docs_url=None,
         redoc_url=None,
     )
     handle_problems(app)
     app.add_middleware(RequestBoundary, max_requests=settings.serving_max_in_flight)
-    calls = Calls(max_bytes=settings.serving_rest_max_bytes, body_timeout_s=settings.serving_rest_body_timeout_s)
-    app.include_router(inference_routes(inference, calls))
-    _document(app)
+    calls = Calls(
+        max_subject_bytes=settings.serving_max_subject_bytes,
+        max_inference_bytes=settings.serving_inference_max_bytes,
+        body_timeout_s=settings.serving_rest_body_timeout_s,
+    )
+    app.include_router(decision_routes(usecase, methods, calls))
+    app.include_router(inference_routes(inference, methods, calls))
+    _document(app, {**decision_schemas(usecase), **inference_schemas(), "Problem": http_problem.SCHEMA})
     mount_docs(app)
     return app
 
 
-def _document(app: FastAPI) -> None:
+def _document(app: FastAPI, schemas: Mapping[str, Any]) -> None:
     def openapi() -> dict[str, Any]:
         if not app.openapi_schema:
             made = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
             components = made.setdefault("components", {}).setdefault("schemas", {})
-            components.update(inference_schemas(), Problem=http_problem.SCHEMA)
+            components.update(schemas)
             app.openapi_schema = made
         return app.openapi_schema
 

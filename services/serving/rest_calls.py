@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 
 from starlette.requests import Request
 
@@ -16,13 +15,18 @@ TIMEOUT_HEADER = "Request-Timeout-Ms"
 class Calls:
     """Reads requests within the given bounds."""
 
-    def __init__(self, *, max_bytes: int, body_timeout_s: float) -> None:
-        self._max_bytes = max_bytes
+    def __init__(self, *, max_subject_bytes: int, max_inference_bytes: int, body_timeout_s: float) -> None:
+        self._max_subject_bytes = max_subject_bytes
+        self._max_inference_bytes = max_inference_bytes
         self._body_timeout_s = body_timeout_s
 
-    async def body(self, request: Request) -> bytes:
-        """The body. Raises Problem."""
-        return await read_body(request, max_bytes=self._max_bytes, timeout_s=self._body_timeout_s)
+    async def subject(self, request: Request) -> bytes:
+        """The body of a request for a decision. Raises Problem."""
+        return await read_body(request, max_bytes=self._max_subject_bytes, timeout_s=self._body_timeout_s)
+
+    async def inference(self, request: Request) -> bytes:
+        """The body of a request for a model's scores. Raises Problem."""
+        return await read_body(request, max_bytes=self._max_inference_bytes, timeout_s=self._body_timeout_s)
 
     def patience_s(self, request: Request) -> float:
         """How long the caller waits; infinite unless it says so. Raises Problem."""
@@ -37,7 +41,3 @@ class Calls:
             error = FieldError(TIMEOUT_HEADER, "it is no time", "send milliseconds, more than 0")
             raise Problem(400, "invalid-timeout", "The timeout is not valid", f"see {TIMEOUT_HEADER}", [error])
         return patience_s
-
-    def deadline_s(self, request: Request) -> float:
-        """The same as a moment of `time.perf_counter()`."""
-        return time.perf_counter() + self.patience_s(request)

@@ -44,8 +44,8 @@ class ServingSettings(PlatformSettings):
     """After SIGTERM: for requests under way, and again for decisions that wait for the broker."""
     serving_inference_max_rows: int = Field(default=1_000, gt=0)
     """Rows that one request for a model's scores may bring."""
-    serving_rest_max_bytes: int = Field(default=1024 * 1024, gt=0)
-    """A larger body is refused before it is decoded."""
+    serving_inference_max_bytes: int = Field(default=1024 * 1024, gt=0)
+    """A larger request of that kind is refused before it is decoded."""
     serving_rest_body_timeout_s: float = Field(default=10.0, gt=0)
     """A client that takes longer to send its body is refused."""
 

@@ -8,11 +8,13 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from flywheel.adapters.grpc_server.gates import OpenGate
 from flywheel.adapters.memory_log import MemoryBroker, MemoryEventLog
 from flywheel.kernel.lineup import Lineup
 from services.ingest.bootstrap import build
 from services.ingest.settings import IngestSettings
 from services.monitor.web import create_app
+from services.serving.http_calls import Methods
 from services.serving.inference import Inference
 from services.serving.repository import Repository
 from services.serving.rest import rest_app
@@ -31,7 +33,8 @@ def monitor() -> FastAPI:
 
 
 def serving() -> FastAPI:
-    return rest_app(ServingSettings(_env_file=None), Inference(USECASE, Repository(USECASE, Lineup, list), max_rows=1))
+    inference = Inference(USECASE, Repository(USECASE, Lineup, list), max_rows=1)
+    return rest_app(ServingSettings(_env_file=None), USECASE, inference, Methods({}, OpenGate()))
 
 
 @pytest.mark.parametrize("app", [ingest(), monitor(), serving()], ids=["ingest", "monitor", "serving"])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import math
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import httpx
@@ -12,8 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flywheel.adapters.grpc_server.calls import Gate
+from flywheel.adapters.grpc_server.gates import OpenGate
+from flywheel.adapters.grpc_server.status import Refusal, Status
 from flywheel.adapters.onnx_scorer import OnnxScorer
 from flywheel.kernel.lineup import Lineup, LoadedModel
+from services.serving.http_calls import Methods
 from services.serving.inference import Inference
 from services.serving.inference_json import LENGTH_HEADER, read_request
 from services.serving.repository import Repository
@@ -35,10 +40,10 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
         yield made
 
 
-def serving(lineup: Lineup) -> httpx.AsyncClient:
+def serving(lineup: Lineup, gate: Gate | None = None) -> httpx.AsyncClient:
     inference = Inference(USECASE, Repository(USECASE, lambda: lineup, lambda: ["v0", "v1"]), max_rows=100)
-    settings = ServingSettings(_env_file=None, serving_rest_max_bytes=100_000, serving_rest_body_timeout_s=0.2)
-    transport = httpx.ASGITransport(app=rest_app(settings, inference))
+    settings = ServingSettings(_env_file=None, serving_inference_max_bytes=100_000, serving_rest_body_timeout_s=0.2)
+    transport = httpx.ASGITransport(app=rest_app(settings, USECASE, inference, Methods({}, gate or OpenGate())))
     return httpx.AsyncClient(transport=transport, base_url="http://here")
 
 
@@ -227,6 +232,40 @@ async def test_the_callers_time_is_kept(client: httpx.AsyncClient) -> None:
     assert (await client.post(INFER, json=body(), headers={"Request-Timeout-Ms": "5000"})).status_code == 200
     for nonsense in ("soon", "-1", "0", "nan"):
         assert (await client.post(INFER, json=body(), headers={"Request-Timeout-Ms": nonsense})).status_code == 400
+
+
+class Recorded:
+    """Refuses when it is told to, and keeps what it was asked and told."""
+
+    def __init__(self, refused: Refusal | None = None) -> None:
+        self.refused = refused
+        self.asked: list[tuple[str, str | None]] = []
+        self.ends: list[Status] = []
+
+    def refusal(self, path: str, metadata: Mapping[str, str], timeout_s: float) -> Refusal | None:
+        assert timeout_s == math.inf
+        self.asked.append((path, metadata.get("flywheel-criticality")))
+        return self.refused
+
+    def ended(self, path: str, metadata: Mapping[str, str], seconds: float, outcome: Status) -> None:
+        assert (path, metadata.get("flywheel-criticality")) == self.asked[-1]
+        assert seconds >= 0
+        self.ends.append(outcome)
+
+
+async def test_inferences_pass_the_same_gate_as_over_grpc() -> None:
+    gate = Recorded()
+    async with serving(Lineup(champion=MODEL), gate) as client:
+        await client.post(INFER, json=body(), headers={"Flywheel-Criticality": "sheddable"})
+        await client.post(INFER, json={})
+        await client.post(INFER, content=b" " * 100_001)
+        await client.post("/v2/models/other/infer", json=body())
+        assert gate.asked[0] == ("/inference.GRPCInferenceService/ModelInfer", "sheddable")
+        assert gate.ends == [Status.OK, Status.INVALID_ARGUMENT, Status.INVALID_ARGUMENT, Status.NOT_FOUND]
+        gate.refused = Refusal(Status.RESOURCE_EXHAUSTED, "full", {"grpc-retry-pushback-ms": "1200"})
+        answer = await client.post(INFER, json=body())
+        assert (answer.status_code, answer.headers["retry-after"], answer.json()["error"]) == (429, "2", "full")
+        assert len(gate.ends) == 4
 
 
 @given(st.binary(max_size=60), st.one_of(st.none(), st.integers(0, 80)))
