@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from flywheel.kernel.attribution import Attribution, Explaining, NotExplainable
 from flywheel.kernel.breaker import CircuitBreaker
 from flywheel.kernel.ports import Scorer
 
@@ -59,3 +60,9 @@ class GuardedScorer:
         else:
             self._breaker.failed(ended_s)
         return scores
+
+    def explain(self, row: NDArray[np.float32]) -> Attribution:
+        """As the scorer behind it. Raises NotExplainable when that cannot."""
+        if not isinstance(self._scorer, Explaining):
+            raise NotExplainable("the model is a chain of several")
+        return self._scorer.explain(row)

@@ -6,7 +6,9 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from flywheel.adapters.onnx_attribution import attributor_of
 from flywheel.adapters.onnx_inspection import check_self_contained
+from flywheel.kernel.attribution import Attribution, Attributor, NotExplainable
 from flywheel.kernel.ports import CorruptModel
 
 
@@ -34,6 +36,7 @@ class OnnxScorer:
             raise CorruptModel(f"ONNX Runtime does not take the model: {error}") from error
         self._input, self.feature_count = _input(self._session)
         self._output = _output(self._session)
+        self._attributor = _attributor(model, self.feature_count)
 
     def score(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
         """Probability of the positive label for each row; shape (n, features) to (n,)."""
@@ -43,6 +46,19 @@ class OnnxScorer:
         if found.ndim == 2:
             found = found[:, -1]
         return np.asarray(found, dtype=np.float64)
+
+    def explain(self, row: NDArray[np.float32]) -> Attribution:
+        """The score of one row, shape (features,), as a sum in log-odds. Raises NotExplainable."""
+        if isinstance(self._attributor, NotExplainable):
+            raise NotExplainable(str(self._attributor))
+        return self._attributor.attribute(row)
+
+
+def _attributor(model: bytes, features: int) -> Attributor | NotExplainable:
+    try:
+        return attributor_of(model, features)
+    except NotExplainable as reason:
+        return reason
 
 
 def _input(session: onnxruntime.InferenceSession) -> tuple[str, int]:

@@ -35,6 +35,9 @@ DECISION_SCHEMA = T.StructType(
         T.StructField("step", T.StringType()),
         T.StructField("propensity", T.DoubleType()),
         T.StructField("criticality", T.StringType()),
+        T.StructField("writer", T.StringType()),
+        T.StructField("sequence", T.LongType()),
+        T.StructField("lost_before", T.LongType()),
     ]
 )
 """A column for each field of `DecisionLogged`."""

@@ -41,6 +41,7 @@ from flywheel.kernel.deployment import Author
 from flywheel.kernel.features import InvalidDeclaration
 
 _HTTP_TIMEOUT_S = 10.0
+_EXPLAINED = 3
 _DECIDE_TIMEOUT_S = 2.0
 _REPLAY_PATIENCE_S = 60.0
 
@@ -134,7 +135,7 @@ def _decide(options: argparse.Namespace, settings: PlatformSettings) -> int:
             fields = await _filled(given, IngestClient(http, usecase.name))
         client = DecisionClient(settings.serving_address, timeout_s=_DECIDE_TIMEOUT_S)
         try:
-            _say(render_decision(usecase, await client.decide(usecase.name, fields)))
+            _say(render_decision(usecase, await client.decide(usecase.name, fields, explain=_EXPLAINED)))
         finally:
             await client.close()
         return 0

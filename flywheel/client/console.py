@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from flywheel.adapters.kafka_residue import Residue
@@ -51,10 +52,28 @@ def render_decision(usecase: UseCase, response: DecideResponse) -> str:
         f"decision  {response.decision_id}",
         "",
         _stage_table(usecase, response),
+        *_contributions(response),
         "",
         table(("feature", "value"), features, frozenset({1})),
     ]
     return "\n".join(parts)
+
+
+def _contributions(response: DecideResponse) -> list[str]:
+    if response.unexplained:
+        return ["", f"no explanation: {response.unexplained.replace('_', ' ')}"]
+    if not response.contributions:
+        return []
+    log_odds = math.log(response.score / (1 - response.score)) if 0 < response.score < 1 else math.nan
+    others = log_odds - response.contribution_base - sum(part.value for part in response.contributions)
+    values = {feature.name: f"{feature.value:,.6g}" for feature in response.features}
+    rows = [
+        ("(knowing nothing)", "", f"{response.contribution_base:+.3f}"),
+        *((part.feature, values.get(part.feature, ""), f"{part.value:+.3f}") for part in response.contributions),
+        ("(all others)", "", f"{others:+.3f}"),
+        ("log-odds of the score", "", f"{log_odds:+.3f}"),
+    ]
+    return ["", table(("moves the score", "value", "log-odds"), rows, frozenset({1, 2}))]
 
 
 def _stage_table(usecase: UseCase, response: DecideResponse) -> str:

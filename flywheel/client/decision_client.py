@@ -49,13 +49,20 @@ class DecisionClient:
         self._decide = DecisionsStub(self._channel).Decide
 
     async def decide(
-        self, usecase: str, event: Mapping[str, Any], request_id: str = "", *, criticality: str = ""
+        self,
+        usecase: str,
+        event: Mapping[str, Any],
+        request_id: str = "",
+        *,
+        criticality: str = "",
+        explain: int = 0,
     ) -> DecideResponse:
         """The decision about the event. Raises ServingUnreachable when none came in time, ClientError when refused.
 
-        `criticality` (`default`, `sheddable`) says that it matters less than the use case declares.
+        `criticality` (`default`, `sheddable`) says that it matters less than the use case declares; `explain`, how
+        many contributions to the score are wanted.
         """
-        request = DecideRequest(usecase=usecase, subject=orjson.dumps(event), request_id=request_id)
+        request = DecideRequest(usecase=usecase, subject=orjson.dumps(event), request_id=request_id, explain=explain)
         try:
             response: DecideResponse = await self._decide(
                 request, timeout=self._timeout_s, metadata=((CRITICALITY, criticality),) if criticality else None

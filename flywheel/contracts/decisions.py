@@ -88,3 +88,9 @@ class DecisionLogged(Message):
     propensity: float | None = None
     """How probable this arm was for the unit when it was assigned."""
     criticality: str = ""
+    writer: str = ""
+    """The process that answered it; empty in records from before they were counted."""
+    sequence: int = 0
+    """The how manieth decision of its writer it is, from 1 on."""
+    lost_before: int = 0
+    """How many of its writer's decisions were known to be lost by then."""

@@ -212,6 +212,17 @@ SERVING_LOG_UNPROTECTED = Counter(
 SERVING_SPOOL_BYTES = Gauge(
     "flywheel_serving_spool_bytes", "Size of the decisions on disk that the broker has not acknowledged.", ["usecase"]
 )
+SERVING_EXPLANATIONS = Counter(
+    "flywheel_serving_explanations_total",
+    "Explanations asked for, by outcome (explained, no_model, unsupported_model, no_time, overloaded, failed).",
+    ["usecase", "outcome"],
+)
+SERVING_EXPLANATION_SECONDS = Histogram(
+    "flywheel_serving_explanation_seconds",
+    "Duration of the computation of one explanation.",
+    ["usecase"],
+    buckets=_LATENCY_BUCKETS,
+)
 SERVING_FOREIGN_STATES = Counter(
     "flywheel_serving_foreign_states_total",
     "Feature states refused as corrupt or not of this declaration.",

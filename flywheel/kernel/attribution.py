@@ -13,7 +13,7 @@ a polynomial of degree d - 1 in t, which Gauss-Legendre quadrature with âŒˆd/2âŒ
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,14 @@ class Attribution(NamedTuple):
     def score(self) -> float:
         """The probability that the log-odds stand for."""
         return float(1 / (1 + np.exp(-self.margin)))
+
+
+@runtime_checkable
+class Explaining(Protocol):
+    """A scorer that can say how it came to a score."""
+
+    def explain(self, row: NDArray[np.float32]) -> Attribution:
+        """The score of one row, shape (features,), as a sum. Raises NotExplainable."""
 
 
 class Attributor(Protocol):

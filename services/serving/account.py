@@ -1,6 +1,14 @@
-"""What became of the decisions of this process: answered = acknowledged + lost + in flight, at every moment."""
+"""What became of the decisions of this process: answered = acknowledged + lost + in flight, at every moment.
+
+Each record says who wrote it, the how manieth it is and how many before it were lost, so that whoever reads them all
+can tell without asking whether one is missing.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Awaitable, Sequence
+
+import orjson
 
 from flywheel.adapters.decision_spool import Told
 from flywheel.contracts.metrics import (
@@ -10,6 +18,7 @@ from flywheel.contracts.metrics import (
     SERVING_LOG_UNPROTECTED,
     SERVING_STAGE_SECONDS,
 )
+from flywheel.kernel.ports import DecisionLog
 
 _LOST = ("queue_full", "undelivered", "refused", "shutdown", "damaged")
 _UNPROTECTED = ("full", "unwritable", "slow")
@@ -41,3 +50,38 @@ class Account:
     def _lose(self, reason: str) -> None:
         self.lost += 1
         self._lost[reason].inc()
+
+
+class NumberedLog:
+    """A decision log whose records, JSON objects with some fields, are numbered on their way."""
+
+    def __init__(self, log: DecisionLog, writer: str, account: Account) -> None:
+        self._log = log
+        self._account = account
+        self._writer = b',"writer":' + orjson.dumps(writer)
+        self._answered = 0
+
+    @property
+    def in_flight(self) -> int:
+        return self._log.in_flight
+
+    def start(self) -> None:
+        """As the log behind it."""
+        self._log.start()
+
+    def append_many(self, records: Sequence[tuple[bytes, bytes]]) -> Awaitable[None] | None:
+        """As the log behind it."""
+        return self._log.append_many([(key, self._numbered(value)) for key, value in records])
+
+    async def close(self, timeout_s: float) -> None:
+        """As the log behind it."""
+        await self._log.close(timeout_s)
+
+    def _numbered(self, record: bytes) -> bytes:
+        self._answered += 1
+        return b'%b%b,"sequence":%d,"lost_before":%d}' % (
+            record[:-1],
+            self._writer,
+            self._answered,
+            self._account.lost,
+        )

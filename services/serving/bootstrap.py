@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Callable
 from functools import partial
 
@@ -38,8 +39,9 @@ from flywheel.kernel.plan import compile_plan
 from flywheel.kernel.ports import DecisionLog, FeatureReader, ModelStore
 from flywheel.kernel.ranking import Ranking
 from flywheel.kernel.timing import Clock
-from services.serving.account import Account
+from services.serving.account import Account, NumberedLog
 from services.serving.arms import ArmFailures
+from services.serving.explaining import Explainer
 from services.serving.gate import AdmissionGate
 from services.serving.http_calls import Methods
 from services.serving.inference import Inference
@@ -122,7 +124,7 @@ def build(
         unary = _ranking(settings, usecase, usecase.policy, guarded, models, log, failures)
     else:
         decider = Decider(usecase, guarded, models.lineup, clock=CLOCK, new_id=new_id, observer=journal)
-        servicer = DecisionsServicer({name: Desk(decider, journal)})
+        servicer = DecisionsServicer({name: Desk(decider, journal, Explainer(usecase))})
         unary = servicer.unary()
     unary = {**unary, **inference_methods(inference)}
     gate = _gate(settings, usecase)
@@ -190,7 +192,8 @@ def _rest(settings: ServingSettings, usecase: UseCase, inference: Inference, met
 
 def _decision_log(settings: ServingSettings, usecase: UseCase) -> DecisionLog:
     name = usecase.name
-    told = Account(name).told
+    account = Account(name)
+    told, writer = account.told, uuid.uuid4().hex
     queue = KafkaDecisionLog(
         settings.kafka_bootstrap,
         decisions_topic(name).name,
@@ -199,7 +202,7 @@ def _decision_log(settings: ServingSettings, usecase: UseCase) -> DecisionLog:
         capacity=settings.serving_log_capacity,
     )
     if not usecase.durable_log:
-        return queue
+        return NumberedLog(queue, writer, account)
     spool = SpooledDecisionLog(
         queue,
         settings.data_dir / "spool" / name,
@@ -209,7 +212,7 @@ def _decision_log(settings: ServingSettings, usecase: UseCase) -> DecisionLog:
         patience_s=settings.serving_spool_patience_ms / 1000,
     )
     SERVING_SPOOL_BYTES.labels(name).set_function(lambda: spool.size_bytes)
-    return spool
+    return NumberedLog(spool, writer, account)
 
 
 def _shadow_log(settings: ServingSettings, usecase: UseCase) -> DecisionLog:

@@ -24,6 +24,7 @@ from flywheel.kernel.decision import Cohort, Decided, Decider, DecisionRequest, 
 from flywheel.kernel.subject import InvalidSubject
 from flywheel.kernel.timing import OutOfTime
 from services.serving.answers import AnswerEncoder
+from services.serving.explaining import Explainer
 from services.serving.journal import Journal
 
 SERVICE = "flywheel.v1.Decisions"
@@ -39,10 +40,11 @@ _STATUS = {
 
 @dataclass(frozen=True)
 class Desk:
-    """Where the decisions of one use case are made and written down."""
+    """Where the decisions of one use case are made, written down and explained."""
 
     decider: Decider
     journal: Journal
+    explainer: Explainer
     encoder: AnswerEncoder = field(default_factory=AnswerEncoder)
 
 
@@ -135,7 +137,11 @@ class DecisionsServicer:
         if logged is not None:
             await logged
         for place, decision in decided:
-            calls[place].reply(desk.encoder.encode(decision, features=not requests[place].omit_features))
+            answer = desk.encoder.encode(decision, features=not requests[place].omit_features)
+            if top := requests[place].explain:
+                self._run(_explain(desk.explainer, calls[place], decision, answer, top))
+            else:
+                calls[place].reply(answer)
 
     def _run(self, answering: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(answering)
@@ -159,6 +165,13 @@ def _refusal(journal: Journal, refused: Refused) -> tuple[Status, str]:
         return Status.INTERNAL, f"request {refused.request_id} failed; serving's log says why"
     journal.refused(status.name, refused.request_id, refused.error)
     return status, str(refused.error)
+
+
+async def _explain(explainer: Explainer, call: Call, decision: Decided, answer: bytes, top: int) -> None:
+    explanation = await explainer.explain(decision, top, call.deadline_s)
+    if not call.cancelled:
+        # Messages that stand one after another are read as one.
+        call.reply(answer + explanation.SerializeToString())
 
 
 def _batch_response(desk: Desk, outcomes: Sequence[Decided | Refused], *, features: bool) -> bytes:

@@ -27,6 +27,7 @@ from flywheel.contracts.proto.decision_pb2 import (
 from flywheel.kernel.decision import Decider
 from flywheel.kernel.lineup import Lineup
 from services.serving.bootstrap import CLOCK
+from services.serving.explaining import Explainer
 from services.serving.journal import Journal
 from services.serving.servicer import MAX_BATCH, DecisionsServicer, Desk
 from tests.serving_parts import PLAN, USECASE, payment
@@ -64,7 +65,7 @@ class Scene:
         journal = Journal(USECASE, self.log, Pseudonyms("key"), verbose=True)
         store = MemoryFeatureStore(PLAN).reader()
         decider = Decider(USECASE, store, lambda: Lineup(), clock=CLOCK, new_id=new_id, observer=journal)
-        self.servicer = DecisionsServicer({"fraud": Desk(decider, journal)})
+        self.servicer = DecisionsServicer({"fraud": Desk(decider, journal, Explainer(USECASE))})
 
     @property
     def logged(self) -> list[DecisionLogged]:
@@ -174,3 +175,13 @@ async def test_a_batch_too_large_or_for_nobody_is_refused() -> None:
         await Scene().servicer.decide_batch(Made(DecideBatchRequest(usecase="poker").SerializeToString()))
     with pytest.raises(CallFailed, match="no DecideBatchRequest"):
         await Scene().servicer.decide_batch(Made(b"\xff"))
+
+
+async def test_what_cannot_be_explained_is_decided_all_the_same() -> None:
+    scene = Scene()
+    asked = [Made(DecideRequest(usecase="fraud", subject=payment(), explain=explain)) for explain in (0, 3)]
+    scene.servicer.decide(asked)
+    plain, explained = [DecideResponse.FromString(await call.answer) for call in asked]
+    assert (plain.unexplained, explained.unexplained) == ("", "no_model")
+    assert explained.action == plain.action
+    assert len(scene.logged) == 2
