@@ -82,4 +82,4 @@ def test_a_record_that_does_not_say_so_was_live() -> None:
 
 def test_topic_names_are_unique() -> None:
     names = [topic.name for topic in topics_of("fraud", ("transaction", "chargeback"))]
-    assert len(names) == len(set(names)) == 8
+    assert len(names) == len(set(names)) == 9
