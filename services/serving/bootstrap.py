@@ -20,6 +20,7 @@ from flywheel.adapters.logs import Pseudonyms
 from flywheel.adapters.onnx_scorer import OnnxScorer
 from flywheel.adapters.redis_store import RedisFeatureReader
 from flywheel.adapters.request_ids import new_id
+from flywheel.adapters.tracing import UNTRACED, Tracing, open_tracing
 from flywheel.contracts.metrics import (
     SERVING_BREAKER_OPEN,
     SERVING_CACHED_AGE_SECONDS,
@@ -56,6 +57,7 @@ from services.serving.server import Server
 from services.serving.servicer import DecisionsServicer, Desk
 from services.serving.settings import ServingSettings
 from services.serving.shadow import Shadow
+from services.serving.traces import AnswerTraces
 
 CLOCK = Clock(wall_us=lambda: time.time_ns() // 1000, steady_s=time.perf_counter)
 
@@ -72,6 +74,7 @@ def real_server(settings: ServingSettings) -> Server:
         reader=RedisFeatureReader(settings.redis_url, compile_plan(usecase)),
         store=FileModelStore(settings.model_dir),
         log=_decision_log(settings, usecase),
+        tracing=open_tracing("serving", settings),
     )
 
 
@@ -83,6 +86,7 @@ def build(
     store: ModelStore,
     log: DecisionLog,
     open_shadow_log: Callable[[], DecisionLog] | None = None,
+    tracing: Tracing = UNTRACED,
 ) -> Server:
     """Serving of one use case on any parts; what a shadow says goes to Kafka unless another log is given."""
     name = usecase.name
@@ -121,10 +125,10 @@ def build(
     repository = Repository(usecase, models.lineup, lambda: store.versions(name))
     inference = Inference(usecase, repository, max_rows=settings.serving_inference_max_rows)
     if isinstance(usecase.policy, Ranking):
-        unary = _ranking(settings, usecase, usecase.policy, guarded, models, log, failures)
+        unary = _ranking(settings, usecase, usecase.policy, guarded, models, log, failures, tracing)
     else:
         decider = Decider(usecase, guarded, models.lineup, clock=CLOCK, new_id=new_id, observer=journal)
-        servicer = DecisionsServicer({name: Desk(decider, journal, Explainer(usecase))})
+        servicer = DecisionsServicer({name: Desk(decider, journal, Explainer(usecase), traces=AnswerTraces(tracing))})
         unary = servicer.unary()
     unary = {**unary, **inference_methods(inference)}
     gate = _gate(settings, usecase)
@@ -138,6 +142,7 @@ def build(
         inference=inference,
         rest=_rest(settings, usecase, inference, Methods(unary, gate)),
         gate=gate,
+        tracing=tracing,
     )
 
 
@@ -149,6 +154,7 @@ def _ranking(
     models: Models,
     log: DecisionLog,
     failures: ArmFailures,
+    tracing: Tracing,
 ) -> dict[str, Unary]:
     """What a use case that ranks answers."""
     name = usecase.name
@@ -170,7 +176,8 @@ def _ranking(
         observer=journal,
         max_candidates=settings.serving_max_candidates,
     )
-    return {RANK: awaited(Rankings({name: RankingDesk(ranker, journal)}).rank)}
+    desk = RankingDesk(ranker, journal, AnswerTraces(tracing, "rank"))
+    return {RANK: awaited(Rankings({name: desk}).rank)}
 
 
 def _gate(settings: ServingSettings, usecase: UseCase) -> AdmissionGate:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Never
 
 from google.protobuf.message import DecodeError
@@ -20,6 +20,7 @@ from flywheel.kernel.decision.shortlist import Ranked
 from flywheel.kernel.subject import InvalidSubject
 from flywheel.kernel.timing import OutOfTime
 from services.serving.ranking_journal import RankingJournal
+from services.serving.traces import AnswerTraces
 
 SERVICE = "flywheel.v1.Rankings"
 RANK = f"/{SERVICE}/Rank"
@@ -33,6 +34,7 @@ class RankingDesk:
 
     ranker: Ranker
     journal: RankingJournal
+    traces: AnswerTraces = field(default_factory=lambda: AnswerTraces(name="rank"))
 
 
 class Rankings:
@@ -69,6 +71,7 @@ class Rankings:
             _fail(desk.journal, request_id, answer.error)
         if (logged := desk.journal.ranked(answer)) is not None:
             await logged
+        desk.traces.answered(answer, call.metadata)
         return bytes(respond(answer).SerializeToString())
 
 

@@ -10,6 +10,7 @@ from flywheel.adapters.grpc_server.calls import Unary
 from flywheel.adapters.http_server import HttpServer
 from flywheel.adapters.logs import logger
 from flywheel.adapters.metrics_server import MetricsServer
+from flywheel.adapters.tracing import UNTRACED, Tracing
 from flywheel.kernel.ports import DecisionLog, FeatureReader
 from services.serving.gate import AdmissionGate
 from services.serving.inference import Inference
@@ -39,6 +40,7 @@ class Server:
         shadow: Shadow,
         inference: Inference,
         rest: HttpServer | None = None,
+        tracing: Tracing = UNTRACED,
     ) -> None:
         self._settings = settings
         self._unary = unary
@@ -49,6 +51,7 @@ class Server:
         self._shadow = shadow
         self._inference = inference
         self._rest = rest
+        self._tracing = tracing
         self._answering = False
         self._watching: asyncio.Task[None] | None = None
         self._open: Port | None = None
@@ -91,6 +94,7 @@ class Server:
         await self._reader.close()
         if self._metrics:
             self._metrics.close()
+        await asyncio.to_thread(self._tracing.close)
         _log.info("stopped", unflushed=self._decisions.in_flight)
 
     def ready(self) -> tuple[bool, str]:

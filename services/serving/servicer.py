@@ -26,6 +26,7 @@ from flywheel.kernel.timing import OutOfTime
 from services.serving.answers import AnswerEncoder
 from services.serving.explaining import Explainer
 from services.serving.journal import Journal
+from services.serving.traces import AnswerTraces
 
 SERVICE = "flywheel.v1.Decisions"
 CRITICALITY = "flywheel-criticality"
@@ -46,6 +47,7 @@ class Desk:
     journal: Journal
     explainer: Explainer
     encoder: AnswerEncoder = field(default_factory=AnswerEncoder)
+    traces: AnswerTraces = field(default_factory=AnswerTraces)
 
 
 class DecisionsServicer:
@@ -104,6 +106,8 @@ class DecisionsServicer:
         decided = [outcome for outcome in outcomes if isinstance(outcome, Decided)]
         if decided and (logged := desk.journal.answered(decided)) is not None:
             await logged
+        for decision in decided:
+            desk.traces.answered(decision, call.metadata)
         return _batch_response(desk, outcomes, features=not batch.omit_features)
 
     def _begin(self, desk: Desk, calls: Sequence[Call], requests: Sequence[DecideRequest]) -> None:
@@ -142,6 +146,7 @@ class DecisionsServicer:
                 self._run(_explain(desk.explainer, calls[place], decision, answer, top))
             else:
                 calls[place].reply(answer)
+            desk.traces.answered(decision, calls[place].metadata)
 
     def _run(self, answering: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(answering)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import math
 import time
@@ -17,6 +18,7 @@ from flywheel.adapters.logs import Pseudonyms
 from flywheel.adapters.memory_decision_log import MemoryDecisionLog
 from flywheel.adapters.memory_store import MemoryFeatureStore
 from flywheel.adapters.request_ids import new_id
+from flywheel.adapters.tracing import UNTRACED, OtlpTracing, Tracing
 from flywheel.contracts.decisions import DecisionLogged
 from flywheel.contracts.proto.decision_pb2 import (
     DecideBatchRequest,
@@ -30,7 +32,9 @@ from services.serving.bootstrap import CLOCK
 from services.serving.explaining import Explainer
 from services.serving.journal import Journal
 from services.serving.servicer import MAX_BATCH, DecisionsServicer, Desk
+from services.serving.traces import AnswerTraces
 from tests.serving_parts import PLAN, USECASE, payment
+from tests.trace_collector import collecting
 
 SECRET = "4111 1111 1111 1111"
 
@@ -60,12 +64,14 @@ class Made:
 class Scene:
     """A servicer on a store without anything and without a model, and what it logs."""
 
-    def __init__(self) -> None:
+    def __init__(self, tracing: Tracing = UNTRACED) -> None:
         self.log = MemoryDecisionLog(on_acknowledged=lambda: None, on_lost=lambda _: None)
         journal = Journal(USECASE, self.log, Pseudonyms("key"), verbose=True)
         store = MemoryFeatureStore(PLAN).reader()
         decider = Decider(USECASE, store, lambda: Lineup(), clock=CLOCK, new_id=new_id, observer=journal)
-        self.servicer = DecisionsServicer({"fraud": Desk(decider, journal, Explainer(USECASE))})
+        self.servicer = DecisionsServicer(
+            {"fraud": Desk(decider, journal, Explainer(USECASE), traces=AnswerTraces(tracing))}
+        )
 
     @property
     def logged(self) -> list[DecisionLogged]:
@@ -185,3 +191,26 @@ async def test_what_cannot_be_explained_is_decided_all_the_same() -> None:
     assert (plain.unexplained, explained.unexplained) == ("", "no_model")
     assert explained.action == plain.action
     assert len(scene.logged) == 2
+
+
+async def test_a_decision_goes_on_the_trace_of_its_caller_stage_by_stage() -> None:
+    trace_id, caller = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+    with collecting() as collector:
+        scene = Scene(tracing := OtlpTracing("serving", collector.url, share=0.0))
+        calls = [
+            Made(DecideRequest(usecase="fraud", subject=payment()), {"traceparent": f"00-{trace_id}-{caller}-01"}),
+            Made(DecideRequest(usecase="fraud", subject=payment(event_id="untraced"))),
+        ]
+        scene.servicer.decide(calls)
+        answer = DecideResponse.FromString(await calls[0].answer)
+        await calls[1].answer
+        await asyncio.to_thread(tracing.close)
+    decide = collector.named("decide")
+    assert (decide.trace_id.hex(), decide.parent_span_id.hex()) == (trace_id, caller)
+    said = {each.key: each.value.string_value for each in decide.attributes}
+    assert said["flywheel.decision_id"] == answer.decision_id
+    stages = [span for _, span in collector.spans if span.parent_span_id == decide.span_id]
+    assert [span.name for span in stages] == ["queue", "features", "model", "policy"]
+    for earlier, later in itertools.pairwise(stages):
+        assert earlier.end_time_unix_nano <= later.start_time_unix_nano + 1_000
+    assert stages[-1].end_time_unix_nano <= decide.end_time_unix_nano + 1_000
