@@ -4,26 +4,31 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
 from fastapi import APIRouter
-from google.protobuf.message import Message
 from pydantic.json_schema import models_json_schema
 from starlette.requests import Request
 from starlette.responses import Response
 
 from flywheel.adapters import http_problem
-from flywheel.adapters.grpc_server.status import CallFailed
 from flywheel.adapters.http_bodies import check_json
 from flywheel.adapters.http_problem import FieldError, Problem
 from flywheel.contracts.proto.decision_pb2 import DecideRequest, DecideResponse
 from flywheel.kernel.declaration import UseCase
 from services.serving.http_calls import Methods
+from services.serving.rest_answers import answered
 from services.serving.rest_calls import TIMEOUT_HEADER, Calls
-from services.serving.rest_statuses import problem_of
 
-_DECIDE = "/flywheel.v1.Decisions/Decide"
-_REF = "#/components/schemas/"
+DECIDE = "/flywheel.v1.Decisions/Decide"
+REF = "#/components/schemas/"
 _MAX_EXPLAINED = 1_000
+_MEANINGS = {
+    "404": "There is no such use case here.",
+    "413": "The body is too large.",
+    "415": "The body is no JSON, or compressed.",
+    "422": "What was sent is not valid; `detail` names what is wrong.",
+    "429": "Too many requests; `Retry-After` says when to come back.",
+    "504": "There was no time for an answer.",
+}
 
 
 def decision_routes(usecase: UseCase, methods: Methods, calls: Calls) -> APIRouter:
@@ -39,11 +44,7 @@ def decision_routes(usecase: UseCase, methods: Methods, calls: Calls) -> APIRout
             request_id=request.state.request_id,
             **_wishes(request),
         )
-        try:
-            answer = await methods.ask(_DECIDE, dict(request.headers), asked.SerializeToString(), patience_s)
-        except CallFailed as failed:
-            raise problem_of(failed) from failed
-        return Response(orjson.dumps(as_json(DecideResponse.FromString(answer))), media_type="application/json")
+        return await answered(methods, DECIDE, asked, DecideResponse, request, patience_s)
 
     router.add_api_route(
         "/v1/usecases/{usecase}/decisions",
@@ -57,28 +58,9 @@ def decision_routes(usecase: UseCase, methods: Methods, calls: Calls) -> APIRout
 
 def decision_schemas(usecase: UseCase) -> dict[str, Any]:
     """The schemas of subjects, by their names as components."""
-    _, found = models_json_schema([(usecase.request, "validation")], ref_template=_REF + "{model}")
+    _, found = models_json_schema([(usecase.request, "validation")], ref_template=REF + "{model}")
     definitions: dict[str, Any] = found["$defs"]
     return definitions
-
-
-def as_json(message: Message) -> dict[str, Any]:
-    """All fields of a message under their own names; messages that are not there are left out.
-
-    NaN stays a float, which JSON writers that know none make null.
-    """
-    found: dict[str, Any] = {}
-    for field in message.DESCRIPTOR.fields:
-        value = getattr(message, field.name)
-        if field.message_type is not None and field.message_type.GetOptions().map_entry:
-            found[field.name] = dict(value)
-        elif field.is_repeated:
-            found[field.name] = [as_json(each) if isinstance(each, Message) else each for each in value]
-        elif not isinstance(value, Message):
-            found[field.name] = value
-        elif message.HasField(field.name):
-            found[field.name] = as_json(value)
-    return found
 
 
 def _wishes(request: Request) -> dict[str, Any]:
@@ -101,7 +83,6 @@ def _unknown(field: str, reason: str, hint: str) -> Problem:
 
 
 def _operation(usecase: UseCase) -> dict[str, Any]:
-    problem = {http_problem.MEDIA_TYPE: {"schema": {"$ref": f"{_REF}Problem"}}}
     return {
         "description": "The same decision as over gRPC, logged alike. `explain` asks for so many contributions, "
         f"`omit_features` makes the answer smaller; `{TIMEOUT_HEADER}` says how long you wait, which never makes the "
@@ -113,12 +94,16 @@ def _operation(usecase: UseCase) -> dict[str, Any]:
         ],
         "requestBody": {
             "required": True,
-            "content": {"application/json": {"schema": {"$ref": f"{_REF}{usecase.request.__name__}"}}},
+            "content": {"application/json": {"schema": {"$ref": f"{REF}{usecase.request.__name__}"}}},
         },
         "responses": {
             "200": {"description": "The decision."},
-            "422": {"description": "The subject is not valid; `detail` names what is wrong.", "content": problem},
-            "429": {"description": "Too many requests; `Retry-After` says when to come back.", "content": problem},
-            "504": {"description": "There was no time for an answer.", "content": problem},
+            **refusals(),
         },
     }
+
+
+def refusals() -> dict[str, Any]:
+    """How requests for decisions are refused, for OpenAPI documents."""
+    problem = {http_problem.MEDIA_TYPE: {"schema": {"$ref": f"{REF}Problem"}}}
+    return {status: {"description": meaning, "content": problem} for status, meaning in _MEANINGS.items()}

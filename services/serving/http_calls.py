@@ -58,6 +58,9 @@ class Methods:
         self._unary = unary
         self._gate = gate
 
+    def __contains__(self, path: str) -> bool:
+        return path in self._unary
+
     async def ask(self, path: str, metadata: Mapping[str, str], message: bytes, patience_s: float = math.inf) -> bytes:
         """The serialized answer. Raises CallFailed, also when it is not admitted or does not come in time."""
         with self.admitted(path, metadata, patience_s):

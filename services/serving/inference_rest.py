@@ -29,8 +29,8 @@ from services.serving.inference_messages import (
     TensorDescription,
     UnknownModel,
 )
+from services.serving.rest_answers import problem_of
 from services.serving.rest_calls import Calls
-from services.serving.rest_statuses import problem_of
 from services.serving.tensors import InvalidInference
 
 _MODEL = "/v2/models/{model}"

@@ -13,11 +13,13 @@ from flywheel.adapters.http_docs import mount_docs
 from flywheel.adapters.http_problem import handle_problems
 from flywheel.adapters.http_requests import RequestBoundary
 from flywheel.kernel.declaration import UseCase
-from services.serving.decisions_rest import decision_routes, decision_schemas
+from services.serving.decisions_rest import DECIDE, decision_routes, decision_schemas
 from services.serving.http_calls import Methods
 from services.serving.inference import Inference
 from services.serving.inference_documentation import inference_schemas
 from services.serving.inference_rest import inference_routes
+from services.serving.rankings import RANK
+from services.serving.rankings_rest import ranking_routes, ranking_schemas
 from services.serving.rest_calls import Calls
 from services.serving.settings import ServingSettings
 
@@ -38,9 +40,15 @@ def rest_app(settings: ServingSettings, usecase: UseCase, inference: Inference, 
         max_inference_bytes=settings.serving_inference_max_bytes,
         body_timeout_s=settings.serving_rest_body_timeout_s,
     )
-    app.include_router(decision_routes(usecase, methods, calls))
+    schemas = {**inference_schemas(), "Problem": http_problem.SCHEMA}
+    if DECIDE in methods:
+        app.include_router(decision_routes(usecase, methods, calls))
+        schemas |= decision_schemas(usecase)
+    if RANK in methods:
+        app.include_router(ranking_routes(methods, calls))
+        schemas |= ranking_schemas()
     app.include_router(inference_routes(inference, methods, calls))
-    _document(app, {**decision_schemas(usecase), **inference_schemas(), "Problem": http_problem.SCHEMA})
+    _document(app, schemas)
     mount_docs(app)
     return app
 

@@ -21,7 +21,7 @@ class Calls:
         self._body_timeout_s = body_timeout_s
 
     async def subject(self, request: Request) -> bytes:
-        """The body of a request for a decision. Raises Problem."""
+        """The body of a request for a decision or a ranking. Raises Problem."""
         return await read_body(request, max_bytes=self._max_subject_bytes, timeout_s=self._body_timeout_s)
 
     async def inference(self, request: Request) -> bytes:

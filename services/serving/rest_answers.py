@@ -1,13 +1,20 @@
-"""How a call that failed ends over HTTP: gRPC's statuses as problems."""
+"""What gRPC's answers are over HTTP: messages as JSON, statuses as problems."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Any
+
+import orjson
+from google.protobuf.message import Message
+from starlette.requests import Request
+from starlette.responses import Response
 
 from flywheel.adapters.grpc_server.status import CallFailed, Refusal, Status
 from flywheel.adapters.http_problem import Problem
 from services.serving.gate import retry_after_s
+from services.serving.http_calls import Methods
 
 _HTTP: Mapping[Status, HTTPStatus] = {
     Status.CANCELLED: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -29,6 +36,40 @@ _TITLES: Mapping[Status, str] = {
     Status.UNAVAILABLE: "The service is not available",
 }
 _RETRIED = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
+
+
+async def answered(
+    methods: Methods, path: str, message: Message, answer: type[Message], request: Request, patience_s: float
+) -> Response:
+    """What the method at `path` says to the message, a message of the type `answer`. Raises Problem."""
+    try:
+        content = await methods.ask(path, dict(request.headers), message.SerializeToString(), patience_s)
+    except CallFailed as failed:
+        raise problem_of(failed) from failed
+    found = answer()
+    found.ParseFromString(content)
+    return Response(orjson.dumps(as_json(found)), media_type="application/json")
+
+
+def as_json(message: Message) -> dict[str, Any]:
+    """All fields of a message under their own names; messages that are not there are left out.
+
+    NaN stays a float, which JSON writers that know none make null.
+    """
+    found: dict[str, Any] = {}
+    for field in message.DESCRIPTOR.fields:
+        value = getattr(message, field.name)
+        if field.message_type is not None and field.message_type.GetOptions().map_entry:
+            found[field.name] = {key: _plain(each) for key, each in value.items()}
+        elif field.is_repeated:
+            found[field.name] = [_plain(each) for each in value]
+        elif not field.has_presence or message.HasField(field.name):
+            found[field.name] = _plain(value)
+    return found
+
+
+def _plain(value: Any) -> Any:
+    return as_json(value) if isinstance(value, Message) else value
 
 
 def problem_of(failed: CallFailed) -> Problem:
