@@ -155,12 +155,8 @@ async def test_impatient_callers_share_no_read_with_patient_ones() -> None:
         "features_unavailable",
         "features_unavailable",
     ]
-    views = len(VIEWS)
-    assert timed.asked == [
-        (3 * views, pytest.approx(20 * 49 / 50)),
-        (2 * views, pytest.approx(20 * 10 / 50)),
-        (views, pytest.approx(20 * 0.001 / 50)),
-    ]
+    assert [keys // len(VIEWS) for keys, _ in timed.asked] == [3, 2, 1]
+    assert [ms for _, ms in timed.asked] == pytest.approx([20 * 49 / 50, 20 * 10 / 50, 20 * 0.001 / 50])
 
 
 def case(patience_s: float, candidates: Sequence[str] = ()) -> Case:
