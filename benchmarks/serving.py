@@ -25,7 +25,8 @@ from benchmarks import (
 )
 from benchmarks.figures import Figure
 from benchmarks.serving_bench import NotMeasured, Pace, tell
-from benchmarks.serving_scene import OTHERS_CORE, Scene, running_scene
+from benchmarks.serving_processes import OTHERS_CORE
+from benchmarks.serving_scene import Scene, running_scene
 
 TARGET = "serving"
 Part = Callable[[Scene, Pace], dict[str, Figure]]

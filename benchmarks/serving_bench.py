@@ -15,10 +15,10 @@ from loadtests.load import closed_loop, open_loop
 from loadtests.outcomes import Outcome, Run
 
 WITHIN_MS = 50.0
-CALLERS = 64
+FEW_CALLERS, CALLERS = 16, 64
 
 _WARM_S = 3.0
-_CLOSED_S = 5.0
+_CLOSED_S = 4.0
 _STEP_S = 5.0
 _CONFIRM_S = 10.0
 _STEPS = 5
@@ -43,13 +43,18 @@ class Pace:
 
     async def warm(self, pool: AnyPool) -> None:
         """Lets the server see some load first."""
-        await closed_loop(pool, callers=16, seconds=_WARM_S * self.share)
+        await closed_loop(pool, callers=FEW_CALLERS, seconds=_WARM_S * self.share)
 
-    async def capacity(self, pool: AnyPool) -> Run:
-        """Callers in a ring, as many as are usual."""
-        run = await closed_loop(pool, callers=CALLERS, seconds=_CLOSED_S * self.share)
-        tell(f"  {CALLERS} callers: {run.told()}")
+    async def capacity(self, pool: AnyPool, *, callers: int = CALLERS, seconds: float = _CLOSED_S) -> Run:
+        """Callers in a ring."""
+        run = await closed_loop(pool, callers=callers, seconds=seconds * self.share)
+        tell(f"  {callers} callers: {run.told()}")
         return run
+
+    async def best_capacity(self, pool: AnyPool) -> Run:
+        """Of few and of many callers in a ring, the better rate: each server at its best."""
+        runs = [await self.capacity(pool, callers=callers) for callers in (FEW_CALLERS, CALLERS)]
+        return max(runs, key=lambda run: run.rate_per_s)
 
     async def at(self, pool: AnyPool, rate_per_s: float, *, seconds: float = _STEP_S, seed: int = 1) -> Run:
         """Callers who know nothing of each other, at that rate."""

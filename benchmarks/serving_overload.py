@@ -40,7 +40,7 @@ async def _measured(scene: Scene, server: Running, pace: Pace) -> dict[str, Figu
     async with opened(server) as pool:
         await check(scene, server, pool)
         await pace.warm(pool)
-        closed = await pace.capacity(pool)
+        closed = await pace.best_capacity(pool)
         rate_per_s, run = await pace.sustainable(pool, closed.rate_per_s)
         runs = {times: await _overloaded(pool, rate_per_s, times, pace) for times in _TIMES}
     return figures_of(rate_per_s, run.in_time(WITHIN_MS) / run.seconds, runs, pace.share)

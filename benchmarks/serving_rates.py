@@ -67,7 +67,7 @@ async def _of_server(scene: Scene, server: Running, name: str, pace: Pace) -> di
         if name not in _ECHOES:
             await check(scene, server, pool)
         await pace.warm(pool)
-        closed = await pace.capacity(pool)
+        closed = await pace.best_capacity(pool)
         rate_per_s, run = await pace.sustainable(pool, closed.rate_per_s)
         found: dict[str, Figure] = {
             f"rps_{name}": round(rate_per_s),

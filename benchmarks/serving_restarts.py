@@ -12,11 +12,13 @@ import numpy as np
 import psutil
 import uvloop
 
+from benchmarks.card_scoring import usecase
 from benchmarks.figures import Figure
 from benchmarks.serving_bench import NotMeasured, Pace, tell
 from benchmarks.serving_rates import check
-from benchmarks.serving_scene import Scene, deploy, publish
+from benchmarks.serving_scene import Scene
 from benchmarks.serving_servers import AnyPool, Running, opened, ours
+from benchmarks.serving_stock import deploy, publish
 from loadtests.arrivals import poisson
 from loadtests.load import open_loop
 from loadtests.outcomes import Outcome, Run
@@ -37,17 +39,17 @@ def swaps(scene: Scene, pace: Pace) -> dict[str, Figure]:
     """A hundred times another model becomes the champion."""
     versions = [f"swap-{number}" for number in range(_VERSIONS)]
     for version in versions:
-        publish(scene, version, scene.model)
+        publish(scene.models, usecase, version, scene.model)
     count = round(_SWAPS * pace.share)
 
     async def swap(server: Running, number: int) -> None:
         version = versions[number % _VERSIONS]
-        await asyncio.to_thread(deploy, scene, version)
+        await asyncio.to_thread(deploy, scene.models, usecase, version)
         await _until(lambda: asyncio.to_thread(_serves, server, version), f"{version} is not served")
 
     with ours(scene, told={"FLYWHEEL_SERVING_MODEL_POLL_S": "0.1"}) as server:
         run = uvloop.run(_under_load(scene, server, pace, count, swap))
-    deploy(scene, "v1")
+    deploy(scene.models, usecase, "v1")
     return _figures("swap", count, run)
 
 
@@ -79,7 +81,7 @@ async def _under_load(
     async with opened(server) as pool:
         await check(scene, server, pool)
         await pace.warm(pool)
-        rate_per_s = (await pace.capacity(pool)).rate_per_s * _SHARE
+        rate_per_s = (await pace.best_capacity(pool)).rate_per_s * _SHARE
         disturbing = asyncio.create_task(_disturb(server, count, disturb))
         runs = [await _burst(pool, rate_per_s, 0)]
         while not disturbing.done() or len(runs) * _BURST_S < _LEAST_S * pace.share:

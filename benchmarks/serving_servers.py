@@ -17,7 +17,8 @@ import orjson
 
 from benchmarks.card_scoring import usecase
 from benchmarks.figures import ROOT
-from benchmarks.serving_scene import CARDS, HOME, SERVER_CORE, Scene, checkout, python_of, running
+from benchmarks.serving_processes import HOME, SERVER_CORE, checkout, python_of, running
+from benchmarks.serving_scene import CARDS, Scene
 from flywheel.contracts.proto.decision_pb2 import DecideRequest, DecideResponse
 from flywheel.contracts.proto.inference_pb2 import ModelInferRequest, ModelInferResponse
 from infra.local.readiness import HttpReady, Probe
@@ -30,8 +31,8 @@ MESSAGES = 4_096
 """Different requests that are sent over and over."""
 DECIDE = "/flywheel.v1.Decisions/Decide"
 
-_CONNECTIONS = 8
-_TIMEOUT_S = 1.0
+CONNECTIONS = 8
+TIMEOUT_S = 1.0
 _ECHO = 128
 
 AnyPool = GrpcPool | Http1Pool
@@ -108,22 +109,31 @@ class HttpScores:
 @contextmanager
 def ours(scene: Scene, *, cores: str = SERVER_CORE, told: dict[str, str] | None = None) -> Iterator[Running]:
     """The serving service as users start it, everything on."""
-    settings = {**scene.settings, "FLYWHEEL_USECASE": usecase.name, "FLYWHEEL_WORLD_ENABLED": "false", **(told or {})}
-    address = settings["FLYWHEEL_SERVING_ADDRESS"]
-    ready = HttpReady(f"http://127.0.0.1:{settings['FLYWHEEL_SERVING_METRICS_PORT']}/readyz")
-    command = [sys.executable, "-m", "services.serving"]
-    with running("ours", command, ready, cores=cores, told=settings, directory=checkout()) as process:
-        requests = decisions(cards())
+    tree = checkout(usecase.name, "from benchmarks.card_scoring import usecase as usecase")
+    with serving(scene, usecase.name, tree, cores=cores, told=told or {}) as (pid, settings):
+        address, requests = settings["FLYWHEEL_SERVING_ADDRESS"], decisions(cards())
         yield Running(
             "ours",
             address,
             lambda: GrpcPool(
-                address, DECIDE, requests, connections=_CONNECTIONS, timeout_s=_TIMEOUT_S, judge=by_the_model
+                address, DECIDE, requests, connections=CONNECTIONS, timeout_s=TIMEOUT_S, judge=by_the_model
             ),
             lambda message: float(DecideResponse.FromString(message).score),
-            process.pid,
+            pid,
             settings,
         )
+
+
+@contextmanager
+def serving(
+    scene: Scene, name: str, tree: Path, *, cores: str = SERVER_CORE, told: dict[str, str] | None = None
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """The process id and the settings of the serving service of that use case, started in that checkout."""
+    settings = {**scene.settings, "FLYWHEEL_USECASE": name, "FLYWHEEL_WORLD_ENABLED": "false", **(told or {})}
+    ready = HttpReady(f"http://127.0.0.1:{settings['FLYWHEEL_SERVING_METRICS_PORT']}/readyz")
+    command = [sys.executable, "-m", "services.serving"]
+    with running(name, command, ready, cores=cores, told=settings, directory=tree) as process:
+        yield process.pid, settings
 
 
 _NO_FALLBACK = DecideResponse(fallback="none").SerializeToString()
@@ -183,7 +193,7 @@ def floor(scene: Scene) -> Iterator[Running]:
 def _raw_grpc(
     name: str, address: str, method: str, messages: Sequence[bytes], score: Callable[[bytes], float], pid: int
 ) -> Running:
-    pool = lambda: GrpcPool(address, method, messages, connections=_CONNECTIONS, timeout_s=_TIMEOUT_S)  # noqa: E731
+    pool = lambda: GrpcPool(address, method, messages, connections=CONNECTIONS, timeout_s=TIMEOUT_S)  # noqa: E731
     return Running(name, address, pool, score, pid)
 
 

@@ -36,7 +36,7 @@ async def _stages(scene: Scene, server: Running, pace: Pace) -> dict[str, Figure
     async with opened(server) as pool:
         await check(scene, server, pool)
         await pace.warm(pool)
-        capacity = await pace.capacity(pool)
+        capacity = await pace.best_capacity(pool)
         before = _scraped(server)
         run = await pace.at(pool, capacity.rate_per_s * _SHARE, seconds=10)
         after = _scraped(server)

@@ -19,6 +19,7 @@ from loadtests.outcomes import Outcome, Run, run_of
 from loadtests.precise_timer import PreciseTimer
 
 _LEAD_S = 0.05
+_AFTER_REFUSAL_S = 0.01
 
 
 class Sink(Protocol):
@@ -113,9 +114,20 @@ class _ClosedLoop:
             return
         self.done_s[number] = now_s - self._start_s
         self.outcome[number] = outcome
-        if now_s < self._until_s:
+        if now_s >= self._until_s:
+            return
+        if outcome is Outcome.REFUSED:
+            # Asking at once what was just refused would be no caller but an attack.
+            asyncio.get_running_loop().call_later(_AFTER_REFUSAL_S, self._ask_later)
+        else:
             self._again.append(len(self.sent_s))
             self._note(now_s)
+
+    def _ask_later(self) -> None:
+        now_s = time.perf_counter()
+        if now_s < self._until_s:
+            self._note(now_s)
+            self._pool.send([len(self.sent_s) - 1])
 
     def settled(self) -> None:
         if self._again:
@@ -152,7 +164,10 @@ async def open_loop(pool: Pool, schedule: Schedule, *, seconds: float, patience_
 
 
 async def closed_loop(pool: Pool, *, callers: int, seconds: float, patience_s: float = 2.0) -> Run:
-    """The run of so many callers who ask for so many seconds; what was still under way then is left out."""
+    """The run of so many callers who ask for so many seconds; what was still under way then is left out.
+
+    A caller who is refused asks again after ten milliseconds.
+    """
     loop = _ClosedLoop(pool)
     with _undisturbed():
         began_s, cpu_s = time.perf_counter(), time.process_time()
