@@ -40,13 +40,13 @@ class RecordingGate:
         self.admitted = 0
         self.ended_as: list[Status] = []
 
-    def refusal(self, path: str, metadata: Mapping[str, str]) -> Refusal | None:  # noqa: ARG002
+    def refusal(self, path: str, metadata: Mapping[str, str], timeout_s: float) -> Refusal | None:  # noqa: ARG002
         """As told."""
         if self.refused is None:
             self.admitted += 1
         return self.refused
 
-    def ended(self, path: str, seconds: float, outcome: Status) -> None:  # noqa: ARG002
+    def ended(self, path: str, metadata: Mapping[str, str], seconds: float, outcome: Status) -> None:  # noqa: ARG002
         """Writes it down."""
         self.ended_as.append(outcome)
 

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 
 _TARGET_SHARE = 0.35
 _FLOORS = 3.0
-_FLOORS_LEAST = 1.3
+_FLOORS_LEAST = 1.5
 _TAIL_SHARE = 0.75
 _P99_DEVIATIONS = 2.0
 _WINDOW_S = 0.05
 _SAMPLES = 10
 _LONGEST_WINDOW_S = 0.25
 _STEP_DOWN, _STEP_UP = 0.25, 2.0
+_BURSTY = 0.6
 _FLOOR_KEPT_S = 5.0
 _LEAST_S = 1e-6
 _PROBED_SHARE = 1 / 8
@@ -103,8 +104,8 @@ class ConcurrencyLimit:
         held = window.occupied_s / (now_s - window.began_s)
         taken_s = window.spent_s / window.samples
         is_alone = self._probing == 1 or (not self._probing and held <= max(self._sustained / 4, 1.0))
-        if is_alone or window.least_s < self._floor_s:
-            self._floor_s, self._floor_found_s = window.least_s, now_s
+        if is_alone or taken_s < self._floor_s:
+            self._floor_s, self._floor_found_s = taken_s, now_s
         self._variation.saw(taken_s, window.squares / window.samples)
         self.target_s = self._bounds.target_s(self._floor_s, self._variation.coefficient)
         if self._probing:
@@ -115,8 +116,12 @@ class ConcurrencyLimit:
 
     def _adapt(self, held: float, taken_s: float) -> None:
         wanted = held * self.target_s / taken_s
-        # What came in bursts was refused although little was held: that is no reason to hold less.
-        least = self._sustained * _STEP_DOWN if taken_s > self.target_s else self._sustained
+        least = self._sustained * _STEP_DOWN
+        if taken_s <= self.target_s:
+            least = self._sustained
+            if held < self._sustained * _BURSTY:
+                # What came in bursts was refused although little was held on average: there is room for some more.
+                least += math.sqrt(self._sustained) / 2
         wanted = min(max(wanted, least), self._sustained * _STEP_UP)
         self._sustained = min(max(wanted, 1.0), self._bounds.highest)
         self._highest_probed = max(self._highest_probed, self._sustained)
@@ -144,7 +149,6 @@ class _Window:
         self.ends_s = began_s + _WINDOW_S
         self.refused = self.samples = 0
         self.spent_s = self.squares = self.occupied_s = 0.0
-        self.least_s = math.inf
 
     def add(self, spent_s: float) -> None:
         """One request took that long."""
@@ -152,8 +156,6 @@ class _Window:
         self.samples += 1
         self.spent_s += spent_s
         self.squares += spent_s * spent_s
-        if spent_s < self.least_s:
-            self.least_s = spent_s
 
     def is_over(self, now_s: float) -> bool:
         """Whether it was long enough to tell something."""

@@ -59,7 +59,9 @@ class AdmissionGate:
         self._warned_s = -math.inf
         self._held = [0] * len(Criticality)
         self.lag_s = 0.0
-        """How long what arrives now waits until it is read, on average."""
+        """How long what arrives waits until it is read, on average."""
+        self.age_s = 0.0
+        """How long what is read now has waited."""
         self._loop_lag = LoopLag(self._renew)
         self._show(admission)
 
@@ -70,14 +72,14 @@ class AdmissionGate:
     def stop(self) -> None:
         """Watches it no more."""
         self._loop_lag.stop()
-        self._renew(self.lag_s)
+        self._renew(0.0, self.lag_s)
 
     def refusal(self, path: str, metadata: Mapping[str, str], timeout_s: float = math.inf) -> Refusal | None:
         """Why the request is refused, or None: `ended` is to be told of it. `timeout_s` is what its caller gives it."""
         criticality = self._criticality(path, metadata)
         if criticality is None:
             return None
-        reason = self._admission.refusal(criticality, self._steady_s(), patience_s=timeout_s, age_s=self.lag_s)
+        reason = self._admission.refusal(criticality, self._steady_s(), patience_s=timeout_s, age_s=self.age_s)
         if reason is None:
             self._held[criticality] += 1
             return None
@@ -98,8 +100,9 @@ class AdmissionGate:
         telling = outcome is not Status.CANCELLED
         self._admission.ended(seconds + self.lag_s, self._steady_s(), telling=telling)
 
-    def _renew(self, lag_s: float) -> None:
-        self.lag_s = lag_s
+    def _renew(self, late_s: float, lag_s: float) -> None:
+        # While the loop was busy requests came all the time: half of what the last of them waited.
+        self.age_s, self.lag_s = late_s / 2, lag_s
         for criticality in Criticality:
             pushbacks_ms = self._admission.pushbacks_ms(criticality)
             for reason in _WORDS:
@@ -151,7 +154,7 @@ class AdmissionGate:
             held.set_function(partial(self._held.__getitem__, criticality))
             for reason in Reason:
                 SERVING_NOT_ADMITTED.labels(name, criticality.word, reason.value)
-        self._renew(0.0)
+        self._renew(0.0, 0.0)
 
 
 def retry_after_s(refusal: Refusal) -> int | None:

@@ -13,9 +13,9 @@ _GRAIN_S = 0.001
 
 
 class LoopLag:
-    """Measures fifty times a second and tells the mean of the last few, in seconds."""
+    """Measures fifty times a second and tells, in seconds, the newest and the mean of the last few."""
 
-    def __init__(self, tell: Callable[[float], None]) -> None:
+    def __init__(self, tell: Callable[[float, float], None]) -> None:
         self._tell = tell
         self._mean_s = 0.0
         self._due_s = 0.0
@@ -34,5 +34,5 @@ class LoopLag:
     def _tick(self) -> None:
         late_s = max(time.perf_counter() - self._due_s - _GRAIN_S, 0.0)
         self._mean_s += _WEIGHT * (late_s - self._mean_s)
-        self._tell(self._mean_s)
+        self._tell(late_s, self._mean_s)
         self.start()

@@ -113,7 +113,7 @@ def test_a_slow_store_is_no_queue_that_refusing_would_shorten() -> None:
     run = ran(HEAVY, Load(HEAVY.capacity * 0.5), until_s=5.0, store_s=store_s)
     # Shrinking the limit until requests take the target would end at one at a time: a fifth of the load.
     assert len(run.answered(3.0)) >= 0.6 * len(run.came(3.0))
-    assert run.p99_s(3.0) <= BUDGET_S
+    assert run.p99_s(3.0) <= 1.1 * BUDGET_S
 
 
 def test_under_lasting_load_the_queue_is_let_run_short_every_five_seconds() -> None:
