@@ -13,7 +13,7 @@ from flywheel.adapters.memory_model_store import MemoryModelStore
 from flywheel.contracts.decisions import DecisionLogged, Fallback, FeatureStatus
 from flywheel.contracts.events import Envelope
 from flywheel.contracts.messages import Message
-from flywheel.contracts.models import Deployment, ModelManifest
+from flywheel.contracts.models import Deployment, ModelManifest, Role
 from flywheel.contracts.parity import FeatureMismatches, ParityReport
 from flywheel.contracts.topics import decisions_topic, event_topic, parity_topic, training_results_topic
 from flywheel.contracts.training import GateResult, TrainingFinished, TrainingRequested
@@ -108,6 +108,11 @@ class Scene:
                     self.transaction_id(self._decided), event_time + timedelta(days=float(self._rng.uniform(2, 6)))
                 )
 
+    def decide(self, arm: Role, card: str, fallback: Fallback) -> None:
+        """Writes one decision of that arm, made now."""
+        _, scores, features, amounts = self._draw(1)
+        self._write(START, NOW, card, float(amounts[0]), float(scores[0]), features[0], arm, fallback)
+
     def transaction_id(self, number: int) -> str:
         """The id of the payment that was decided as the n-th; other seeds have other ids."""
         return f"tx-{self.seed}-{number}"
@@ -157,7 +162,15 @@ class Scene:
         self._append(parity_topic(usecase.name).name, report)
 
     def _write(
-        self, at: datetime, wall: datetime, card: str, amount: float, score: float, row: NDArray[np.float64]
+        self,
+        at: datetime,
+        wall: datetime,
+        card: str,
+        amount: float,
+        score: float,
+        row: NDArray[np.float64],
+        arm: Role | None = None,
+        fallback: Fallback | None = None,
     ) -> None:
         self._decided += 1
         payment = Transaction(
@@ -169,8 +182,8 @@ class Scene:
         )
         envelope = Envelope.seal(payment, ingest_time=wall, request_id="r")
         self._append(event_topic(usecase.name, "transaction").name, envelope)
-        arm = assign(card, "scene", 0.2)
-        fallback = Fallback.DEADLINE if self._decided % 500 == 0 else Fallback.NONE
+        arm = arm or assign(card, "scene", 0.2)
+        fallback = fallback or (Fallback.DEADLINE if self._decided % 500 == 0 else Fallback.NONE)
         # Of each fourth payment nothing was loaded.
         is_loaded, tables = self._decided % 4 != 0, [table.name for table in self.declared.attribute_tables]
         features_ms, model_ms = self._rng.gamma(2, 0.4), self._rng.gamma(2, 0.05)

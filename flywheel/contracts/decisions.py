@@ -9,6 +9,9 @@ from pydantic import Field
 from flywheel.contracts.events import Utc
 from flywheel.contracts.messages import Message
 
+MODEL_RUN = "model_run"
+"""In `stage_ms`, what the decision's own model took, where several models ran in the stage `model`."""
+
 
 class FeatureStatus(StrEnum):
     """How far the features of a decision can be trusted.

@@ -312,6 +312,20 @@ MONITOR_MATURED = Gauge(
 MONITOR_SRM_P = Gauge(
     "flywheel_monitor_sample_ratio_p_value", "p-value of the sample-ratio check of the experiment.", ["usecase"]
 )
+MONITOR_ROLLOUT_STEPS = Counter(
+    "flywheel_monitor_rollout_steps_total",
+    "Steps of canaries, by what was done (advance, roll_back).",
+    ["usecase", "step"],
+)
+MONITOR_CANARY_DECISIONS = Gauge(
+    "flywheel_monitor_canary_decisions", "Decisions of the canary since its step began.", ["usecase"]
+)
+MONITOR_SHADOW_OTHERWISE = Gauge(
+    "flywheel_monitor_shadow_otherwise_share", "Decisions that the shadow would have made otherwise.", ["usecase"]
+)
+MONITOR_SHADOW_PSI = Gauge(
+    "flywheel_monitor_shadow_psi", "Population stability index of the shadow's scores against the served.", ["usecase"]
+)
 MONITOR_LAG = Gauge("flywheel_monitor_lag_records", "Records the monitor has not read yet.", ["usecase"])
 
 WORLD_EVENTS = Counter(

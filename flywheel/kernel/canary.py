@@ -22,12 +22,12 @@ from flywheel.kernel.rollout import Guardrail, Rollout
 
 FALSE_ALARM = 0.01
 """The chance that a step of a canary as good as the champion ends in a rollback."""
-_FIRST_LOOK = 8
+_FIRST_LOOK = 4
 _LATENCY_TAIL = 0.01
 _LATENCY_LEAST = 100
 _UNITS_LEAST = 30
 _UNITS_FOR_SCORES = 100
-_EXPECTED_AT_LEAST = 50
+_EXPECTED_AT_LEAST = 20
 
 
 class Step(StrEnum):
@@ -71,21 +71,30 @@ class CanaryStep:
         self._looks = 0
         self._looked_at = 0
 
-    def due(self, decisions: int, lasted_s: float) -> bool:
-        """Whether there is anything to judge after so many decisions of the canary and so much time."""
-        return looks_due(decisions) > self._looks or self._may_end(decisions, lasted_s) or self._is_late(lasted_s)
+    def due(self, decisions: int, unmet: int, lasted_s: float) -> bool:
+        """Whether there is anything to judge.
 
-    def judge(self, champion: ArmSeen, canary: ArmSeen, lasted_s: float) -> Verdict:
+        `decisions` are the canary's, `unmet` the champion's since the newest of those, or since the step began.
+        """
+        return (
+            looks_due(decisions) > self._looks
+            or self._may_end(decisions, lasted_s)
+            or self._is_silent(decisions, unmet, lasted_s)
+        )
+
+    def judge(self, champion: ArmSeen, canary: ArmSeen, unmet: int, lasted_s: float) -> Verdict:
         """What to do now."""
-        if self._is_late(lasted_s) and self._was_missed(champion, canary):
-            return Verdict(Step.ROLL_BACK, f"no decision in {lasted_s:.0f} s reached the canary")
         ends = self._may_end(len(canary), lasted_s)
-        if looks_due(len(canary)) > self._looks or (ends and len(canary) > self._looked_at):
+        silent = self._is_silent(len(canary), unmet, lasted_s)
+        if looks_due(len(canary)) > self._looks or ((ends or silent) and len(canary) > self._looked_at):
             self._looks = max(looks_due(len(canary)), self._looks + 1)
             self._looked_at = len(canary)
             crossed = self._crossed(champion, canary)
             if crossed:
                 return Verdict(Step.ROLL_BACK, crossed)
+        if silent:
+            expected = f"where about {unmet * self._share:.0f} were to be expected"
+            return Verdict(Step.ROLL_BACK, f"no decision reached it any more {expected}: it was stopped or not loaded")
         if not ends or not len(champion):
             return Verdict(Step.CONTINUE)
         return Verdict(
@@ -95,11 +104,10 @@ class CanaryStep:
     def _may_end(self, decisions: int, lasted_s: float) -> bool:
         return decisions >= self._rollout.decisions and lasted_s >= self._rollout.step_lasts_s
 
-    def _is_late(self, lasted_s: float) -> bool:
-        return lasted_s >= self._rollout.step_lasts_s
-
-    def _was_missed(self, champion: ArmSeen, canary: ArmSeen) -> bool:
-        return not len(canary) and len(champion) * self._share >= _EXPECTED_AT_LEAST
+    def _is_silent(self, decisions: int, unmet: int, lasted_s: float) -> bool:
+        # Whoever has not answered at all may still have to be loaded.
+        began = decisions > 0 or lasted_s >= self._rollout.step_lasts_s
+        return began and unmet * self._share >= _EXPECTED_AT_LEAST
 
     def _crossed(self, champion: ArmSeen, canary: ArmSeen) -> str:
         """Which bound is crossed; empty for none."""
@@ -118,8 +126,8 @@ class CanaryStep:
 def looks_due(decisions: int) -> int:
     """How many looks there are up to so many decisions.
 
-    >>> [looks_due(decisions) for decisions in (7, 8, 15, 16, 1000)]
-    [0, 1, 1, 2, 7]
+    >>> [looks_due(decisions) for decisions in (3, 4, 7, 8, 1000)]
+    [0, 1, 1, 2, 8]
     """
     return 0 if decisions < _FIRST_LOOK else int(math.log2(decisions / _FIRST_LOOK)) + 1
 

@@ -24,6 +24,7 @@ from services.monitor.observations import Observations
 from services.monitor.overview import Overview, Publish
 from services.monitor.published import Published
 from services.monitor.retraining import RetrainingTrigger
+from services.monitor.rollout import CanaryWatch
 from services.monitor.settings import MonitorSettings
 from services.monitor.shifts import DriftWatch
 from services.monitor.watch import Watch
@@ -74,6 +75,7 @@ def build(
             every=timedelta(minutes=settings.monitor_retrain_every_minutes),
             auc_drop=settings.monitor_auc_drop,
         ),
+        CanaryWatch(usecase, store, observations.arms, enabled=settings.monitor_leads_canaries),
         publish=request_training or _publisher(settings),
         pseudonyms=Pseudonyms(settings.pseudonym_key),
         restarts_file=settings.data_dir / "run" / "restarts.json",

@@ -107,7 +107,7 @@ class Catalogue:
 
 
 def _model(model: PublishedModel, deployment: Deployment | None) -> Model:
-    roles = {deployment.challenger: Role.CHALLENGER, deployment.champion: Role.CHAMPION} if deployment else {}
+    roles = {deployment.version_of(role): role for role in Role} if deployment else {}
     return Model(
         version=model.version,
         algorithm=model.algorithm,

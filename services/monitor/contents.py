@@ -8,7 +8,7 @@ from services.monitor.state import Freshness, Measure, Part, Variable
 
 
 class Model(Part):
-    """A published version. `role` is champion, challenger or empty."""
+    """A published version. `role` is champion, challenger, canary, shadow or empty."""
 
     version: str
     algorithm: str

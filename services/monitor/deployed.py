@@ -47,6 +47,10 @@ class Deployed:
             deployed_by=self.deployment.deployed_by,
             reason=self.deployment.reason,
             metrics=dict(self.manifest.metrics),
+            canary=self.deployment.canary,
+            canary_share=self.deployment.canary_share,
+            shadow=self.deployment.shadow,
+            withdrawn=self.deployment.withdrawn,
         )
 
 

@@ -40,6 +40,11 @@ def _values(state: State) -> Iterator[tuple[Gauge, tuple[str, ...], Measure]]:
         for arm in state.experiment.arms:
             yield from _of_arm(usecase, arm)
         yield metrics.MONITOR_SRM_P, (usecase,), state.experiment.sample_ratio_p
+    if state.canary is not None:
+        yield metrics.MONITOR_CANARY_DECISIONS, (usecase,), state.canary.decisions
+    if state.shadow is not None:
+        yield metrics.MONITOR_SHADOW_OTHERWISE, (usecase,), state.shadow.otherwise_share
+        yield metrics.MONITOR_SHADOW_PSI, (usecase,), state.shadow.psi
     yield metrics.MONITOR_LAG, (usecase,), state.loop.lag_records
     for process, restarts in state.loop.restarts.items():
         yield metrics.SUPERVISOR_RESTARTS, (process,), restarts

@@ -15,11 +15,13 @@ from flywheel.contracts.events import Envelope, Utc, to_us
 from flywheel.contracts.models import Role
 from flywheel.contracts.parity import ParityReport
 from flywheel.contracts.rankings import decisions_of
+from flywheel.contracts.shadows import ShadowScored
 from flywheel.contracts.topics import (
     decisions_topic,
     erasures_topic,
     event_topic,
     parity_topic,
+    shadow_topic,
     training_results_topic,
 )
 from flywheel.contracts.training import TrainingFinished
@@ -28,6 +30,8 @@ from flywheel.kernel.erasure import EraseKey, Erasures, named_in, unit_entity
 from flywheel.kernel.maturity import Decided, Ledger
 from flywheel.kernel.policy import Action
 from flywheel.kernel.ports import Record
+from services.monitor.arms import Arms
+from services.monitor.shadows import Shadows
 
 _RUNS_KEPT = 8
 
@@ -60,6 +64,8 @@ class Observations:
         self.runs: deque[TrainingFinished] = deque(maxlen=_RUNS_KEPT)
         self.parity: ParityReport | None = None
         self.decisions = 0
+        self.arms = Arms()
+        self.shadows = Shadows()
         self.counts: Counter[str] = Counter()
         self._ends: dict[tuple[str, int], int] = {}
         self.erasures = Erasures(key)
@@ -71,6 +77,7 @@ class Observations:
             self._requests: self._read_request,
             event_topic(usecase.name, usecase.label.event.event_name).name: self._read_label,
             decisions_topic(usecase.name).name: self._read_decision,
+            shadow_topic(usecase.name).name: self._read_shadow,
             training_results_topic(usecase.name).name: self._read_run,
             erasures_topic(usecase.name).name: self._read_erasure,
             parity_topic(usecase.name).name: self._read_parity,
@@ -124,22 +131,29 @@ class Observations:
         self.counts["labels"] += 1
 
     def _read_decision(self, record: Record) -> None:
-        for logged in decisions_of(record.value, ranks=self._usecase.ranks):
-            self._take(logged)
+        for place, logged in enumerate(decisions_of(record.value, ranks=self._usecase.ranks)):
+            # The candidates of a ranking are scored, or fail, together: all of them say no more of a model than one.
+            if self._take(logged) and place == 0:
+                self.arms.add(logged, self._pseudonym(logged.unit))
 
-    def _take(self, logged: DecisionLogged) -> None:
+    def _take(self, logged: DecisionLogged) -> bool:
+        """Whether it is one that was not known yet, and of nobody who was erased."""
         if not math.isfinite(logged.score) or not math.isfinite(logged.value):
             raise ValueError("score and value must be finite")
         if len(logged.features) != len(logged.feature_names):
             raise ValueError("every feature needs its name")
         if self._is_erased(logged):
             self.counts["erased"] += 1
-            return
+            return False
         if not self.ledger.decide(_decided(logged, self._pseudonym(logged.unit))):
             self.counts["repeats"] += 1
-            return
+            return False
         self.decisions += 1
         self.recent.append(logged)
+        return True
+
+    def _read_shadow(self, record: Record) -> None:
+        self.shadows.add(ShadowScored.model_validate_json(record.value))
 
     def _read_run(self, record: Record) -> None:
         run = TrainingFinished.model_validate_json(record.value)
@@ -154,6 +168,7 @@ class Observations:
             self.recent.clear()
             self.recent.extend(kept)
             self.ledger.forget(erased.pseudonym, to_us(erased.erased_at))
+            self.arms.forget(erased.pseudonym)
 
     def _read_parity(self, record: Record) -> None:
         self.parity = ParityReport.model_validate_json(record.value)

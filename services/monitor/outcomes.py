@@ -78,7 +78,7 @@ def compare_arms(outcomes: Outcomes, deployment: Deployment | None, usecase: Use
     """Champion against challenger since this deployment; None without a challenger, or where the use case ranks.
 
     Arms are compared by the money that they save, which showing something does not.
-    Decisions by a fallback stay with the arm their unit was assigned to.
+    Decisions by a fallback stay with the arm their unit was assigned to. Shares are of the units beside a canary.
     """
     if deployment is None or deployment.challenger is None or usecase.ranks:
         return None
@@ -92,16 +92,17 @@ def compare_arms(outcomes: Outcomes, deployment: Deployment | None, usecase: Use
     ratios = _saved_ratio(champion, usecase.costs), _saved_ratio(challenger, usecase.costs)
     difference = experiment.compare(*ratios)
     units = arms[0].units + arms[1].units
-    p_value = experiment.sample_ratio_p(arms[0].units, arms[1].units, deployment.challenger_share)
+    share = deployment.challenger_share / (1 - deployment.canary_share)
+    p_value = experiment.sample_ratio_p(arms[0].units, arms[1].units, share)
     return Comparison(
         unit=usecase.experiment.unit,
-        challenger_share_declared=deployment.challenger_share,
+        challenger_share_declared=share,
         challenger_share_seen=arms[1].units / units if units else None,
         sample_ratio_p=p_value,
         arms=arms,
         difference_per_1000=Interval.of(difference.interval, 1_000),
         p_value=difference.p_value,
-        verdict=_verdict(ratios, difference, p_value, deployment.challenger_share),
+        verdict=_verdict(ratios, difference, p_value, share),
     )
 
 

@@ -22,6 +22,7 @@ from services.monitor.deployed import Deployed
 from services.monitor.observations import Observations
 from services.monitor.parity import parity_of
 from services.monitor.retraining import RetrainingTrigger
+from services.monitor.rollout import CanaryWatch
 from services.monitor.shifts import DriftWatch
 from services.monitor.state import Comparison, DayQuality, Drift, Gate, Loop, Maturity, Mix, Quality, State, TrainingRun
 
@@ -64,6 +65,7 @@ class Overview:
         deployed: Deployed,
         watch: DriftWatch,
         trigger: RetrainingTrigger,
+        canary: CanaryWatch,
         *,
         publish: Publish,
         pseudonyms: Pseudonyms,
@@ -75,6 +77,7 @@ class Overview:
         self._deployed = deployed
         self._watch = watch
         self._trigger = trigger
+        self._canary = canary
         self._publish = publish
         self._pseudonyms = pseudonyms
         self._restarts_file = restarts_file
@@ -82,7 +85,8 @@ class Overview:
         self._truth: _Truth | None = None
 
     def state(self, reading: Reading, now: datetime) -> State:
-        """The state now. Asks for retraining on the way when it is due and the log was read up to its end."""
+        """The state now. On the way, once the log was read up to its end, it asks for retraining when
+        that is due and leads the canary."""
         seen = self._observations
         self._deployed.refresh()
         outcomes = seen.ledger.outcomes()
@@ -91,6 +95,7 @@ class Overview:
         drift = self._watch.look(seen.recent, seen.decisions, self._deployed.manifest)
         if not reading.catching_up:
             self._consider_retraining(truth, drift, now)
+            self._canary.consider(self._deployed.deployment, now)
         newest = list(seen.recent)[-_STAGES_SHOWN:]
         return State(
             usecase=self._usecase.name,
@@ -108,6 +113,8 @@ class Overview:
             quality=truth.overall,
             quality_by_day=truth.by_day,
             experiment=truth.experiment,
+            canary=self._canary.state(self._deployed.deployment, now),
+            shadow=seen.shadows.state(self._deployed.deployment),
             last_decisions=traffic.last_decisions(seen.recent, self._pseudonyms, _LAST_SHOWN),
             training_runs=tuple(_run(run) for run in reversed(seen.runs)),
             retraining=self._trigger.state,

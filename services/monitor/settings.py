@@ -31,3 +31,6 @@ class MonitorSettings(PlatformSettings):
     """At most one request in this time."""
     monitor_auc_drop: float = Field(default=0.05, gt=0, lt=1)
     """A matured AUC that far below the one the champion was published with, beyond sampling error, is a loss."""
+
+    monitor_leads_canaries: bool = True
+    """Whether a canary takes its next step, or goes, by what this monitor sees."""

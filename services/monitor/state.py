@@ -69,6 +69,39 @@ class DeployedModel(Part):
     deployed_by: str
     reason: str
     metrics: dict[str, Measure]
+    canary: str | None = None
+    canary_share: float = 0.0
+    shadow: str | None = None
+    withdrawn: str | None = None
+    """The version that this deployment took away from traffic."""
+
+
+class Canary(Part):
+    """The canary's present step. It may take the next once both numbers, of decisions and of seconds, are reached."""
+
+    version: str
+    share: float
+    next_share: float
+    decisions: int
+    decisions_needed: int
+    lasted_s: float
+    lasts_s: float
+    judged: bool
+    """Whether this monitor advances it or takes it back."""
+
+
+class ShadowSeen(Part):
+    """The shadow's newest scores against those that were answered with."""
+
+    version: str
+    decisions: int
+    otherwise_share: Measure = None
+    """Of these decisions, those in which another action would have been taken."""
+    mean_difference: Measure = None
+    """Shadow minus served."""
+    mean_distance: Measure = None
+    psi: Measure = None
+    psi_noise: Measure = None
 
 
 class MixPoint(Part):
@@ -316,6 +349,8 @@ class State(Part):
     quality: Quality
     quality_by_day: tuple[DayQuality, ...]
     experiment: Comparison | None
+    canary: Canary | None = None
+    shadow: ShadowSeen | None = None
     last_decisions: tuple[RecentDecision, ...]
     training_runs: tuple[TrainingRun, ...]
     retraining: Retraining

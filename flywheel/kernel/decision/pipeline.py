@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
+from flywheel.contracts.decisions import MODEL_RUN
 from flywheel.kernel.decision.cohorts import cohorts_of
 from flywheel.kernel.decision.filters import Filters
 from flywheel.kernel.decision.ladder import FallbackLadder, Observer
@@ -76,7 +77,7 @@ class Pipeline(Generic[T]):
         self._hydrator = Hydrator(usecase, candidate)
         self._filters = filters
         self._ladder = FallbackLadder(usecase, observer)
-        self._scoring = ScoringStage(self._ladder, observer)
+        self._scoring = ScoringStage(self._ladder, observer, clock.steady_s)
 
     async def decide(self, requests: Sequence[DecisionRequest]) -> list[T | Refused]:
         """An answer or a refusal for each request, in order. What one gets does not depend on the others."""
@@ -168,6 +169,8 @@ def _timed(answered: T, begun_s: float, read_s: float, scored_s: float, done_s: 
         "policy": (done_s - scored_s) * 1000,
         "total": (done_s - case.allowance.arrived_s) * 1000,
     }
+    if case.run_s is not None:
+        answered.stage_ms[MODEL_RUN] = case.run_s * 1000
     return answered
 
 

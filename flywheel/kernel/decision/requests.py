@@ -54,6 +54,7 @@ class Case:
         "propensity",
         "request",
         "request_id",
+        "run_s",
         "step",
         "subject",
         "unit",
@@ -75,6 +76,8 @@ class Case:
         self.propensity = 1.0
         self.model: LoadedModel | None = None
         """The model of the arm, whether or not it gave the score."""
+        self.run_s: float | None = None
+        """What its model took, where other models ran for others in the same stage."""
         self.step = Step.MODEL
         """The step of the ladder that it stands on."""
         self.why = Fallback.NONE

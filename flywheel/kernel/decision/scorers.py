@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +22,10 @@ Own = slice | NDArray[np.intp]
 class ScoringStage:
     """Scores the cases of a cohort."""
 
-    def __init__(self, ladder: FallbackLadder, observer: Observer) -> None:
+    def __init__(self, ladder: FallbackLadder, observer: Observer, steady_s: Callable[[], float]) -> None:
         self._ladder = ladder
         self._observer = observer
+        self._steady_s = steady_s
 
     def score(self, cases: Sequence[Case], rows: Rows, now_s: float) -> list[Scored]:
         """For each case the scores of the rows that it has left; `rows` are all, one case after another."""
@@ -45,7 +46,9 @@ class ScoringStage:
             else:
                 models[id(case.model)] = case.model
                 waiting.setdefault(id(case.model), []).append((place, own))
+        several = len(waiting) > 1
         for model, mine in waiting.items():
+            started_s = self._steady_s() if several else 0.0
             whole = number == len(rows) and len(mine) == len(cases)
             scores = self._run(models[model], rows if whole else _picked(rows, mine))
             first = 0
@@ -53,6 +56,8 @@ class ScoringStage:
                 last = first + cases[place].rows
                 found[place] = self._checked(cases[place], models[model], scores, slice(first, last))
                 first = last
+            if several:
+                _note_run(cases, mine, self._steady_s() - started_s)
         return [found[place] for place in range(len(cases))]
 
     def _run(self, model: LoadedModel, rows: Rows) -> Scores | None:
@@ -73,6 +78,12 @@ class ScoringStage:
         unsound = mine[~((mine >= 0) & (mine <= 1))]
         self._observer.model_failed(model.version, f"the score {unsound[0]} is no probability")
         return self._ladder.without_model(case, Fallback.MODEL_UNAVAILABLE)
+
+
+def _note_run(cases: Sequence[Case], mine: Sequence[tuple[int, Own]], run_s: float) -> None:
+    # The stage's time is that of all models together: by it a slow arm would look no slower than the others.
+    for place, _ in mine:
+        cases[place].run_s = run_s
 
 
 def _picked(rows: Rows, mine: Sequence[tuple[int, Own]]) -> Rows:

@@ -48,9 +48,9 @@ def first(seen: ArmSeen, decisions: int) -> ArmSeen:
 def test_a_good_canary_advances_once_it_has_seen_enough_for_long_enough() -> None:
     step = CanaryStep(ROLLOUT, 0.05)
     champion, canary = arm(1, 20_000), arm(2, 1_000)
-    assert step.judge(champion, canary, LONG_S - 1).step is Step.CONTINUE
-    assert step.judge(champion, first(canary, 999), LONG_S).step is Step.CONTINUE
-    verdict = step.judge(champion, canary, LONG_S)
+    assert step.judge(champion, canary, 0, LONG_S - 1).step is Step.CONTINUE
+    assert step.judge(champion, first(canary, 999), 0, LONG_S).step is Step.CONTINUE
+    verdict = step.judge(champion, canary, 0, LONG_S)
     assert verdict.step is Step.ADVANCE
     assert "1000 decisions" in verdict.reason
 
@@ -65,7 +65,7 @@ def test_a_good_canary_advances_once_it_has_seen_enough_for_long_enough() -> Non
     ],
 )
 def test_each_bound_that_is_crossed_ends_it(canary: ArmSeen, reason: str) -> None:
-    verdict = CanaryStep(ROLLOUT, 0.05).judge(arm(1, 20_000), canary, 60.0)
+    verdict = CanaryStep(ROLLOUT, 0.05).judge(arm(1, 20_000), canary, 0, 60.0)
     assert verdict.step is Step.ROLL_BACK
     assert reason in verdict.reason
 
@@ -73,19 +73,29 @@ def test_each_bound_that_is_crossed_ends_it(canary: ArmSeen, reason: str) -> Non
 def test_a_canary_that_always_fails_goes_at_the_first_look() -> None:
     step = CanaryStep(ROLLOUT, 0.01)
     champion = arm(1, 800)
-    assert step.judge(champion, arm(2, 7, failing=1.0), 1.0).step is Step.CONTINUE
-    assert step.judge(champion, arm(2, 8, failing=1.0), 1.0).step is Step.ROLL_BACK
+    assert step.judge(champion, arm(2, 3, failing=1.0), 0, 1.0).step is Step.CONTINUE
+    assert step.judge(champion, arm(2, 4, failing=1.0), 0, 1.0).step is Step.ROLL_BACK
 
 
-def test_a_canary_that_no_decision_reaches_goes() -> None:
-    nothing = arm_of([])
-    assert CanaryStep(ROLLOUT, 0.01).judge(arm(1, 4_000), nothing, LONG_S).step is Step.CONTINUE
-    verdict = CanaryStep(ROLLOUT, 0.01).judge(arm(1, 5_000), nothing, LONG_S)
-    assert (verdict.step, "reached" in verdict.reason) == (Step.ROLL_BACK, True)
+def test_a_canary_that_no_decision_reaches_goes_once_it_had_the_time_to_be_loaded() -> None:
+    step, champion, nothing = CanaryStep(ROLLOUT, 0.01), arm(1, 2_000), arm_of([])
+    for unmet, lasted_s in ((1_999, LONG_S), (2_000, LONG_S - 1)):
+        assert not step.due(0, unmet, lasted_s)
+        assert step.judge(champion, nothing, unmet, lasted_s).step is Step.CONTINUE
+    assert step.due(0, 2_000, LONG_S)
+    verdict = step.judge(champion, nothing, 2_000, LONG_S)
+    assert (verdict.step, "no decision reached it" in verdict.reason) == (Step.ROLL_BACK, True)
+
+
+def test_a_canary_that_was_stopped_where_it_ran_goes() -> None:
+    step, champion, canary = CanaryStep(ROLLOUT, 0.05), arm(1, 8_000), arm(2, 400)
+    assert step.judge(champion, canary, 399, 60.0).step is Step.CONTINUE
+    verdict = step.judge(champion, canary, 400, 60.0)
+    assert (verdict.step, "stopped" in verdict.reason) == (Step.ROLL_BACK, True)
 
 
 def test_without_a_champion_to_compare_with_it_stays_where_it_is() -> None:
-    assert CanaryStep(ROLLOUT, 0.5).judge(arm_of([]), arm(2, 5_000), LONG_S).step is Step.CONTINUE
+    assert CanaryStep(ROLLOUT, 0.5).judge(arm_of([]), arm(2, 5_000), 0, LONG_S).step is Step.CONTINUE
 
 
 def test_looking_often_does_not_find_what_is_not_there() -> None:
@@ -94,9 +104,9 @@ def test_looking_often_does_not_find_what_is_not_there() -> None:
         step = CanaryStep(Rollout(decisions=1_000, guardrails=(Guardrail("decline", 0.0),)), 0.2)
         champion, canary = arm(2 * seed, 4_000, failing=0.02), arm(2 * seed + 1, 1_000, failing=0.02)
         for seen in range(5, 1_001, 5):
-            if not step.due(seen, LONG_S if seen == 1_000 else 0.0):
+            if not step.due(seen, 0, LONG_S if seen == 1_000 else 0.0):
                 continue
-            verdict = step.judge(first(champion, 4 * seen), first(canary, seen), LONG_S if seen == 1_000 else 0.0)
+            verdict = step.judge(first(champion, 4 * seen), first(canary, seen), 0, LONG_S if seen == 1_000 else 0.0)
             if verdict.step is not Step.CONTINUE:
                 break
         ended += verdict.step is Step.ROLL_BACK
@@ -116,7 +126,7 @@ def test_a_canary_that_does_as_one_unit_does_is_no_evidence_of_many() -> None:
     champion = arm(1, 20_000)
     lone = arm(2, 1_000, declines=1.0, shifted=2.0, per_unit=100)
     # Ten units: below the number from which units can speak for others.
-    assert CanaryStep(ROLLOUT, 0.05).judge(champion, lone, 60.0).step is Step.CONTINUE
+    assert CanaryStep(ROLLOUT, 0.05).judge(champion, lone, 0, 60.0).step is Step.CONTINUE
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,98 @@
+"""Leads a canary: compares it with the champion, lets it take the next step, or takes it back.
+
+The deployment log is the only pointer. Whoever appends first wins, be it an operator or another monitor; the other
+one looks again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from flywheel.adapters.logs import logger
+from flywheel.contracts.events import to_us
+from flywheel.contracts.metrics import MONITOR_ROLLOUT_STEPS
+from flywheel.contracts.models import Deployment, Role
+from flywheel.kernel import deployment as entries
+from flywheel.kernel.canary import CanaryStep, Step, Verdict
+from flywheel.kernel.declaration import UseCase
+from flywheel.kernel.deployment import Author
+from flywheel.kernel.ports import ModelStore
+from flywheel.kernel.rollout import Rollout
+from services.monitor.arms import Arms
+from services.monitor.state import Canary
+
+_BY = "monitor"
+
+_log = logger(__name__)
+
+
+@dataclass
+class _Followed:
+    deployment: Deployment
+    step: CanaryStep
+
+
+class CanaryWatch:
+    """The canary of the newest deployment, if it has one. With `enabled` off it is only shown."""
+
+    def __init__(self, usecase: UseCase, models: ModelStore, arms: Arms, *, enabled: bool) -> None:
+        self._usecase = usecase.name
+        self._rollout = usecase.rollout or Rollout()
+        self._models = models
+        self._arms = arms
+        self._enabled = enabled
+        self._followed: _Followed | None = None
+
+    def consider(self, deployment: Deployment | None, now: datetime) -> None:
+        """Looks whether something is to be done about the canary, and does it."""
+        if not self._enabled or deployment is None or deployment.canary is None:
+            self._followed = None
+            return
+        if self._followed is None or self._followed.deployment != deployment:
+            self._followed = _Followed(deployment, CanaryStep(self._rollout, deployment.canary_share))
+        since_us, lasted_s = to_us(deployment.deployed_at), (now - deployment.deployed_at).total_seconds()
+        step = self._followed.step
+        newest_us = self._arms.newest_us(Role.CANARY, deployment.canary, since_us)
+        unmet = self._arms.number(Role.CHAMPION, deployment.champion, newest_us)
+        if not step.due(self._arms.number(Role.CANARY, deployment.canary, since_us), unmet, lasted_s):
+            return
+        champion = self._arms.seen(Role.CHAMPION, deployment.champion, since_us)
+        canary = self._arms.seen(Role.CANARY, deployment.canary, since_us)
+        self._follow(step.judge(champion, canary, unmet, lasted_s), deployment, now)
+
+    def state(self, deployment: Deployment | None, now: datetime) -> Canary | None:
+        """As the console shows it."""
+        if deployment is None or deployment.canary is None:
+            return None
+        since_us = to_us(deployment.deployed_at)
+        return Canary(
+            version=deployment.canary,
+            share=deployment.canary_share,
+            next_share=self._rollout.after(deployment.canary_share),
+            decisions=self._arms.number(Role.CANARY, deployment.canary, since_us),
+            decisions_needed=self._rollout.decisions,
+            lasted_s=(now - deployment.deployed_at).total_seconds(),
+            lasts_s=self._rollout.step_lasts_s,
+            judged=self._enabled,
+        )
+
+    def _follow(self, verdict: Verdict, deployment: Deployment, now: datetime) -> None:
+        if verdict.step is Step.CONTINUE:
+            return
+        try:
+            following = self._entry(
+                verdict, deployment, Author(_BY, now, f"canary {deployment.canary}: {verdict.reason}")
+            )
+            self._models.deploy(following)
+        except (OSError, ValueError) as error:
+            _log.warning("canary_step_not_taken", step=verdict.step, canary=deployment.canary, error=str(error))
+            return
+        MONITOR_ROLLOUT_STEPS.labels(self._usecase, verdict.step).inc()
+        told = _log.error if verdict.step is Step.ROLL_BACK else _log.info
+        told("canary_step", step=verdict.step, canary=deployment.canary, reason=verdict.reason)
+
+    def _entry(self, verdict: Verdict, deployment: Deployment, author: Author) -> Deployment:
+        if verdict.step is Step.ADVANCE:
+            return entries.advanced(deployment, self._rollout, author)
+        return entries.rolled_back([deployment], author)

@@ -1,0 +1,196 @@
+"""A canary is led by the deployment log alone: forward while it does well, back when it does not, by one writer."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flywheel.adapters.memory_model_store import MemoryModelStore
+from flywheel.contracts.decisions import DecisionLogged, Fallback
+from flywheel.contracts.models import Role
+from flywheel.contracts.shadows import ShadowScored
+from flywheel.kernel.deployment import Author, first, with_role
+from services.monitor.arms import Arms
+from services.monitor.rollout import CanaryWatch
+from services.monitor.shadows import Shadows
+from tests.monitor_scene import NOW, Scene
+from usecases.fraud import usecase
+
+BEGAN = datetime(2026, 11, 1, tzinfo=UTC)
+AUTHOR = Author("somebody", BEGAN, "because")
+LATER = BEGAN + timedelta(minutes=11)
+
+
+def decided(
+    arm: Role, number: float, *, version: str = "", score: float = 0.1, failed: bool = False, at: datetime = BEGAN
+) -> DecisionLogged:
+    """What of a decision tells of its model; `number` is milliseconds."""
+    return DecisionLogged(
+        decision_id="d1",
+        request_id="r1",
+        usecase="fraud",
+        event_id="tx1",
+        event_time=at,
+        unit="c1",
+        reasons=(),
+        feature_names=(),
+        features=(),
+        feature_status={},
+        feature_lag_ms=0.0,
+        value=100.0,
+        decided_at=at + timedelta(milliseconds=number),
+        arm=arm,
+        model_version="rule" if failed else version or {Role.CHAMPION: "v1", Role.CANARY: "v2"}[arm],
+        fallback=Fallback.MODEL_UNAVAILABLE if failed else Fallback.NONE,
+        stage_ms={"model": 0.2 + number % 7 / 100},
+        score=score,
+        action="approve",
+    )
+
+
+class Led:
+    """A canary at one of a hundred beside a champion."""
+
+    def __init__(self, *, enabled: bool = True) -> None:
+        self.store = MemoryModelStore()
+        start = first("fraud", "v1", "salt", AUTHOR)
+        self.store.deploy(start)
+        self.store.deploy(with_role(start, Role.CANARY, "v2", 0.01, AUTHOR))
+        self.arms = Arms()
+        self.watch = CanaryWatch(usecase, self.store, self.arms, enabled=enabled)
+        self.rng = np.random.default_rng(1)
+
+    def decide(self, arm: Role, number: int, *, failing: float = 0.0, at: datetime = BEGAN) -> None:
+        for place in range(number):
+            failed = bool(self.rng.random() < failing)
+            score = float(self.rng.beta(1, 20))
+            when = 5_000 * place / number
+            self.arms.add(decided(arm, when, score=score, failed=failed, at=at), f"{arm}{place % 500}")
+
+    def consider(self, now: datetime = LATER) -> tuple[str, str | None, float]:
+        self.watch.consider(self.store.current("fraud"), now)
+        newest = self.store.current("fraud")
+        assert newest is not None
+        return newest.champion, newest.canary, newest.canary_share
+
+
+def test_a_good_canary_takes_step_after_step_and_becomes_the_champion() -> None:
+    led = Led()
+    shares = []
+    for step in range(3):
+        at = BEGAN + timedelta(minutes=11 * step)
+        led.decide(Role.CHAMPION, 5_000, at=at)
+        led.decide(Role.CANARY, 1_000, at=at)
+        shares.append(led.consider(at + timedelta(minutes=11)))
+    assert shares == [("v1", "v2", 0.05), ("v1", "v2", 0.25), ("v2", None, 0.0)]
+    newest = led.store.deployments("fraud")[-1]
+    assert (newest.deployed_by, newest.withdrawn) == ("monitor", None)
+    assert "crossed no bound" in newest.reason
+
+
+def test_decisions_of_the_step_before_do_not_count() -> None:
+    led = Led()
+    led.decide(Role.CHAMPION, 5_000)
+    led.decide(Role.CANARY, 1_000)
+    assert led.consider() == ("v1", "v2", 0.05)
+    assert led.consider(LATER + timedelta(minutes=11)) == ("v1", "v2", 0.05)
+
+
+def test_a_canary_whose_model_fails_is_taken_back_within_a_few_decisions() -> None:
+    led = Led()
+    led.decide(Role.CHAMPION, 400)
+    led.decide(Role.CANARY, 5, failing=1.0)
+    assert led.consider(BEGAN + timedelta(seconds=3)) == ("v1", None, 0.0)
+    newest = led.store.deployments("fraud")[-1]
+    assert (newest.withdrawn, newest.deployed_by) == ("v2", "monitor")
+    assert "its model failed in 5 of 5 decisions" in newest.reason
+
+
+def test_what_failed_for_want_of_features_tells_nothing_of_a_model() -> None:
+    arms = Arms()
+    for fallback in (Fallback.FEATURES_UNAVAILABLE, Fallback.DEADLINE):
+        arms.add(decided(Role.CANARY, 1).model_copy(update={"fallback": fallback}), "c1")
+    assert arms.number(Role.CANARY, "v2", 0) == 0
+
+
+def test_of_two_monitors_one_writes_and_the_other_goes_on() -> None:
+    led = Led()
+    other = CanaryWatch(usecase, led.store, led.arms, enabled=True)
+    led.decide(Role.CHAMPION, 5_000)
+    led.decide(Role.CANARY, 1_000)
+    same = led.store.current("fraud")
+    led.watch.consider(same, LATER)
+    other.consider(same, LATER)
+    assert len(led.store.deployments("fraud")) == 3
+    assert led.consider() == ("v1", "v2", 0.05)
+
+
+def test_a_monitor_that_does_not_lead_only_shows() -> None:
+    led = Led(enabled=False)
+    led.decide(Role.CHAMPION, 5_000)
+    led.decide(Role.CANARY, 1_000)
+    assert led.consider() == ("v1", "v2", 0.01)
+    shown = led.watch.state(led.store.current("fraud"), LATER)
+    assert shown is not None
+    assert (shown.version, shown.share, shown.next_share, shown.decisions) == ("v2", 0.01, 0.05, 1_000)
+    assert not shown.judged
+
+
+def test_whoever_is_erased_is_gone_from_the_arms() -> None:
+    led = Led()
+    led.decide(Role.CANARY, 1_000)
+    led.arms.forget(f"{Role.CANARY}7")
+    assert led.arms.number(Role.CANARY, "v2", 0) == 998
+
+
+def test_a_broken_canary_is_taken_back_by_the_whole_monitor(tmp_path: Path) -> None:
+    scene = Scene()
+    scene.deploy()
+    current = scene.models.current("fraud")
+    assert current is not None
+    hour_ago = Author("somebody", NOW - timedelta(hours=1), "because")
+    scene.models.deploy(with_role(current, Role.CANARY, "v5", 0.05, hour_ago))
+    scene.days(0, 4)
+    for number in range(6):
+        scene.decide(Role.CANARY, f"c{number}", Fallback.MODEL_UNAVAILABLE)
+    monitor = scene.monitor(data_dir=tmp_path)
+    monitor.watch.start()
+    try:
+        until = time.monotonic() + 10
+        while monitor.watch.state.model is None or monitor.watch.state.model.withdrawn != "v5":
+            assert time.monotonic() < until, monitor.watch.state.canary
+            time.sleep(0.005)
+    finally:
+        monitor.watch.stop()
+    assert monitor.watch.state.canary is None
+
+
+@pytest.mark.parametrize("otherwise", [0, 30])
+def test_the_shadow_is_compared_with_what_was_answered(otherwise: int) -> None:
+    shadows, rng = Shadows(), np.random.default_rng(3)
+    deployment = with_role(first("fraud", "v1", "salt", AUTHOR), Role.SHADOW, "v2", 0.0, AUTHOR)
+    for number in range(300):
+        served = float(rng.beta(1, 20))
+        shadows.add(
+            ShadowScored(
+                decision_id=f"d{number}",
+                usecase="fraud",
+                decided_at=BEGAN,
+                version="v2" if number < 200 else "v3",
+                score=min(served + 0.01, 1.0),
+                action="decline" if number < otherwise else "approve",
+                served_version="v1",
+                served_score=served,
+                served_action="approve",
+            )
+        )
+    found = shadows.state(deployment)
+    assert found is not None
+    assert (found.version, found.decisions, found.otherwise_share) == ("v2", 200, otherwise / 200)
+    assert found.mean_difference == pytest.approx(0.01)
+    assert found.psi is not None
+    assert shadows.state(first("fraud", "v1", "salt", AUTHOR)) is None
