@@ -5,17 +5,20 @@ from __future__ import annotations
 import dataclasses
 import math
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from flywheel.contracts.decisions import DecisionLogged, FeatureStatus, Step
+from flywheel.contracts.decisions import MODEL_RUN, DecisionLogged, FeatureStatus, Step
 from flywheel.contracts.events import from_us
 from flywheel.contracts.models import Role
+from flywheel.kernel.decision import Decided
 from flywheel.kernel.declaration import RuleScore
 from flywheel.kernel.lineup import Lineup, LoadedModel
 from flywheel.kernel.ports import Answer, Lane, Question, StoreProgress, ViewKey
 from flywheel.kernel.subject import InvalidSubject
 from flywheel.kernel.timing import OutOfTime
-from tests.decision_scene import NOW_US, Broken, Fixed, Scene, Slow, values
+from tests.decision_scene import NOW_US, Broken, Fixed, Scene, Slow, Ticking, values
 from tests.serving_parts import AT, USECASE, VIEWS, Past, payment
 
 CARD = VIEWS["card"].name
@@ -256,3 +259,28 @@ async def test_values_that_json_has_no_words_for_survive_the_wire() -> None:
     found = decision.logged().features
     assert math.isnan(found[0])
     assert found[1:4] == odd[1:]
+
+
+async def test_the_run_of_each_model_is_told_where_several_ran() -> None:
+    class Taking(Fixed):
+        def __init__(self, score: float, takes_ms: float, time: Ticking) -> None:
+            super().__init__(score)
+            self._takes_ms = takes_ms
+            self._time = time
+
+        def score(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
+            self._time.now_s += self._takes_ms / 1000
+            return super().score(rows)
+
+    scene = Scene()
+    champion = LoadedModel("v1", Taking(0.1, 1.0, scene.time))
+    canary = LoadedModel("v2", Taking(0.1, 4.0, scene.time))
+    scene.lineup = Lineup(champion, salt="s", canary=canary, canary_share=0.5)
+    requests = [scene.request(payment(card_id=f"c{number}", event_id=f"tx{number}")) for number in range(8)]
+    decided = [one for one in await scene.decide_all(requests) if isinstance(one, Decided)]
+    run_ms = {one.model_version: one.stage_ms[MODEL_RUN] for one in decided}
+    assert run_ms == {"v1": pytest.approx(1.0), "v2": pytest.approx(4.0)}
+    assert {round(one.stage_ms["model"]) for one in decided} == {5}
+    (alone,) = await scene.decide_all(requests[:1])
+    assert isinstance(alone, Decided)
+    assert MODEL_RUN not in alone.stage_ms
