@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -52,17 +53,23 @@ class Shared:
     turn: Turn
     streaming: Mapping[str, Streaming]
     connections: set[Connection] = field(default_factory=set)
+    on_closed: Callable[[], None] = lambda: None
+
+    def lost(self, connection: Connection) -> None:
+        """The connection has gone."""
+        self.connections.discard(connection)
+        self.on_closed()
 
 
 class Connection(Lifetime):
     """The frames of one client, parsed; its calls in flight."""
 
     def __init__(self, shared: Shared) -> None:
-        super().__init__(shared.limits, Output(shared.turn.written), shared.connections)
+        super().__init__(shared.limits, Output(shared.turn.written), shared.lost)
         self.gate = shared.gate
         self.turn = shared.turn
         self.kept_bytes = 0
-        self._streaming = shared.streaming
+        self._shared = shared
         self._blocks = HeaderBlocks(shared.limits.header_list_bytes)
         self._control = Control(self)
         self._early: dict[int, None] = {}
@@ -70,6 +77,11 @@ class Connection(Lifetime):
         self._turned_away: list[int] = []
         self._uncredited_bytes = 0
         self._fragments: tuple[int, int, bytearray] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Greets the client."""
+        super().connection_made(transport)
+        self._shared.connections.add(self)
 
     def put_last(self, stream_id: int, block: bytes) -> None:
         """Ends a stream with that header block."""
@@ -226,7 +238,7 @@ class Connection(Lifetime):
             call.receive(b"", 0, 0, True)
 
     def _stream(self, stream_id: int, head: Head, is_last: bool) -> None:
-        handle = self._streaming.get(head.path)
+        handle = self._shared.streaming.get(head.path)
         if handle is None:
             self._turn_away(stream_id, _UNKNOWN.block, is_last)
             return

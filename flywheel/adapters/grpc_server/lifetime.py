@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable
 from time import perf_counter
 from typing import Any, cast
 
@@ -34,7 +35,7 @@ _log = logger(__name__)
 class Lifetime(asyncio.Protocol):
     """What a connection is besides its frames. A subclass parses them."""
 
-    def __init__(self, limits: Limits, output: Output, connections: set[Any]) -> None:
+    def __init__(self, limits: Limits, output: Output, on_lost: Callable[[Any], None]) -> None:
         self.limits = limits
         self.output = output
         self.streams: dict[int, Stream] = {}
@@ -46,13 +47,14 @@ class Lifetime(asyncio.Protocol):
         self.stream_window_bytes = max(WINDOW_BYTES, limits.longest_message_bytes + PREFIX_BYTES)
         self.window_share_bytes = _CONNECTION_WINDOW_BYTES // 2
         self.is_leaving = False
-        self._connections = connections
+        self._on_lost = on_lost
         self._transport: asyncio.Transport | None = None
         self._unfinished = b""
         self._has_preface = False
         self._is_over = False
         self._paused_s: float | None = None
         self._over_s = 0.0
+        self._asked_s = 0.0
         self._progress = (0, self.read_s)
 
     def parse(self, data: bytes) -> bytes:
@@ -62,7 +64,6 @@ class Lifetime(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greets the client."""
         self._transport = self.output.transport = cast(asyncio.Transport, transport)
-        self._connections.add(self)
         _keep_alive(transport.get_extra_info("socket"))
         self.read_s = perf_counter()
         announced = {
@@ -90,8 +91,8 @@ class Lifetime(asyncio.Protocol):
     def connection_lost(self, _: Exception | None) -> None:
         """Tells all handlers that their caller has gone."""
         self._is_over = True
-        self._connections.discard(self)
         self._cancel_all()
+        self._on_lost(self)
 
     def eof_received(self) -> bool:
         """The client sends no more; what it cannot ask for again is not answered either."""
@@ -111,6 +112,7 @@ class Lifetime(asyncio.Protocol):
         """Asks the client to take new calls elsewhere; those it sent before it knows are served."""
         if not self.is_leaving and not self._is_over:
             self.is_leaving = True
+            self._asked_s = perf_counter()
             self.output.put(goaway(LARGEST_STREAM_ID, ErrorCode.NO_ERROR) + frame(Kind.PING, 0, 0, DRAIN_PING))
 
     def last_call(self) -> None:
@@ -124,10 +126,7 @@ class Lifetime(asyncio.Protocol):
         """Closes a connection that has been told to go and has no calls left."""
         if self.streams or self._is_over or self.last_call_id == LARGEST_STREAM_ID:
             return
-        self.output.flush()
-        transport = cast(asyncio.Transport, self._transport)
-        self._is_over = True
-        self._over_s = perf_counter()
+        transport = self._over()
         # A close with unread bytes would reset the connection, and the last answers with it.
         if transport.can_write_eof() and not transport.is_closing():
             transport.write_eof()
@@ -147,6 +146,9 @@ class Lifetime(asyncio.Protocol):
             return
         for stream in list(self.streams.values()):
             stream.check(now_s)
+        if self.is_leaving and now_s - self._asked_s > self.limits.linger_s:
+            # It did not say that it knows; what it sent by now is served all the same.
+            self.last_call()
         if self._is_stalled(now_s):
             self.abort()
         elif not self.streams and now_s - self.read_s > self.limits.idle_s:
@@ -175,11 +177,16 @@ class Lifetime(asyncio.Protocol):
 
     def _abandon(self, code: ErrorCode, reason: str) -> None:
         self.output.put(goaway(self.last_id, code, reason))
+        self._over().close()
+        self._cancel_all()
+
+    def _over(self) -> asyncio.Transport:
+        """The transport; nothing is written to it any more."""
         self.output.flush()
+        self.output.transport = None
         self._is_over = True
         self._over_s = perf_counter()
-        cast(asyncio.Transport, self._transport).close()
-        self._cancel_all()
+        return cast(asyncio.Transport, self._transport)
 
     def _cancel_all(self) -> None:
         streams, self.streams = self.streams, {}

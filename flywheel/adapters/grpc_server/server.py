@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from time import perf_counter
 
 from flywheel.adapters.grpc_server.calls import Gate, Streaming, Unary
@@ -25,7 +25,8 @@ _log = logger(__name__)
 class GrpcServer:
     """A gRPC server for the running event loop, to be made on it. `listen` (or `adopt`), then `drain`, once each.
 
-    `tls` may be replaced at any time; connections made afterwards use the new one.
+    `tls` may be replaced at any time; connections made afterwards use the new one. `on_closed` hears of the end of each
+    connection, adopted ones that never came about included.
     """
 
     def __init__(
@@ -36,12 +37,13 @@ class GrpcServer:
         gate: Gate | None = None,
         limits: Limits | None = None,
         tls: ssl.SSLContext | None = None,
+        on_closed: Callable[[], None] = lambda: None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self.tls = tls
         self._limits = limits or Limits()
         turn = Turn(self._loop.call_soon, unary, self._limits)
-        self._shared = Shared(gate or OpenGate(), self._limits, turn, streaming or {})
+        self._shared = Shared(gate or OpenGate(), self._limits, turn, streaming or {}, on_closed=on_closed)
         self._listening: socket.socket | None = None
         self._adopting: set[asyncio.Task[None]] = set()
         self._checking = self._loop.create_task(self._check())
@@ -63,10 +65,16 @@ class GrpcServer:
         """Serves a connection that was accepted elsewhere."""
         if len(self._shared.connections) + len(self._adopting) >= self._limits.connections:
             connected.close()
+            self._shared.on_closed()
             return
         task = self._loop.create_task(self._adopt(connected))
         self._adopting.add(task)
         task.add_done_callback(self._adopting.discard)
+
+    def shed(self, count: int) -> None:
+        """Asks so many clients to connect anew, which may bring them elsewhere; their calls are finished."""
+        for connection in list(self._shared.connections)[:count]:
+            connection.depart()
 
     async def drain(self, grace_s: float) -> None:
         """Takes no new connection, asks all clients to go, finishes their calls; after the grace, ends what is left."""
@@ -115,6 +123,7 @@ class GrpcServer:
         except (TimeoutError, OSError, ssl.SSLError) as error:
             _log.debug("connection_not_made", reason=str(error))
             connected.close()
+            self._shared.on_closed()
 
     async def _emptied(self, until_s: float) -> None:
         while self._shared.connections and perf_counter() < until_s:

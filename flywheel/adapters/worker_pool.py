@@ -1,0 +1,231 @@
+"""Workers behind one port: this process accepts, they serve. Each connection goes to the one that has the fewest."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import signal
+import socket
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+
+from flywheel.adapters.logs import logger
+from flywheel.adapters.worker_channel import Word, WorkerChannel
+
+_ACCEPTED_AT_ONCE = 64
+_FIRST_PAUSE_S = 0.1
+_LONGEST_PAUSE_S = 5.0
+_SETTLED_S = 5.0
+_log = logger(__name__)
+
+
+class WorkersFailed(Exception):
+    """No worker could be started."""
+
+
+@dataclass(eq=False)
+class Worker:
+    """A process as the pool sees it."""
+
+    slot: int
+    process: asyncio.subprocess.Process
+    channel: WorkerChannel
+    started_s: float
+    metrics_port: int = 0
+    connections: int = 0
+    is_leaving: bool = False
+    last_metrics: bytearray = field(default_factory=bytearray)
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def takes_connections(self) -> bool:
+        """Whether new ones may be handed to it."""
+        return self.ready.is_set() and not self.is_leaving
+
+
+class WorkerPool:
+    """`count` workers on a socket that listens. A worker is the command with the number of its channel behind it.
+
+    `on_ended` hears of each worker that has gone, before it is forgotten.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        count: int,
+        *,
+        start_timeout_s: float,
+        stop_timeout_s: float,
+        on_ended: Callable[[Worker], None] = lambda _: None,
+    ) -> None:
+        self.workers: list[Worker] = []
+        """All that live, those that are leaving included."""
+        self._command = list(command)
+        self._count = count
+        self._start_timeout_s = start_timeout_s
+        self._stop_timeout_s = stop_timeout_s
+        self._on_ended = on_ended
+        self._listening: socket.socket | None = None
+        self._is_accepting = False
+        self._is_stopping = False
+        self._has_served = False
+        self._failures = [0] * count
+        self._rolling = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self, listening: socket.socket) -> None:
+        """Returns when the first worker serves. Raises WorkersFailed when one ends before that."""
+        listening.setblocking(False)
+        self._listening = listening
+        started = [await self._spawn(slot) for slot in range(self._count)]
+        ups = [asyncio.create_task(self._comes_up(worker)) for worker in started]
+        await asyncio.wait(ups, return_when=asyncio.FIRST_COMPLETED)
+        for up in ups:
+            up.cancel()
+        if not self._has_served:
+            await self.stop()
+            raise WorkersFailed("no worker came up; each says why on standard error")
+
+    async def roll(self) -> bool:
+        """Replaces each worker by a new one that serves before the old one goes. False when a new one does not come up;
+        the old ones that are left then stay."""
+        async with self._rolling:
+            for slot in range(self._count):
+                old = [worker for worker in self.workers if worker.slot == slot and not worker.is_leaving]
+                fresh = await self._spawn(slot)
+                if not await self._comes_up(fresh):
+                    _log.error("worker_not_replaced", slot=slot)
+                    await self._end(fresh)
+                    return False
+                await asyncio.gather(*(self._end(worker) for worker in old))
+        return True
+
+    async def stop(self) -> None:
+        """Accepts nothing more and ends all workers, which finish what they have."""
+        self._is_stopping = True
+        self._accept()
+        self._stop_accepting()
+        if self._listening:
+            self._listening.close()
+        await asyncio.gather(*(self._end(worker) for worker in list(self.workers)))
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _comes_up(self, worker: Worker) -> bool:
+        waits = [asyncio.create_task(event.wait()) for event in (worker.ready, worker.gone)]
+        await asyncio.wait(waits, timeout=self._start_timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+        return worker.ready.is_set()
+
+    async def _spawn(self, slot: int) -> Worker:
+        channel, far = WorkerChannel.pair()
+        with far:
+            process = await asyncio.create_subprocess_exec(
+                *self._command, str(far.fileno()), pass_fds=[far.fileno()], start_new_session=True
+            )
+        worker = Worker(slot, process, channel, time.monotonic())
+        self.workers.append(worker)
+        channel.watch(lambda word, payload, _: self._hear(worker, word, payload), lambda: None)
+        self._later(self._watch(worker))
+        return worker
+
+    async def _watch(self, worker: Worker) -> None:
+        code = await worker.process.wait()
+        was_ready = worker.ready.is_set()
+        worker.ready.clear()
+        worker.channel.close()
+        self._on_ended(worker)
+        self.workers.remove(worker)
+        worker.gone.set()
+        if not any(other.takes_connections for other in self.workers):
+            self._stop_accepting()
+        if worker.is_leaving or self._is_stopping or not self._has_served:
+            return
+        lived_s = time.monotonic() - worker.started_s
+        self._failures[worker.slot] = 0 if was_ready and lived_s > _SETTLED_S else self._failures[worker.slot] + 1
+        pause_s = min(_FIRST_PAUSE_S * 2 ** (self._failures[worker.slot] - 1), _LONGEST_PAUSE_S)
+        _log.error("worker_died", slot=worker.slot, pid=worker.process.pid, code=code, connections=worker.connections)
+        if self._failures[worker.slot]:
+            await asyncio.sleep(pause_s)
+        if not self._is_stopping:
+            await self._spawn(worker.slot)
+
+    async def _end(self, worker: Worker) -> None:
+        worker.is_leaving = True
+        if worker.gone.is_set():
+            return
+        worker.process.send_signal(signal.SIGTERM)
+        if not await _within(worker.gone.wait(), self._stop_timeout_s):
+            _log.error("worker_killed", slot=worker.slot, pid=worker.process.pid, connections=worker.connections)
+            worker.process.kill()
+            await worker.gone.wait()
+
+    def _hear(self, worker: Worker, word: Word, payload: bytes) -> None:
+        if word is Word.READY:
+            worker.metrics_port = int.from_bytes(payload, "big")
+            worker.ready.set()
+            self._has_served = True
+            _log.info("worker_ready", slot=worker.slot, pid=worker.process.pid)
+            self._balance(worker)
+            self._start_accepting()
+        elif word is Word.CLOSED:
+            worker.connections -= 1
+        elif word is Word.LAST_METRICS:
+            worker.last_metrics += payload
+
+    def _balance(self, fresh: Worker) -> None:
+        """Has those with more than their share ask the surplus to come again; it then goes to the new worker."""
+        if any(worker.is_leaving or not worker.ready.is_set() for worker in self.workers) or self._rolling.locked():
+            # Connections are about to move anyway.
+            return
+        share = math.ceil(sum(worker.connections for worker in self.workers) / len(self.workers))
+        for worker in self.workers:
+            if worker is not fresh and worker.connections > share:
+                worker.channel.send(Word.SHED, (worker.connections - share).to_bytes(4, "big"))
+
+    def _start_accepting(self) -> None:
+        if not self._is_accepting and self._listening and not self._is_stopping:
+            self._is_accepting = True
+            asyncio.get_running_loop().add_reader(self._listening, self._accept)
+
+    def _stop_accepting(self) -> None:
+        if self._is_accepting and self._listening:
+            self._is_accepting = False
+            asyncio.get_running_loop().remove_reader(self._listening)
+
+    def _accept(self) -> None:
+        if self._listening is None or not self._is_accepting:
+            return
+        for _ in range(_ACCEPTED_AT_ONCE):
+            try:
+                connected, _ = self._listening.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                _log.warning("connection_not_accepted", reason=str(error))
+                return
+            with connected:
+                self._hand_over(connected)
+
+    def _hand_over(self, connected: socket.socket) -> None:
+        able = [worker for worker in self.workers if worker.takes_connections]
+        for worker in sorted(able, key=lambda worker: worker.connections):
+            if worker.channel.send(Word.CONNECTION, connected=connected):
+                worker.connections += 1
+                return
+
+    def _later(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+async def _within(wait: Awaitable[object], seconds: float) -> bool:
+    try:
+        await asyncio.wait_for(wait, seconds)
+    except TimeoutError:
+        return False
+    return True
