@@ -48,7 +48,7 @@ class Worker:
 class WorkerPool:
     """`count` workers on a socket that listens. A worker is the command with the number of its channel behind it.
 
-    `on_ended` hears of each worker that has gone, before it is forgotten.
+    `on_ended` hears of each worker that has gone.
     """
 
     def __init__(
@@ -137,8 +137,8 @@ class WorkerPool:
         was_ready = worker.ready.is_set()
         worker.ready.clear()
         worker.channel.close()
-        self._on_ended(worker)
         self.workers.remove(worker)
+        self._on_ended(worker)
         worker.gone.set()
         if not any(other.takes_connections for other in self.workers):
             self._stop_accepting()

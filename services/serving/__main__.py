@@ -1,4 +1,7 @@
-"""Starts serving: `python -m services.serving`. SIGTERM lets requests finish and flushes their decisions."""
+"""Starts serving: `python -m services.serving`. SIGTERM lets requests finish and flushes their decisions.
+
+With several workers this process only accepts; SIGHUP then replaces them one by one.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,17 @@ from flywheel.adapters import logs
 from services.serving.bootstrap import real_server
 from services.serving.port import CannotServe
 from services.serving.settings import ServingSettings
+from services.serving.workers import Workers
 
 
 async def serve(settings: ServingSettings) -> None:
-    """Answers until the process is told to stop."""
+    """Answers until the process is told to stop. Raises CannotServe."""
     told = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told.set)
+    if settings.serving_workers > 1:
+        await Workers(settings).run(told)
+        return
     server = real_server(settings)
     try:
         await server.start()

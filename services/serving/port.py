@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 
 from flywheel.adapters.grpc_server.calls import Gate, Unary
@@ -29,9 +29,18 @@ class CannotServe(Exception):
 
 
 class Port:
-    """Where callers come in. Make it on its event loop; `bind`, `open`, `close`, once each and in that order."""
+    """Where callers come in. Make it on its event loop; `bind`, `open`, `close`, once each and in that order.
 
-    def __init__(self, settings: ServingSettings, unary: Mapping[str, Unary], gate: Gate) -> None:
+    One that is not bound takes the connections that it is given.
+    """
+
+    def __init__(
+        self,
+        settings: ServingSettings,
+        unary: Mapping[str, Unary],
+        gate: Gate,
+        on_closed: Callable[[], object] = lambda: None,
+    ) -> None:
         services = services_of(unary)
         self._settings = settings
         self._certificates = _certificates(settings)
@@ -46,29 +55,31 @@ class Port:
             gate=gate,
             limits=limits,
             tls=self._certificates.context if self._certificates else None,
+            on_closed=on_closed,
         )
         self._bound: socket.socket | None = None
         self._watching: asyncio.Task[None] | None = None
 
     async def bind(self) -> int:
         """Has the address, so that callers wait; the port. Raises CannotServe when it is taken."""
-        address = self._settings.serving_address
-        try:
-            self._bound = await bound(address)
-        except (OSError, ValueError) as error:
-            raise CannotServe(
-                f"{address} is taken or not of this machine; free it or set FLYWHEEL_SERVING_ADDRESS"
-            ) from error
+        self._bound = await listening(self._settings)
         return int(self._bound.getsockname()[1])
 
     async def open(self) -> None:
         """Answers from now on."""
-        if self._bound is None:
-            raise RuntimeError("a port is bound before it is opened")
-        await self._server.listen(self._bound)
+        if self._bound:
+            await self._server.listen(self._bound)
         self._health.set(is_serving=True)
         if self._certificates:
             self._watching = asyncio.create_task(self._watch(self._certificates))
+
+    def adopt(self, connected: socket.socket) -> None:
+        """Serves a connection that another process accepted."""
+        self._server.adopt(connected)
+
+    def shed(self, count: int) -> None:
+        """Asks so many callers to connect anew."""
+        self._server.shed(count)
 
     async def close(self, grace_s: float) -> None:
         """Takes no new call, finishes those under way."""
@@ -97,6 +108,17 @@ class Port:
             await asyncio.sleep(_CERTIFICATE_CHECK_S)
 
 
+async def listening(settings: ServingSettings) -> socket.socket:
+    """A socket on serving's address, whose callers wait. Raises CannotServe when it is taken."""
+    address = settings.serving_address
+    try:
+        return await bound(address)
+    except (OSError, ValueError) as error:
+        raise CannotServe(
+            f"{address} is taken or not of this machine; free it or set FLYWHEEL_SERVING_ADDRESS"
+        ) from error
+
+
 def services_of(paths: Iterable[str]) -> list[str]:
     """The services that these methods belong to, by their full names.
 
@@ -104,6 +126,11 @@ def services_of(paths: Iterable[str]) -> list[str]:
     ['flywheel.v1.Decisions']
     """
     return sorted({path.split("/")[1] for path in paths})
+
+
+def check_certificates(settings: ServingSettings) -> None:
+    """Raises CannotServe when TLS is set and cannot be had."""
+    _certificates(settings)
 
 
 def _certificates(settings: ServingSettings) -> Certificates | None:

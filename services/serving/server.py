@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+import socket
+from collections.abc import Callable, Mapping
+
+from prometheus_client import REGISTRY, CollectorRegistry
 
 from flywheel.adapters.grpc_server.calls import Unary
 from flywheel.adapters.http_server import HttpServer
 from flywheel.adapters.logs import logger
-from flywheel.adapters.metrics_server import MetricsServer
+from flywheel.adapters.metrics_server import MetricsServer, Readiness
 from flywheel.adapters.tracing import UNTRACED, Tracing
 from flywheel.kernel.ports import DecisionLog, FeatureReader
 from services.serving.gate import AdmissionGate
@@ -59,12 +62,18 @@ class Server:
         self.port = 0
         self.rest_port = 0
 
-    async def start(self) -> None:
-        """Answers from now on, by the rule while there is no model. Raises CannotServe when an address is taken."""
-        port = self._open = Port(self._settings, self._unary, self._gate)
-        self.port = await port.bind()
-        self._metrics = self._expose()
-        self._bind_rest()
+    async def start(self, *, on_closed: Callable[[], object] | None = None) -> None:
+        """Answers from now on, by the rule while there is no model. Raises CannotServe when an address is taken.
+
+        With `on_closed` it is a worker: it takes the connections that `adopt` brings, hears through that of their
+        ends, shares the REST address with others, and has its metrics on any port.
+        """
+        is_worker = on_closed is not None
+        port = self._open = Port(self._settings, self._unary, self._gate, on_closed or (lambda: None))
+        if not is_worker:
+            self.port = await port.bind()
+        self._metrics = metrics_server(0 if is_worker else self._settings.serving_metrics_port, self.ready)
+        self._bind_rest(is_shared=is_worker)
         await asyncio.to_thread(self._models.refresh)
         self._decisions.start()
         self._gate.start()
@@ -103,22 +112,36 @@ class Server:
             return False, "not answering"
         return True, self._models.detail
 
-    def _bind_rest(self) -> None:
+    @property
+    def metrics_port(self) -> int:
+        """Where its metrics are."""
+        return self._metrics.port if self._metrics else 0
+
+    def adopt(self, connected: socket.socket) -> None:
+        """Serves a connection that another process accepted."""
+        if self._open:
+            self._open.adopt(connected)
+
+    def shed(self, count: int) -> None:
+        """Asks so many callers to connect anew."""
+        if self._open:
+            self._open.shed(count)
+
+    def _bind_rest(self, *, is_shared: bool) -> None:
         address = self._settings.serving_rest_address
         if self._rest is None:
             return
         try:
-            self.rest_port = self._rest.bind(address)
+            self.rest_port = self._rest.bind(address, reuse_port=is_shared)
         except OSError as error:
             raise CannotServe(
                 f"{address} is taken or not of this machine; free it or set FLYWHEEL_SERVING_REST_ADDRESS"
             ) from error
 
-    def _expose(self) -> MetricsServer:
-        port = self._settings.serving_metrics_port
-        try:
-            return MetricsServer(port, self.ready)
-        except OSError as error:
-            raise CannotServe(
-                f"port {port} for metrics is taken; free it or set FLYWHEEL_SERVING_METRICS_PORT"
-            ) from error
+
+def metrics_server(port: int, ready: Readiness, registry: CollectorRegistry = REGISTRY) -> MetricsServer:
+    """The server of metrics and readiness, not started yet. Raises CannotServe when the port is taken."""
+    try:
+        return MetricsServer(port, ready, registry=registry)
+    except OSError as error:
+        raise CannotServe(f"port {port} for metrics is taken; free it or set FLYWHEEL_SERVING_METRICS_PORT") from error

@@ -53,7 +53,7 @@ class Shared:
     turn: Turn
     streaming: Mapping[str, Streaming]
     connections: set[Connection] = field(default_factory=set)
-    on_closed: Callable[[], None] = lambda: None
+    on_closed: Callable[[], object] = lambda: None
 
     def lost(self, connection: Connection) -> None:
         """The connection has gone."""

@@ -37,7 +37,7 @@ class GrpcServer:
         gate: Gate | None = None,
         limits: Limits | None = None,
         tls: ssl.SSLContext | None = None,
-        on_closed: Callable[[], None] = lambda: None,
+        on_closed: Callable[[], object] = lambda: None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self.tls = tls

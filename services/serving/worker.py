@@ -1,0 +1,63 @@
+"""One of several serving processes: `python -m services.serving.worker CHANNEL`, started by the one that accepts."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import socket
+import sys
+
+import uvloop
+from prometheus_client.exposition import generate_latest
+
+from flywheel.adapters import logs
+from flywheel.adapters.worker_channel import Word, WorkerChannel
+from services.serving.bootstrap import real_server
+from services.serving.port import CannotServe
+from services.serving.server import Server
+from services.serving.settings import ServingSettings
+
+
+async def work(settings: ServingSettings, channel: WorkerChannel) -> None:
+    """Serves the connections that come through the channel, until told to stop or left alone."""
+    told = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    server = real_server(settings)
+    try:
+        await server.start(on_closed=lambda: channel.send(Word.CLOSED))
+    except CannotServe:
+        await server.stop()
+        raise
+    gc.collect()
+    gc.freeze()
+    channel.watch(lambda word, payload, connected: _hear(server, word, payload, connected), told.set)
+    channel.send(Word.READY, server.metrics_port.to_bytes(2, "big"))
+    await told.wait()
+    await server.stop()
+    # Counted to the end: the process that accepts keeps the sums of all.
+    channel.send_all(Word.LAST_METRICS, generate_latest())
+
+
+def _hear(server: Server, word: Word, payload: bytes, connected: socket.socket | None) -> None:
+    if word is Word.CONNECTION and connected is not None:
+        server.adopt(connected)
+    elif word is Word.SHED:
+        server.shed(int.from_bytes(payload, "big"))
+
+
+def main() -> None:
+    """Serves until told to stop."""
+    settings = ServingSettings()
+    logs.configure("serving", settings.log_level)
+    # SIGHUP is for the process that accepts; a terminal that closes sends it to all.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        uvloop.run(work(settings, WorkerChannel.inherited(int(sys.argv[1]))))
+    except CannotServe as error:
+        sys.exit(f"serving cannot start: {error}")
+
+
+if __name__ == "__main__":
+    main()
