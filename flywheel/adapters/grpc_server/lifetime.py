@@ -128,10 +128,14 @@ class Lifetime(asyncio.Protocol):
             return
         transport = self._over()
         # A close with unread bytes would reset the connection, and the last answers with it.
-        if transport.can_write_eof() and not transport.is_closing():
-            transport.write_eof()
-        else:
-            transport.close()
+        try:
+            if transport.can_write_eof() and not transport.is_closing():
+                transport.write_eof()
+                return
+        except OSError:
+            # The other side has gone already.
+            pass
+        transport.close()
 
     def abort(self) -> None:
         """Closes at once."""
