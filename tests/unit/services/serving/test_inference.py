@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 import threading
 import time
@@ -14,6 +15,7 @@ import pytest
 from numpy.typing import NDArray
 from prometheus_client import REGISTRY
 
+from flywheel.adapters.guarded_scorer import GuardedScorer
 from flywheel.adapters.onnx_scorer import OnnxScorer
 from flywheel.kernel.chain import Chain
 from flywheel.kernel.lineup import Lineup, LoadedModel
@@ -227,6 +229,15 @@ class Short:
 
     def score(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
         return np.zeros(len(rows) - 1)
+
+
+async def test_rows_that_a_model_fails_on_do_not_take_it_away_from_decisions() -> None:
+    guarded = GuardedScorer(Broken(), patience_s=1.0, steady_s=itertools.count().__next__)
+    for inference in of(Lineup(champion=LoadedModel("v1", guarded))):
+        for _ in range(10):
+            with pytest.raises(ModelFailed, match="RuntimeError"):
+                await inference.infer(asked(some(1)))
+    assert not guarded.is_open
 
 
 @pytest.mark.parametrize("scorer", [Broken(), Short()])
