@@ -214,6 +214,8 @@ class Scene:
                 "total": features_ms + model_ms + 0.05,
             },
             value=amount,
+            writer="w1",
+            sequence=self._decided,
         )
         self._append(decisions_topic(usecase.name).name, decision)
 

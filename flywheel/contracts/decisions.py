@@ -97,3 +97,12 @@ class DecisionLogged(Message):
     """The how manieth decision of its writer it is, from 1 on."""
     lost_before: int = 0
     """How many of its writer's decisions were known to be lost by then."""
+
+
+class Numbered(Message):
+    """What every record of a decision log says of its place in it, whatever it is about."""
+
+    decided_at: Utc
+    writer: str = ""
+    sequence: int = 0
+    lost_before: int = 0

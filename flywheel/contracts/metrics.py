@@ -326,6 +326,11 @@ MONITOR_SHADOW_OTHERWISE = Gauge(
 MONITOR_SHADOW_PSI = Gauge(
     "flywheel_monitor_shadow_psi", "Population stability index of the shadow's scores against the served.", ["usecase"]
 )
+MONITOR_ANSWERED = Gauge(
+    "flywheel_monitor_answered_decisions",
+    "Decisions that serving answered, by what became of them (logged, lost, under_way, unexplained).",
+    ["usecase", "outcome"],
+)
 MONITOR_LAG = Gauge("flywheel_monitor_lag_records", "Records the monitor has not read yet.", ["usecase"])
 
 WORLD_EVENTS = Counter(

@@ -45,6 +45,9 @@ def _values(state: State) -> Iterator[tuple[Gauge, tuple[str, ...], Measure]]:
     if state.shadow is not None:
         yield metrics.MONITOR_SHADOW_OTHERWISE, (usecase,), state.shadow.otherwise_share
         yield metrics.MONITOR_SHADOW_PSI, (usecase,), state.shadow.psi
+    evidence = state.evidence
+    for outcome in ("logged", "lost", "under_way", "unexplained"):
+        yield metrics.MONITOR_ANSWERED, (usecase, outcome), getattr(evidence, outcome)
     yield metrics.MONITOR_LAG, (usecase,), state.loop.lag_records
     for process, restarts in state.loop.restarts.items():
         yield metrics.SUPERVISOR_RESTARTS, (process,), restarts

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pydantic import BaseModel, ValidationError
 
 from flywheel.adapters.logs import logger
-from flywheel.contracts.decisions import DecisionLogged, Fallback
+from flywheel.contracts.decisions import DecisionLogged, Fallback, Numbered
 from flywheel.contracts.erasure import Erased
 from flywheel.contracts.events import Envelope, Utc, to_us
 from flywheel.contracts.models import Role
@@ -26,14 +26,18 @@ from flywheel.contracts.topics import (
 )
 from flywheel.contracts.training import TrainingFinished
 from flywheel.kernel.declaration import UseCase
+from flywheel.kernel.durations import SECOND_US
 from flywheel.kernel.erasure import EraseKey, Erasures, named_in, unit_entity
 from flywheel.kernel.maturity import Decided, Ledger
 from flywheel.kernel.policy import Action
 from flywheel.kernel.ports import Record
+from flywheel.kernel.reconciliation import Reconciliation
 from services.monitor.arms import Arms
 from services.monitor.shadows import Shadows
 
 _RUNS_KEPT = 8
+_ON_ITS_WAY_US = 60 * SECOND_US
+"""A decision that others of its writer overtook by more than this is missing."""
 
 _log = logger(__name__)
 
@@ -55,7 +59,7 @@ class Observations:
     `recent` holds the newest decisions, one for each event. Whoever is erased is gone from it and from the ledger as
     soon as that is read, before or after what was about them; the counts stay.
 
-    `parity` is the newest report.
+    `parity` is the newest report; `account` is of the decisions that serving answered.
     """
 
     def __init__(self, usecase: UseCase, key: EraseKey, *, window: int, capacity: int) -> None:
@@ -63,6 +67,7 @@ class Observations:
         self.recent: deque[DecisionLogged] = deque(maxlen=window)
         self.runs: deque[TrainingFinished] = deque(maxlen=_RUNS_KEPT)
         self.parity: ParityReport | None = None
+        self.account = Reconciliation(patience_us=_ON_ITS_WAY_US)
         self.decisions = 0
         self.arms = Arms()
         self.shadows = Shadows()
@@ -73,10 +78,11 @@ class Observations:
         self._unit = unit_entity(usecase)
         self._named_in_label = named_in(usecase, usecase.label.event)
         self._requests = event_topic(usecase.name, usecase.request.event_name).name
+        self._decisions = decisions_topic(usecase.name).name
         self._readers = {
             self._requests: self._read_request,
             event_topic(usecase.name, usecase.label.event.event_name).name: self._read_label,
-            decisions_topic(usecase.name).name: self._read_decision,
+            self._decisions: self._read_decision,
             shadow_topic(usecase.name).name: self._read_shadow,
             training_results_topic(usecase.name).name: self._read_run,
             erasures_topic(usecase.name).name: self._read_erasure,
@@ -113,8 +119,11 @@ class Observations:
     def _is_new(self, record: Record) -> bool:
         # The group never commits, so a rebalance gives every record again.
         partition = (record.topic, record.partition)
-        if record.offset < self._ends.get(partition, 0):
+        known = self._ends.get(partition)
+        if known is not None and record.offset < known:
             return False
+        if known is None and record.offset > 0 and record.topic == self._decisions:
+            self.account.truncated = True
         self._ends[partition] = record.offset + 1
         return True
 
@@ -131,6 +140,10 @@ class Observations:
         self.counts["labels"] += 1
 
     def _read_decision(self, record: Record) -> None:
+        numbered = Numbered.model_validate_json(record.value)
+        if numbered.writer:
+            at_us = to_us(numbered.decided_at)
+            self.account.take(numbered.writer, numbered.sequence, lost=numbered.lost_before, at_us=at_us)
         for place, logged in enumerate(decisions_of(record.value, ranks=self._usecase.ranks)):
             # The candidates of a ranking are scored, or fail, together: all of them say no more of a model than one.
             if self._take(logged) and place == 0:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import orjson
 
 from flywheel.adapters.logs import Pseudonyms, logger
-from flywheel.contracts.events import from_us
+from flywheel.contracts.events import from_us, to_us
 from flywheel.contracts.training import GateResult, TrainingFinished, TrainingRequested
 from flywheel.kernel.declaration import UseCase
 from flywheel.kernel.gates import NOT_MEASURED
@@ -24,7 +24,19 @@ from services.monitor.parity import parity_of
 from services.monitor.retraining import RetrainingTrigger
 from services.monitor.rollout import CanaryWatch
 from services.monitor.shifts import DriftWatch
-from services.monitor.state import Comparison, DayQuality, Drift, Gate, Loop, Maturity, Mix, Quality, State, TrainingRun
+from services.monitor.state import (
+    Comparison,
+    DayQuality,
+    Drift,
+    Evidence,
+    Gate,
+    Loop,
+    Maturity,
+    Mix,
+    Quality,
+    State,
+    TrainingRun,
+)
 
 _LAST_SHOWN = 12
 _STAGES_SHOWN = 2_000
@@ -103,6 +115,7 @@ class Overview:
             simulated=bool(self._usecase.world),
             generated_at=now,
             loop=self._loop(reading, mix),
+            evidence=Evidence(**asdict(seen.account.state(to_us(now)))),
             model=self._deployed.state(),
             mix=mix,
             stages=traffic.stages(newest, self._usecase),

@@ -57,6 +57,21 @@ class Loop(Part):
     restarts: dict[str, int]
 
 
+class Evidence(Part):
+    """The decisions that serving answered: answered = logged + lost + under way + unexplained.
+
+    By the numbers that serving gives them; older records have none and are left out.
+    """
+
+    answered: int
+    logged: int
+    lost: int
+    under_way: int
+    unexplained: int
+    repeats: int
+    writers: int
+
+
 class DeployedModel(Part):
     """What serves now."""
 
@@ -338,6 +353,7 @@ class State(Part):
     simulated: bool
     generated_at: Utc
     loop: Loop
+    evidence: Evidence
     model: DeployedModel | None
     mix: Mix
     stages: tuple[Stage, ...]

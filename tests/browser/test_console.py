@@ -39,6 +39,7 @@ def test_the_numbers_of_the_state_are_on_the_page(tmp_path: Path) -> None:
         "onnx parity",
         state.last_decisions[0].unit,
         "of event time",
+        "all logged",
     ):
         assert expected in text, f"{expected!r} is not on the page"
     assert page.count("<svg") >= 6

@@ -18,7 +18,8 @@
     say("clock", loop.event_time ? `event time ${stamp(loop.event_time)} UTC` : "");
     const restarted = Object.entries(loop.restarts).filter(([, times]) => times > 0).map(([name, times]) => `${name} ${times}`);
     say("foot", `State of ${time(state.generated_at)} UTC. Restarts: ${restarted.length ? restarted.join(", ") : "none"}.`
-      + ` Unreadable records: ${count(loop.unreadable)}. Repeated decisions: ${count(loop.repeats)}.`);
+      + ` Unreadable records: ${count(loop.unreadable)}. Repeated decisions: ${count(loop.repeats)}.`
+      + ` Numbered decisions: ${count(state.evidence.answered)} answered, ${count(state.evidence.logged)} logged.`);
   }
 
   function status(kind, text) {
@@ -42,8 +43,8 @@
         "How far the online features were behind the accepted events when a decision was made (median), by wall clock; in event time where that runs faster.",
         freshness.lag_p99_ms > freshness.bound_ms ? "warn-text" : ""),
       step("Decisions", fixed(loop.decisions_per_second, loop.decisions_per_second < 10 ? 1 : 0), " per second",
-        total ? `p99 ${ms(total.p99_ms)} ms of ${total.budget_ms} ms` : "none yet",
-        "Answered decisions over the last half minute, and the time they took inside the service.",
+        total ? make("span", {}, `p99 ${ms(total.p99_ms)} ms of ${total.budget_ms} ms`, evidenceOf(state.evidence)) : "none yet",
+        "Answered decisions over the last half minute, and the time they took inside the service. Serving numbers its answers, so the log itself shows whether one is missing.",
         total && total.p99_ms > total.budget_ms ? "bad-text" : ""),
       step("Outcomes", count(quality.decisions), " matured", `${count(maturity.waiting)} wait for their truth`,
         `A decision's truth is settled ${span(maturity.matures_after_s)} of event time after it.`),
@@ -58,6 +59,13 @@
       make("div", { class: "back", title: "Training reads the archived history and the matured labels; what passes its gates goes back to the decisions." },
         make("span", { class: "turn-back" }), make("span", { class: "said" }, `back to training: ${retrained(state)}`), make("span", { class: "turn-back" })),
     );
+  }
+
+  function evidenceOf({ answered, lost, under_way: underWay, unexplained }) {
+    if (!answered) return "";
+    const missing = [[lost, "lost"], [unexplained, "missing"], [underWay, "under way"]].filter(([number]) => number);
+    const said = missing.map(([number, what]) => `${count(number)} ${what}`).join(", ");
+    return make("span", { class: lost + unexplained ? "bad-text" : "" }, ` · ${said || "all logged"}`);
   }
 
   function inEventTime({ event_clock_speed: speed, lag_p50_event_s: lag }) {
