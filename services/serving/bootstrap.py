@@ -44,15 +44,15 @@ from services.serving.account import Account, NumberedLog
 from services.serving.arms import ArmFailures
 from services.serving.explaining import Explainer
 from services.serving.gate import AdmissionGate
-from services.serving.http_calls import Methods
-from services.serving.inference import Inference
-from services.serving.inference_grpc import inference_methods
+from services.serving.inference.methods import inference_methods
+from services.serving.inference.plane import Inference
+from services.serving.inference.repository import Repository
 from services.serving.journal import Journal
 from services.serving.models import Models
 from services.serving.ranking_journal import RankingJournal
 from services.serving.rankings import RANK, RankingDesk, Rankings
-from services.serving.repository import Repository
-from services.serving.rest import rest_app
+from services.serving.rest.app import rest_app
+from services.serving.rest.methods import Methods
 from services.serving.server import Server
 from services.serving.servicer import DecisionsServicer, Desk
 from services.serving.settings import ServingSettings

@@ -15,7 +15,7 @@ from flywheel.adapters.grpc_server.server import GrpcServer, bound
 from flywheel.adapters.grpc_server.tls import CertificateFiles, Certificates, InvalidCertificates
 from flywheel.adapters.logs import logger
 from flywheel.contracts.metrics import SERVING_CERTIFICATE_DAYS
-from services.serving.inference_grpc import INFER
+from services.serving.inference.methods import INFER
 from services.serving.settings import ServingSettings
 
 _CERTIFICATE_CHECK_S = 5.0

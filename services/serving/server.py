@@ -16,7 +16,7 @@ from flywheel.adapters.metrics_server import MetricsServer, Readiness
 from flywheel.adapters.tracing import UNTRACED, Tracing
 from flywheel.kernel.ports import DecisionLog, FeatureReader
 from services.serving.gate import AdmissionGate
-from services.serving.inference import Inference
+from services.serving.inference.plane import Inference
 from services.serving.models import Models
 from services.serving.port import CannotServe, Port
 from services.serving.settings import ServingSettings

@@ -14,10 +14,10 @@ from flywheel.kernel.lineup import Lineup
 from services.ingest.bootstrap import build
 from services.ingest.settings import IngestSettings
 from services.monitor.web import create_app
-from services.serving.http_calls import Methods
-from services.serving.inference import Inference
-from services.serving.repository import Repository
-from services.serving.rest import rest_app
+from services.serving.inference.plane import Inference
+from services.serving.inference.repository import Repository
+from services.serving.rest.app import rest_app
+from services.serving.rest.methods import Methods
 from services.serving.settings import ServingSettings
 from tests.serving_parts import USECASE
 

@@ -16,9 +16,9 @@ from flywheel.contracts.models import MODEL
 from flywheel.kernel.declaration import UseCase
 from flywheel.kernel.lineup import Lineup, LoadedModel
 from flywheel.kernel.ports import Scorer
-from services.serving.feature_rows import ROWS, rows_of, whole_rows
-from services.serving.inference_messages import IndexEntry, ModelNotReady, TensorDescription, UnknownModel
-from services.serving.tensors import Tensor
+from services.serving.inference.feature_rows import ROWS, rows_of, whole_rows
+from services.serving.inference.messages import IndexEntry, ModelNotReady, TensorDescription, UnknownModel
+from services.serving.inference.tensors import Tensor
 
 
 @dataclass(frozen=True)

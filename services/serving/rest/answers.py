@@ -14,7 +14,7 @@ from starlette.responses import Response
 from flywheel.adapters.grpc_server.status import CallFailed, Refusal, Status
 from flywheel.adapters.http_problem import Problem
 from services.serving.gate import retry_after_s
-from services.serving.http_calls import Methods
+from services.serving.rest.methods import Methods
 
 _HTTP: Mapping[Status, HTTPStatus] = {
     Status.CANCELLED: HTTPStatus.SERVICE_UNAVAILABLE,

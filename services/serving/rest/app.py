@@ -13,14 +13,14 @@ from flywheel.adapters.http_docs import mount_docs
 from flywheel.adapters.http_problem import handle_problems
 from flywheel.adapters.http_requests import RequestBoundary
 from flywheel.kernel.declaration import UseCase
-from services.serving.decisions_rest import DECIDE, decision_routes, decision_schemas
-from services.serving.http_calls import Methods
-from services.serving.inference import Inference
-from services.serving.inference_documentation import inference_schemas
-from services.serving.inference_rest import inference_routes
+from services.serving.inference.plane import Inference
 from services.serving.rankings import RANK
-from services.serving.rankings_rest import ranking_routes, ranking_schemas
-from services.serving.rest_calls import Calls
+from services.serving.rest.calls import Calls
+from services.serving.rest.decisions import DECIDE, decision_routes, decision_schemas
+from services.serving.rest.documentation import inference_schemas
+from services.serving.rest.inference import inference_routes
+from services.serving.rest.methods import Methods
+from services.serving.rest.rankings import ranking_routes, ranking_schemas
 from services.serving.settings import ServingSettings
 
 

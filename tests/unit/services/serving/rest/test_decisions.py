@@ -20,11 +20,11 @@ from flywheel.contracts.proto.decision_pb2 import (
     Refusal,
 )
 from flywheel.kernel.lineup import Lineup
-from services.serving.http_calls import Methods
-from services.serving.inference import Inference
-from services.serving.repository import Repository
-from services.serving.rest import rest_app
-from services.serving.rest_answers import as_json
+from services.serving.inference.plane import Inference
+from services.serving.inference.repository import Repository
+from services.serving.rest.answers import as_json
+from services.serving.rest.app import rest_app
+from services.serving.rest.methods import Methods
 from services.serving.settings import ServingSettings
 from tests.serving_parts import USECASE, payment
 

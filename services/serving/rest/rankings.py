@@ -13,11 +13,11 @@ from starlette.responses import Response
 from flywheel.adapters.http_bodies import check_json
 from flywheel.adapters.http_problem import FieldError, Problem
 from flywheel.contracts.proto.ranking_pb2 import RankRequest, RankResponse
-from services.serving.decisions_rest import REF, refusals
-from services.serving.http_calls import Methods
 from services.serving.rankings import RANK
-from services.serving.rest_answers import answered
-from services.serving.rest_calls import TIMEOUT_HEADER, Calls
+from services.serving.rest.answers import answered
+from services.serving.rest.calls import TIMEOUT_HEADER, Calls
+from services.serving.rest.decisions import REF, refusals
+from services.serving.rest.methods import Methods
 
 
 class RankingBody(BaseModel):

@@ -18,13 +18,13 @@ from flywheel.adapters.grpc_server.gates import OpenGate
 from flywheel.adapters.grpc_server.status import Refusal, Status
 from flywheel.adapters.onnx_scorer import OnnxScorer
 from flywheel.kernel.lineup import Lineup, LoadedModel
-from services.serving.http_calls import Methods
-from services.serving.inference import Inference
-from services.serving.inference_json import LENGTH_HEADER, read_request
-from services.serving.repository import Repository
-from services.serving.rest import rest_app
+from services.serving.inference.json_bodies import LENGTH_HEADER, read_request
+from services.serving.inference.plane import Inference
+from services.serving.inference.repository import Repository
+from services.serving.inference.tensors import InvalidInference
+from services.serving.rest.app import rest_app
+from services.serving.rest.methods import Methods
 from services.serving.settings import ServingSettings
-from services.serving.tensors import InvalidInference
 from tests.serving_parts import USECASE, tiny_model
 
 WIDTH = len(USECASE.feature_names)

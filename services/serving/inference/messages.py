@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from services.serving.tensors import Tensor
+from services.serving.inference.tensors import Tensor
 
 SERVER_NAME = "flywheel"
 SERVER_VERSION = "1"

@@ -13,11 +13,11 @@ from flywheel.adapters.grpc_server.calls import Call
 from flywheel.adapters.grpc_server.gates import OpenGate
 from flywheel.contracts.proto.ranking_pb2 import RankedCandidate, RankRequest, RankResponse, StatusCounts
 from flywheel.kernel.lineup import Lineup
-from services.serving.http_calls import Methods
-from services.serving.inference import Inference
+from services.serving.inference.plane import Inference
+from services.serving.inference.repository import Repository
 from services.serving.rankings import RANK
-from services.serving.repository import Repository
-from services.serving.rest import rest_app
+from services.serving.rest.app import rest_app
+from services.serving.rest.methods import Methods
 from services.serving.settings import ServingSettings
 from tests.serving_parts import USECASE
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from services.serving.feature_rows import rows_of
-from services.serving.tensors import DATATYPES, InvalidInference, Tensor
+from services.serving.inference.feature_rows import rows_of
+from services.serving.inference.tensors import DATATYPES, InvalidInference, Tensor
 
 NAMES = ("a", "b", "c")
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from flywheel.kernel.declaration import UseCase
 from flywheel.kernel.timing import OutOfTime
-from services.serving.inference_messages import (
+from services.serving.inference.messages import (
     IndexEntry,
     InferenceAnswer,
     InferenceRequest,
@@ -24,9 +24,9 @@ from services.serving.inference_messages import (
     Parameter,
     TensorDescription,
 )
-from services.serving.inference_tally import InferenceTally
-from services.serving.repository import Repository, Runnable
-from services.serving.tensors import InvalidInference, Tensor
+from services.serving.inference.repository import Repository, Runnable
+from services.serving.inference.tally import InferenceTally
+from services.serving.inference.tensors import InvalidInference, Tensor
 
 SCORE = "score"
 

@@ -14,9 +14,9 @@ from flywheel.adapters.http_bodies import check_json
 from flywheel.adapters.http_problem import FieldError, Problem
 from flywheel.contracts.proto.decision_pb2 import DecideRequest, DecideResponse
 from flywheel.kernel.declaration import UseCase
-from services.serving.http_calls import Methods
-from services.serving.rest_answers import answered
-from services.serving.rest_calls import TIMEOUT_HEADER, Calls
+from services.serving.rest.answers import answered
+from services.serving.rest.calls import TIMEOUT_HEADER, Calls
+from services.serving.rest.methods import Methods
 
 DECIDE = "/flywheel.v1.Decisions/Decide"
 REF = "#/components/schemas/"

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
-from services.serving.inference_json import InferenceBody
+from services.serving.inference.json_bodies import InferenceBody
 
 _REF = "#/components/schemas/"
 _EXAMPLE = {

@@ -12,9 +12,9 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
 from flywheel.contracts.proto.inference_pb2 import ModelInferRequest
-from services.serving.inference_messages import InferenceAnswer
-from services.serving.inference_proto import contents_of, read_request, write_answer
-from services.serving.tensors import DATATYPES, InvalidInference, Tensor, from_bytes, from_values
+from services.serving.inference.messages import InferenceAnswer
+from services.serving.inference.proto_messages import contents_of, read_request, write_answer
+from services.serving.inference.tensors import DATATYPES, InvalidInference, Tensor, from_bytes, from_values
 
 SHAPES = arrays.array_shapes(min_dims=1, max_dims=4, min_side=1, max_side=5)
 

@@ -21,8 +21,7 @@ from flywheel.kernel.chain import Chain
 from flywheel.kernel.lineup import Lineup, LoadedModel
 from flywheel.kernel.ports import Scorer
 from flywheel.kernel.timing import OutOfTime
-from services.serving.inference import Inference
-from services.serving.inference_messages import (
+from services.serving.inference.messages import (
     IndexEntry,
     InferenceRequest,
     ModelFailed,
@@ -31,8 +30,9 @@ from services.serving.inference_messages import (
     TensorDescription,
     UnknownModel,
 )
-from services.serving.repository import Repository
-from services.serving.tensors import InvalidInference, Tensor
+from services.serving.inference.plane import Inference
+from services.serving.inference.repository import Repository
+from services.serving.inference.tensors import InvalidInference, Tensor
 from tests.serving_parts import USECASE, manifest_of, tiny_model
 
 FEATURES = len(USECASE.feature_names)

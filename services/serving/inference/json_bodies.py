@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr, ValidationError
 
-from services.serving.inference_messages import InferenceAnswer, InferenceRequest
-from services.serving.tensors import MAX_DIMENSIONS, InvalidInference, Tensor, from_bytes, from_values
+from services.serving.inference.messages import InferenceAnswer, InferenceRequest
+from services.serving.inference.tensors import MAX_DIMENSIONS, InvalidInference, Tensor, from_bytes, from_values
 
 LENGTH_HEADER = "Inference-Header-Content-Length"
 

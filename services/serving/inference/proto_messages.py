@@ -13,7 +13,7 @@ from flywheel.contracts.proto.inference_pb2 import (
     ModelMetadataResponse,
     RepositoryIndexResponse,
 )
-from services.serving.inference_messages import (
+from services.serving.inference.messages import (
     IndexEntry,
     InferenceAnswer,
     InferenceRequest,
@@ -21,7 +21,7 @@ from services.serving.inference_messages import (
     Parameter,
     TensorDescription,
 )
-from services.serving.tensors import InvalidInference, Tensor, from_bytes, from_values
+from services.serving.inference.tensors import InvalidInference, Tensor, from_bytes, from_values
 
 _CONTENTS: Mapping[str, str] = {
     "BOOL": "bool_contents",

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from flywheel.adapters.logs import logger
 from flywheel.contracts.metrics import SERVING_INFERENCE_ROWS, SERVING_INFERENCE_SECONDS, SERVING_INFERENCES
 from flywheel.kernel.timing import OutOfTime
-from services.serving.inference_messages import ModelFailed, ModelNotReady, UnknownModel
-from services.serving.tensors import InvalidInference
+from services.serving.inference.messages import ModelFailed, ModelNotReady, UnknownModel
+from services.serving.inference.tensors import InvalidInference
 
 _OUTCOMES: Mapping[type[BaseException], str] = {
     InvalidInference: "invalid",

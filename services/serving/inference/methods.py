@@ -21,16 +21,16 @@ from flywheel.contracts.proto.inference_pb2 import (
     ServerReadyResponse,
 )
 from flywheel.kernel.timing import OutOfTime
-from services.serving.inference import Inference
-from services.serving.inference_messages import (
+from services.serving.inference.messages import (
     SERVER_NAME,
     SERVER_VERSION,
     ModelFailed,
     ModelNotReady,
     UnknownModel,
 )
-from services.serving.inference_proto import read_request, write_answer, write_description, write_index
-from services.serving.tensors import InvalidInference
+from services.serving.inference.plane import Inference
+from services.serving.inference.proto_messages import read_request, write_answer, write_description, write_index
+from services.serving.inference.tensors import InvalidInference
 
 SERVICE = "inference.GRPCInferenceService"
 INFER = f"/{SERVICE}/ModelInfer"

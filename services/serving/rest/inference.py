@@ -15,12 +15,8 @@ from starlette.responses import Response
 from flywheel.adapters.grpc_server.status import CallFailed
 from flywheel.adapters.http_problem import FieldError, Problem
 from flywheel.kernel.timing import OutOfTime
-from services.serving.http_calls import Methods
-from services.serving.inference import Inference
-from services.serving.inference_documentation import infer_operation
-from services.serving.inference_grpc import INFER, failing_calls
-from services.serving.inference_json import LENGTH_HEADER, read_ready_only, read_request, write_answer
-from services.serving.inference_messages import (
+from services.serving.inference.json_bodies import LENGTH_HEADER, read_ready_only, read_request, write_answer
+from services.serving.inference.messages import (
     SERVER_NAME,
     SERVER_VERSION,
     ModelDescription,
@@ -29,9 +25,13 @@ from services.serving.inference_messages import (
     TensorDescription,
     UnknownModel,
 )
-from services.serving.rest_answers import problem_of
-from services.serving.rest_calls import Calls
-from services.serving.tensors import InvalidInference
+from services.serving.inference.methods import INFER, failing_calls
+from services.serving.inference.plane import Inference
+from services.serving.inference.tensors import InvalidInference
+from services.serving.rest.answers import problem_of
+from services.serving.rest.calls import Calls
+from services.serving.rest.documentation import infer_operation
+from services.serving.rest.methods import Methods
 
 _MODEL = "/v2/models/{model}"
 _VERSION = _MODEL + "/versions/{version}"

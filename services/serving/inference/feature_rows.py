@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from services.serving.tensors import InvalidInference, Tensor
+from services.serving.inference.tensors import InvalidInference, Tensor
 
 ROWS = "features"
 """Name of the one tensor that brings whole rows, its columns in the declared order."""

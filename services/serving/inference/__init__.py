@@ -1,0 +1,1 @@
+"""The models on rows that callers bring, by the Open Inference Protocol."""
