@@ -30,7 +30,7 @@ def lowered(declared: Criticality, asked: str) -> Criticality:
     >>> lowered(Criticality.DEFAULT, "sheddable"), lowered(Criticality.DEFAULT, "critical")
     (<Criticality.SHEDDABLE: 2>, <Criticality.DEFAULT: 1>)
     """
-    return max(declared, _WORDS.get(asked.lower(), declared))
+    return max(declared, _WORDS.get(asked, declared)) if asked else declared
 
 
 class Reason(Enum):

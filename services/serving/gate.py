@@ -20,6 +20,7 @@ from flywheel.kernel.declaration import UseCase
 from services.serving.loop_lag import LoopLag
 
 CRITICALITY = "flywheel-criticality"
+"""Metadata by which a caller says how much its request matters."""
 PUSHBACK = "grpc-retry-pushback-ms"
 
 _WORDS = {

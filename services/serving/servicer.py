@@ -25,12 +25,11 @@ from flywheel.kernel.subject import InvalidSubject
 from flywheel.kernel.timing import OutOfTime
 from services.serving.answers import AnswerEncoder
 from services.serving.explaining import Explainer
+from services.serving.gate import CRITICALITY
 from services.serving.journal import Journal
 from services.serving.traces import AnswerTraces
 
 SERVICE = "flywheel.v1.Decisions"
-CRITICALITY = "flywheel-criticality"
-"""Metadata by which a caller says how much its request matters."""
 MAX_BATCH = 1_000
 
 _STATUS = {

@@ -113,7 +113,7 @@ class Decided(Answered):
             "value": self.value,
             "step": case.step,
             "propensity": case.propensity,
-            "criticality": case.request.criticality,
+            "criticality": case.criticality,
         }
         if not self.hydrated.finite:
             # JSON has no words for these; they are written as Python, and pydantic, write and read them.

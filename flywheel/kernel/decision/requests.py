@@ -27,6 +27,7 @@ class DecisionRequest(NamedTuple):
     arrived_s: float | None = None
     """When its first bytes were read; None for just now."""
     criticality: str = ""
+    """What its caller asked for; empty for what the use case declares."""
     candidates: Sequence[str] = ()
     """Values of the declared candidate field, where the subjects to be judged differ in that alone."""
     keep: int = 0
@@ -47,6 +48,7 @@ class Case:
     __slots__ = (
         "allowance",
         "arm",
+        "criticality",
         "dropped",
         "left",
         "model",
@@ -70,6 +72,8 @@ class Case:
         self.unit = unit
         """What traffic is split by."""
         self.allowance = allowance
+        self.criticality = request.criticality
+        """How much it matters, by declaration and caller."""
         self.place = 0
         """Where it stood among the requests it came with."""
         self.arm: Role = Role.CHAMPION

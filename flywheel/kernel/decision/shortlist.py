@@ -84,7 +84,7 @@ class Ranked(Answered):
             "model_version": self.model_version,
             "fallback": case.why,
             "step": case.step,
-            "criticality": case.request.criticality,
+            "criticality": case.criticality,
             "offered": len(self.offered),
             "dropped": case.dropped,
             "shown": self.candidates,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from flywheel.kernel.admission import lowered
 from flywheel.kernel.decision.requests import Case, DecisionRequest, Refused
 from flywheel.kernel.declaration import UseCase
 from flywheel.kernel.hydration import Subject
@@ -20,6 +21,7 @@ class Source:
     def __init__(self, usecase: UseCase, new_id: Callable[[], str], read: ReadSubject | None = None) -> None:
         self._usecase = usecase
         self._unit = usecase.experiment.unit
+        self._criticality = usecase.criticality
         self._new_id = new_id
         self._read = read or self._read_event
 
@@ -36,7 +38,9 @@ class Source:
             # InvalidSubject, or what nobody foresaw of this one: the others go on.
             return Refused(request.request_id, error)
         unit = str(getattr(subject.event, self._unit))
-        return Case(request, request.request_id or self._new_id(), subject, unit, allowance)
+        case = Case(request, request.request_id or self._new_id(), subject, unit, allowance)
+        case.criticality = lowered(self._criticality, request.criticality).word
+        return case
 
     def _read_event(self, request: DecisionRequest, now_us: int) -> Subject:
         return Subject(read_subject(self._usecase.request, request.subject, now_us))

@@ -152,13 +152,23 @@ async def test_calls_that_come_together_get_an_answer_each() -> None:
 async def test_features_are_left_out_of_the_answer_and_kept_in_the_log() -> None:
     scene = Scene()
     request = DecideRequest(usecase="fraud", subject=payment(), omit_features=True)
-    call = Made(request, {"flywheel-criticality": "sheddable"})
+    call = Made(request, {})
     scene.servicer.decide([call])
     answer = DecideResponse.FromString(await call.answer)
     assert not answer.features
     (logged,) = scene.logged
     assert logged.features
-    assert logged.criticality == "sheddable"
+
+
+@pytest.mark.parametrize(
+    ("asked", "logged"), [("", "critical"), ("sheddable", "sheddable"), ("4111 1111 1111 1111", "critical")]
+)
+async def test_the_log_has_what_a_decision_mattered_and_no_words_of_the_caller(asked: str, logged: str) -> None:
+    scene = Scene()
+    call = Made(DecideRequest(usecase="fraud", subject=payment()), {"flywheel-criticality": asked})
+    scene.servicer.decide([call])
+    await call.answer
+    assert [decision.criticality for decision in scene.logged] == [logged]
 
 
 async def test_a_batch_has_an_outcome_for_each_subject() -> None:
