@@ -70,8 +70,9 @@ def rendered(text: str, directory: Path = ADOPTED) -> str:
     """The document with every table made anew from the figures in `directory`."""
 
     def fill(match: re.Match[str]) -> str:
-        measured = json.loads((directory / f"{match['target']}.json").read_text())
-        return f"{match[1]}{table(measured)}{match[3]}"
+        path = directory / f"{match['target']}.json"
+        shown = table(json.loads(path.read_text())) if path.exists() else "Not measured yet.\n"
+        return f"{match[1]}{shown}{match[3]}"
 
     return _BLOCK.sub(fill, text)
 

@@ -92,6 +92,7 @@ def keep(part: str, found: Mapping[str, Figure]) -> None:
     path = figures.FIGURES / f"{target}.json"
     known: dict[str, Figure] = json.loads(path.read_text())["figures"] if path.exists() else {}
     known |= {**found, f"{part.replace('-', '_')}_commit": figures.commit()[:12]}
+    # What is held against a goal stands first.
     figures.write(target, {**dict.fromkeys(goals), **known}, goals, figures.FIGURES)
 
 

@@ -8,6 +8,7 @@ import time
 import urllib.request
 from collections.abc import Awaitable, Callable
 
+import grpc
 import numpy as np
 import psutil
 import uvloop
@@ -48,9 +49,9 @@ def swaps(scene: Scene, pace: Pace) -> dict[str, Figure]:
         await _until(lambda: asyncio.to_thread(_serves, server, version), f"{version} is not served")
 
     with ours(scene, told={"FLYWHEEL_SERVING_MODEL_POLL_S": "0.1"}) as server:
-        run = uvloop.run(_under_load(scene, server, pace, count, swap))
+        run, statuses = uvloop.run(_under_load(scene, server, pace, count, swap))
     deploy(scene.models, usecase, "v1")
-    return _figures("swap", count, run)
+    return _figures("swap", count, run, statuses)
 
 
 def rolling(scene: Scene, pace: Pace) -> dict[str, Figure]:
@@ -71,24 +72,31 @@ def rolling(scene: Scene, pace: Pace) -> dict[str, Figure]:
         await _until(replaced, f"the workers {before} are not replaced")
 
     with ours(scene, cores="0,1", told={"FLYWHEEL_SERVING_WORKERS": str(_WORKERS)}) as server:
-        run = uvloop.run(_under_load(scene, server, pace, count, restart))
-    return _figures("rolling", count, run)
+        run, statuses = uvloop.run(_under_load(scene, server, pace, count, restart))
+    return _figures("rolling", count, run, statuses)
 
 
 async def _under_load(
     scene: Scene, server: Running, pace: Pace, count: int, disturb: Callable[[Running, int], Awaitable[None]]
-) -> Run:
+) -> tuple[Run, str]:
     async with opened(server) as pool:
         await check(scene, server, pool)
         await pace.warm(pool)
         rate_per_s = (await pace.best_capacity(pool)).rate_per_s * _SHARE
+        pool.statuses.clear()
         disturbing = asyncio.create_task(_disturb(server, count, disturb))
         runs = [await _burst(pool, rate_per_s, 0)]
         while not disturbing.done() or len(runs) * _BURST_S < _LEAST_S * pace.share:
             runs.append(await _burst(pool, rate_per_s, len(runs)))
         took_s = await disturbing
         tell(f"  {count} in {took_s:.0f} s")
-    return joined(runs)
+        tell(f"  statuses: {_named(pool.statuses)}")
+        return joined(runs), _named(pool.statuses)
+
+
+def _named(statuses: dict[int, int]) -> str:
+    names = {each.value[0]: each.name for each in grpc.StatusCode}
+    return ", ".join(f"{names[status]} {count}" for status, count in sorted(statuses.items()))
 
 
 async def _burst(pool: AnyPool, rate_per_s: float, seed: int) -> Run:
@@ -115,12 +123,13 @@ def joined(runs: list[Run]) -> Run:
     )
 
 
-def _figures(what: str, count: int, run: Run) -> dict[str, Figure]:
+def _figures(what: str, count: int, run: Run, statuses: str) -> dict[str, Figure]:
     tell(f"  {run.told()}")
     return {
         f"failed_requests_{what}": run.count(Outcome.FAILED, Outcome.UNANSWERED),
         f"{what}_refused": run.count(Outcome.REFUSED),
         f"{what}_by_the_rule": run.count(Outcome.DEGRADED),
+        f"{what}_statuses": statuses,
         f"{what}_requests": len(run.outcome),
         f"{what}_rps": round(run.rate_per_s),
         f"{what}_count": count,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import figures
+from benchmarks import figures, render
 
 
 def test_a_file_of_figures_says_what_where_and_how_good(tmp_path: Path) -> None:
@@ -44,3 +44,10 @@ def test_changed_files_show_in_the_commit(tmp_path: Path) -> None:
     assert figures.commit(tmp_path) == head
     (tmp_path / "a").write_text("2")
     assert figures.commit(tmp_path) == f"{head}+changes"
+
+
+def test_a_table_that_was_never_measured_says_so(tmp_path: Path) -> None:
+    text = "<!-- figures: a-b -->\nold\n<!-- /figures -->\n"
+    assert "Not measured yet." in render.rendered(text, tmp_path)
+    figures.write("a-b", {"speed": 3}, {"speed": ">= 2"}, tmp_path)
+    assert "| `speed` | 3 | >= 2 | met |" in render.rendered(text, tmp_path)
