@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flywheel.contracts.events import from_us
-from flywheel.contracts.models import Deployment, Histogram, ModelManifest
+from flywheel.contracts.models import Deployment, Histogram, ModelManifest, Role
 from flywheel.contracts.training import GateResult, HistoryBuilt
 from flywheel.kernel.declaration import UseCase
+from flywheel.kernel.deployment import Author, with_role
 from flywheel.kernel.drift import histogram
 from flywheel.kernel.model_integrity import digest_of
 from flywheel.kernel.ports import CorruptModel, ModelStore
@@ -67,12 +68,16 @@ def describe(run: Run, appraised: Appraised, gates: tuple[GateResult, ...]) -> M
 
 
 def next_deployment(store: ModelStore, run: Run, *, champion: str, baseline: str | None, by: str) -> Deployment:
-    """The deployment that makes `champion` so.
+    """The deployment that makes `champion` so, or the canary where the use case declares a rollout.
 
     The champion before it becomes the challenger; where there is none that reads these features, the baseline does,
-    and where that is None, there is no challenger.
+    and where that is None, there is no challenger. Beside a canary everybody keeps the role it has.
     """
     current = store.current(run.usecase.name)
+    rollout = run.usecase.rollout
+    if current and rollout and rollout.steps[0] < 1 and _reads_same(store, run.usecase, current.champion):
+        author = Author(by, run.at, deployment_reason(run.history))
+        return with_role(current, Role.CANARY, champion, rollout.steps[0], author)
     former = current.champion if current and _reads_same(store, run.usecase, current.champion) else None
     challenger = former or baseline
     return Deployment(

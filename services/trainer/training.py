@@ -89,13 +89,13 @@ class Trainer:
         deployments = self.store.deployments(self.usecase.name)
         for deployment in deployments:
             if deployment.reason == reason:
-                manifest, _ = self.store.load(self.usecase.name, deployment.champion)
+                manifest, _ = self.store.load(self.usecase.name, _newcomer(deployment))
                 if deployment == deployments[-1]:
                     self._assign_roles(deployment)
                 return TrainingFinished(
                     request_id=history.request_id,
                     finished_at=deployment.deployed_at,
-                    version=deployment.champion,
+                    version=manifest.version,
                     deployed=True,
                     gates=manifest.gates,
                 )
@@ -162,8 +162,18 @@ class Trainer:
         self.store.publish(manifest, model)
 
     def _assign_roles(self, deployment: Deployment) -> None:
-        self.registry.assign(deployment.usecase, Role.CHAMPION, deployment.champion)
-        self.registry.assign(deployment.usecase, Role.CHALLENGER, deployment.challenger)
+        for role in Role:
+            version = deployment.version_of(role)
+            try:
+                self.registry.assign(deployment.usecase, role, version)
+            except KeyError as error:
+                # What was not trained here, a smaller form of a model for one, is no version of the registry's.
+                _log.warning("role_not_registered", role=role, version=version, reason=str(error))
+
+
+def _newcomer(deployment: Deployment) -> str:
+    """The version that a deployment of the trainer's brought in."""
+    return deployment.canary or deployment.champion
 
 
 def _finished(run: Run, manifest: ModelManifest, *, deployed: bool) -> TrainingFinished:

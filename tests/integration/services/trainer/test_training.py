@@ -24,6 +24,7 @@ from flywheel.contracts.parity import MismatchExample
 from flywheel.contracts.settings import PlatformSettings
 from flywheel.kernel.gates import Demands, all_passed
 from flywheel.kernel.plan import compile_plan
+from flywheel.kernel.rollout import Rollout
 from flywheel.kernel.tally import Tally, report
 from services.trainer import training
 from services.trainer.appraisal import Appraised, appraise
@@ -162,7 +163,8 @@ def reigning(trained: Trainer, store: FileModelStore, version: str) -> Deploymen
     manifest, model = trained.store.load("fraud", version)
     store.publish(manifest, model)
     first = trained.store.deployments("fraud")[0]
-    deployment = first.model_copy(update={"champion": version, "challenger": None, "reason": "by hand"})
+    changes = {"champion": version, "challenger": None, "challenger_share": 0.0, "reason": "by hand"}
+    deployment = first.model_copy(update=changes)
     store.deploy(deployment)
     return deployment
 
@@ -200,6 +202,25 @@ def test_a_candidate_like_the_champion_is_not_behind_it(
     (gate,) = (gate for gate in finished.gates if gate.name == "not_behind_champion")
     assert gate.passed, gate
     assert "95% bound" in gate.demand
+
+
+def test_where_a_rollout_is_declared_the_candidate_begins_as_a_canary(
+    trained: Trainer, small_world: SmallWorld, tmp_path: Path
+) -> None:
+    store = FileModelStore(tmp_path)
+    before = reigning(trained, store, trained.store.deployments("fraud")[0].champion)
+    careful = dataclasses.replace(usecase, rollout=Rollout(steps=(0.05, 1.0)))
+    trainer = dataclasses.replace(trained, usecase=careful, store=store)
+    message = small_world.message("carefully", days=DAYS - 1)
+    finished = trainer.train(message, small_world.retrieve).finished
+    current = store.current("fraud")
+    assert current is not None
+    assert (current.champion, current.challenger) == (before.champion, before.challenger)
+    assert (current.canary, current.canary_share) == (finished.version, 0.05)
+    assert trained.registry.assigned("fraud", Role.CANARY) == finished.version
+    again = trainer.train(message, small_world.retrieve).finished
+    assert again.version == finished.version
+    assert store.current("fraud") == current
 
 
 def test_a_candidate_behind_the_champion_is_not_deployed(
