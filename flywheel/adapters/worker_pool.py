@@ -10,10 +10,10 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 
+from flywheel.adapters.grpc_server.listener import Listener
 from flywheel.adapters.logs import logger
 from flywheel.adapters.worker_channel import Word, WorkerChannel
 
-_ACCEPTED_AT_ONCE = 64
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 5.0
 _SETTLED_S = 5.0
@@ -67,8 +67,7 @@ class WorkerPool:
         self._start_timeout_s = start_timeout_s
         self._stop_timeout_s = stop_timeout_s
         self._on_ended = on_ended
-        self._listening: socket.socket | None = None
-        self._is_accepting = False
+        self._listener: Listener | None = None
         self._is_stopping = False
         self._has_served = False
         self._failures = [0] * count
@@ -77,8 +76,7 @@ class WorkerPool:
 
     async def start(self, listening: socket.socket) -> None:
         """Returns when the first worker serves. Raises WorkersFailed when one ends before that."""
-        listening.setblocking(False)
-        self._listening = listening
+        self._listener = Listener(listening, self._hand_over)
         started = [await self._spawn(slot) for slot in range(self._count)]
         ups = [asyncio.create_task(self._comes_up(worker)) for worker in started]
         await asyncio.wait(ups, return_when=asyncio.FIRST_COMPLETED)
@@ -105,10 +103,8 @@ class WorkerPool:
     async def stop(self) -> None:
         """Accepts nothing more and ends all workers, which finish what they have."""
         self._is_stopping = True
-        self._accept()
-        self._stop_accepting()
-        if self._listening:
-            self._listening.close()
+        if self._listener:
+            self._listener.close()
         await asyncio.gather(*(self._end(worker) for worker in list(self.workers)))
         if self._tasks:
             await asyncio.wait(self._tasks)
@@ -140,8 +136,8 @@ class WorkerPool:
         self.workers.remove(worker)
         self._on_ended(worker)
         worker.gone.set()
-        if not any(other.takes_connections for other in self.workers):
-            self._stop_accepting()
+        if self._listener and not any(other.takes_connections for other in self.workers):
+            self._listener.pause()
         if worker.is_leaving or self._is_stopping or not self._has_served:
             return
         lived_s = time.monotonic() - worker.started_s
@@ -170,7 +166,8 @@ class WorkerPool:
             self._has_served = True
             _log.info("worker_ready", slot=worker.slot, pid=worker.process.pid)
             self._balance(worker)
-            self._start_accepting()
+            if self._listener and not self._is_stopping:
+                self._listener.open()
         elif word is Word.CLOSED:
             worker.connections -= 1
         elif word is Word.LAST_METRICS:
@@ -186,36 +183,13 @@ class WorkerPool:
             if worker is not fresh and worker.connections > share:
                 worker.channel.send(Word.SHED, (worker.connections - share).to_bytes(4, "big"))
 
-    def _start_accepting(self) -> None:
-        if not self._is_accepting and self._listening and not self._is_stopping:
-            self._is_accepting = True
-            asyncio.get_running_loop().add_reader(self._listening, self._accept)
-
-    def _stop_accepting(self) -> None:
-        if self._is_accepting and self._listening:
-            self._is_accepting = False
-            asyncio.get_running_loop().remove_reader(self._listening)
-
-    def _accept(self) -> None:
-        if self._listening is None or not self._is_accepting:
-            return
-        for _ in range(_ACCEPTED_AT_ONCE):
-            try:
-                connected, _ = self._listening.accept()
-            except (BlockingIOError, InterruptedError):
-                return
-            except OSError as error:
-                _log.warning("connection_not_accepted", reason=str(error))
-                return
-            with connected:
-                self._hand_over(connected)
-
     def _hand_over(self, connected: socket.socket) -> None:
         able = [worker for worker in self.workers if worker.takes_connections]
-        for worker in sorted(able, key=lambda worker: worker.connections):
-            if worker.channel.send(Word.CONNECTION, connected=connected):
-                worker.connections += 1
-                return
+        with connected:
+            for worker in sorted(able, key=lambda worker: worker.connections):
+                if worker.channel.send(Word.CONNECTION, connected=connected):
+                    worker.connections += 1
+                    return
 
     def _later(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)

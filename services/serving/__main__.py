@@ -1,6 +1,6 @@
 """Starts serving: `python -m services.serving`. SIGTERM lets requests finish and flushes their decisions.
 
-With several workers this process only accepts; SIGHUP then replaces them one by one.
+With several workers this process only accepts; SIGHUP then replaces them one by one. A single one it leaves alone.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from services.serving.port import CannotServe
 from services.serving.settings import ServingSettings
 from services.serving.workers import Workers
 
+_log = logs.logger(__name__)
+
 
 async def serve(settings: ServingSettings) -> None:
     """Answers until the process is told to stop. Raises CannotServe."""
@@ -27,6 +29,7 @@ async def serve(settings: ServingSettings) -> None:
     if settings.serving_workers > 1:
         await Workers(settings).run(told)
         return
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _log.warning, "a_single_worker_is_not_replaced")
     server = real_server(settings)
     try:
         await server.start()

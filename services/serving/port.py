@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 from flywheel.adapters.grpc_server.calls import Gate, Unary
 from flywheel.adapters.grpc_server.health import HEALTH, Health
 from flywheel.adapters.grpc_server.limits import Limits
+from flywheel.adapters.grpc_server.listener import bound
 from flywheel.adapters.grpc_server.reflection import reflection
-from flywheel.adapters.grpc_server.server import GrpcServer, bound
+from flywheel.adapters.grpc_server.server import GrpcServer
 from flywheel.adapters.grpc_server.tls import CertificateFiles, Certificates, InvalidCertificates
 from flywheel.adapters.logs import logger
 from flywheel.contracts.metrics import SERVING_CERTIFICATE_DAYS

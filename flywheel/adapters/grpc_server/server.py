@@ -12,11 +12,10 @@ from flywheel.adapters.grpc_server.calls import Gate, Streaming, Unary
 from flywheel.adapters.grpc_server.connection import Connection, Shared
 from flywheel.adapters.grpc_server.gates import OpenGate
 from flywheel.adapters.grpc_server.limits import Limits
+from flywheel.adapters.grpc_server.listener import Listener, bound
 from flywheel.adapters.grpc_server.turns import Turn
 from flywheel.adapters.logs import logger
 
-_BACKLOG = 1_024
-_ACCEPTED_AT_ONCE = 64
 _CHECK_EVERY_S = 0.5
 _LAST_CALL_AFTER_S = 0.5
 _log = logger(__name__)
@@ -44,7 +43,7 @@ class GrpcServer:
         self._limits = limits or Limits()
         turn = Turn(self._loop.call_soon, unary, self._limits)
         self._shared = Shared(gate or OpenGate(), self._limits, turn, streaming or {}, on_closed=on_closed)
-        self._listening: socket.socket | None = None
+        self._listener: Listener | None = None
         self._adopting: set[asyncio.Task[None]] = set()
         self._checking = self._loop.create_task(self._check())
 
@@ -56,10 +55,9 @@ class GrpcServer:
     async def listen(self, address: str | socket.socket) -> int:
         """Answers on `host:port`, or on a socket that listens already; the port. Raises OSError when it is taken."""
         listening = address if isinstance(address, socket.socket) else await bound(address)
-        listening.setblocking(False)
-        self._listening = listening
-        self._loop.add_reader(listening, self._accept, listening)
-        return int(listening.getsockname()[1])
+        self._listener = Listener(listening, self.adopt)
+        self._listener.open()
+        return self._listener.port
 
     def adopt(self, connected: socket.socket) -> None:
         """Serves a connection that was accepted elsewhere."""
@@ -78,7 +76,9 @@ class GrpcServer:
 
     async def drain(self, grace_s: float) -> None:
         """Takes no new connection, asks all clients to go, finishes their calls; after the grace, ends what is left."""
-        self._stop_listening()
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
         until_s = perf_counter() + grace_s
         if self._adopting:
             await asyncio.wait(self._adopting, timeout=grace_s)
@@ -93,25 +93,6 @@ class GrpcServer:
             connection.abort()
         self._checking.cancel()
         await asyncio.wait([self._checking])
-
-    def _stop_listening(self) -> None:
-        listening, self._listening = self._listening, None
-        if listening is not None:
-            # Who is connected already must not be cut off by the close.
-            self._accept(listening)
-            self._loop.remove_reader(listening)
-            listening.close()
-
-    def _accept(self, listening: socket.socket) -> None:
-        for _ in range(_ACCEPTED_AT_ONCE):
-            try:
-                connected, _ = listening.accept()
-            except (BlockingIOError, InterruptedError):
-                return
-            except OSError as error:
-                _log.warning("connection_not_accepted", reason=str(error))
-                return
-            self.adopt(connected)
 
     async def _adopt(self, connected: socket.socket) -> None:
         connected.setblocking(False)
@@ -135,14 +116,3 @@ class GrpcServer:
             now_s = perf_counter()
             for connection in list(self._shared.connections):
                 connection.check(now_s)
-
-
-async def bound(address: str) -> socket.socket:
-    """A socket that listens on `host:port`, whose callers wait until a server takes it. Raises OSError, ValueError."""
-    host, _, port = address.rpartition(":")
-    found = await asyncio.get_running_loop().getaddrinfo(
-        host.strip("[]") or None, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )
-    family, _, _, _, place = found[0]
-    # Without reuse of the port: two servers on one would share its calls silently.
-    return socket.create_server(place[:2], family=family, backlog=_BACKLOG)
