@@ -87,13 +87,11 @@ def _measured(name: str, scene: Scene, pace: Pace, servers: list[str] | None) ->
 
 
 def keep(part: str, found: Mapping[str, Figure]) -> None:
-    """Adds a part's figures to those of the others; where time goes has a file of its own."""
-    target, goals = (f"{TARGET}-stages", {}) if part == "stages" else (TARGET, GOALS)
-    path = figures.FIGURES / f"{target}.json"
+    """Adds a part's figures to those of the others; what is held against a goal stands first."""
+    path = figures.FIGURES / f"{TARGET}.json"
     known: dict[str, Figure] = json.loads(path.read_text())["figures"] if path.exists() else {}
     known |= {**found, f"{part.replace('-', '_')}_commit": figures.commit()[:12]}
-    # What is held against a goal stands first.
-    figures.write(target, {**dict.fromkeys(goals), **known}, goals, figures.FIGURES)
+    figures.write(TARGET, {**dict.fromkeys(GOALS), **known}, GOALS, figures.FIGURES)
 
 
 if __name__ == "__main__":

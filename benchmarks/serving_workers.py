@@ -50,7 +50,7 @@ async def _measured(scene: Scene, server: Running, pace: Pace) -> dict[str, floa
         await check(scene, server, pool)
         await pace.warm(pool)
         began_s, cpu_s = time.perf_counter(), _cpu_s(server)
-        run = await pace.best_capacity(pool)
+        run = await pace.capacity(pool)
         cores = (_cpu_s(server) - cpu_s) / (time.perf_counter() - began_s)
     return {"rps": run.rate_per_s, "cores": cores, "generator_cores": run.cpu_share}
 

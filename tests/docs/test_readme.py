@@ -54,7 +54,9 @@ def test_every_measurement_kept_has_its_target_and_its_table() -> None:
     tables = re.findall(r"<!-- figures: ([a-z]+) -->", (ROOT / "docs" / "figures.md").read_text())
     kept = [path.stem for path in (ROOT / "docs" / "figures").glob("*.json")]
     assert tables
-    assert sorted(tables) == sorted(kept)
+    # A table may be there before it is measured, and says so; nothing is measured and not shown.
+    assert set(kept) <= set(tables)
+    assert len(tables) == len(set(tables))
     assert set(tables) <= targets
 
 
