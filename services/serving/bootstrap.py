@@ -49,6 +49,7 @@ from services.serving.inference.plane import Inference
 from services.serving.inference.repository import Repository
 from services.serving.journal import Journal
 from services.serving.models import Models
+from services.serving.port import certificates_of
 from services.serving.ranking_journal import RankingJournal
 from services.serving.rankings import RANK, RankingDesk, Rankings
 from services.serving.rest.app import rest_app
@@ -194,7 +195,11 @@ def _any_model_away(models: Models) -> bool:
 def _rest(settings: ServingSettings, usecase: UseCase, inference: Inference, methods: Methods) -> HttpServer | None:
     if not settings.serving_rest_address:
         return None
-    return HttpServer(rest_app(settings, usecase, inference, methods), grace_s=settings.serving_drain_s)
+    return HttpServer(
+        rest_app(settings, usecase, inference, methods),
+        grace_s=settings.serving_drain_s,
+        certificates=certificates_of(settings, "http/1.1"),
+    )
 
 
 def _decision_log(settings: ServingSettings, usecase: UseCase) -> DecisionLog:

@@ -44,7 +44,7 @@ class Port:
     ) -> None:
         services = services_of(unary)
         self._settings = settings
-        self._certificates = _certificates(settings)
+        self._certificates = certificates_of(settings)
         self._health = Health([*services, HEALTH])
         limits = Limits(
             message_bytes=settings.serving_max_subject_bytes,
@@ -131,16 +131,17 @@ def services_of(paths: Iterable[str]) -> list[str]:
 
 def check_certificates(settings: ServingSettings) -> None:
     """Raises CannotServe when TLS is set and cannot be had."""
-    _certificates(settings)
+    certificates_of(settings)
 
 
-def _certificates(settings: ServingSettings) -> Certificates | None:
+def certificates_of(settings: ServingSettings, protocol: str = "h2") -> Certificates | None:
+    """The certificates that are set, for connections of that protocol. Raises CannotServe when they cannot be had."""
     certificate, key = settings.serving_tls_certificate, settings.serving_tls_key
     if certificate is None and key is None and settings.serving_tls_client_ca is None:
         return None
     if certificate is None or key is None:
         raise CannotServe("TLS needs both FLYWHEEL_SERVING_TLS_CERTIFICATE and FLYWHEEL_SERVING_TLS_KEY")
     try:
-        return Certificates(CertificateFiles(certificate, key, settings.serving_tls_client_ca))
+        return Certificates(CertificateFiles(certificate, key, settings.serving_tls_client_ca), protocol)
     except InvalidCertificates as error:
         raise CannotServe(f"no TLS: {error}") from error

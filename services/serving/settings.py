@@ -21,7 +21,7 @@ class ServingSettings(PlatformSettings):
     """Processes behind the one port, one for each core that serving may have; SIGHUP replaces them one by one. Callers
     need as many connections to use them all."""
     serving_tls_certificate: Path | None = None
-    """Certificate chain (PEM) of the gRPC port; without one it speaks plain text. Read again when the file changes."""
+    """Certificate chain (PEM) of gRPC and HTTP; without one both speak plain text. Read again when the file changes."""
     serving_tls_key: Path | None = None
     """Its private key (PEM, without a passphrase)."""
     serving_tls_client_ca: Path | None = None

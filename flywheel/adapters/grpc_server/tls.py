@@ -29,12 +29,13 @@ class CertificateFiles:
 
 
 class Certificates:
-    """The context for new connections. Raises InvalidCertificates when the files cannot be used."""
+    """The context for new connections, of this protocol. Raises InvalidCertificates when the files cannot be used."""
 
-    def __init__(self, files: CertificateFiles) -> None:
+    def __init__(self, files: CertificateFiles, protocol: str = "h2") -> None:
         self._files = files
+        self._protocol = protocol
         self._seen = _seen(files)
-        self.context = _context(files)
+        self.context = _context(files, protocol)
         self.expires = expiry(files.certificate)
 
     def refresh(self) -> bool:
@@ -42,9 +43,18 @@ class Certificates:
         seen = _seen(self._files)
         if seen == self._seen:
             return False
-        self.context, self.expires = _context(self._files), expiry(self._files.certificate)
+        self.context, self.expires = _context(self._files, self._protocol), expiry(self._files.certificate)
         self._seen = seen
         return True
+
+    def load_into(self, context: ssl.SSLContext) -> None:
+        """New connections of a context made before use these files, too.
+
+        Authorities that are gone from the files go on being trusted by it.
+        """
+        context.load_cert_chain(self._files.certificate, self._files.key)
+        if self._files.client_ca:
+            context.load_verify_locations(self._files.client_ca)
 
     def days_left(self, now: datetime) -> float:
         """Days until the certificate expires; negative afterwards."""
@@ -61,10 +71,10 @@ def expiry(certificate: Path) -> datetime:
         raise InvalidCertificates(f"{certificate} holds no certificate: {error}") from error
 
 
-def _context(files: CertificateFiles) -> ssl.SSLContext:
+def _context(files: CertificateFiles, protocol: str) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["h2"])
+    context.set_alpn_protocols([protocol])
     try:
         context.load_cert_chain(files.certificate, files.key)
         if files.client_ca:
