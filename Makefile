@@ -4,7 +4,7 @@
 #   any FLYWHEEL_* setting in the environment or in .env reaches every process (ports, data directory, …)
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
-.PHONY: help up down status logs clean decide send replay attributes train deploy rollback models rebuild erase mlflow test lint jars lock environment environment-dev \
+.PHONY: help up down status logs clean decide send replay attributes train deploy rollback variant models rebuild erase mlflow test lint jars lock environment environment-dev \
         figures-start figures-soak figures-fraud figures-features figures-serving figures-render
 
 PYTHON_OF_PROJECT := .venv/bin/python
@@ -65,6 +65,10 @@ deploy: environment-present  ## give a model a role: MODEL=… ROLE=champion|cha
 
 rollback: environment-present  ## end the canary, or bring the champion before the present one back
 	@$(PYTHON_OF_PROJECT) -m flywheel rollback $(USECASE) $(ARGS)
+
+variant: environment-present  ## publish a smaller form of a model if it decides alike: MODEL=… KIND=int8|fp16
+	@test -n "$(MODEL)" || { echo "Which model? make models lists them"; exit 2; }
+	@$(PYTHON_OF_PROJECT) -m flywheel variant $(USECASE) "$(MODEL)" $(if $(KIND),--kind "$(KIND)") $(ARGS)
 
 models: environment-present  ## show all models, their gates and their roles
 	@$(PYTHON_OF_PROJECT) -m flywheel models $(USECASE)

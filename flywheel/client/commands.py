@@ -39,6 +39,7 @@ from flywheel.kernel import catalog
 from flywheel.kernel.declaration import UseCase
 from flywheel.kernel.deployment import Author
 from flywheel.kernel.features import InvalidDeclaration
+from flywheel.kernel.variants import Tolerance
 
 _HTTP_TIMEOUT_S = 10.0
 _EXPLAINED = 3
@@ -176,6 +177,18 @@ def _models(options: argparse.Namespace, settings: PlatformSettings) -> int:
     return 0
 
 
+def _variant(options: argparse.Namespace, settings: PlatformSettings) -> int:
+    # Imported here alone: the onnx package, which no other command needs.
+    from flywheel.adapters.onnx_variants import VariantKind
+    from flywheel.client.variants import publish_variant
+
+    usecase, store = catalog.load(options.usecase), FileModelStore(settings.model_dir)
+    tolerance = Tolerance(difference=options.difference)
+    made = publish_variant(usecase, store, options.version, VariantKind(options.kind), tolerance, datetime.now(UTC))
+    _say(f"{made.version} is published; it passed " + ", ".join(gate.name for gate in made.gates[-2:]))
+    return 0
+
+
 def _deployments(options: argparse.Namespace, settings: PlatformSettings) -> Deployments:
     return Deployments(catalog.load(options.usecase), FileModelStore(settings.model_dir))
 
@@ -309,6 +322,12 @@ def _parser() -> argparse.ArgumentParser:
 
     returning = _command(commands, "rollback", _rollback, "end the canary, or bring the champion before back")
     returning.add_argument("--reason", default="rolled back by hand", help="goes into the deployment log")
+
+    making = _command(commands, "variant", _variant, "publish a smaller form of a model, if it decides alike")
+    making.add_argument("version", help="a published model; `models` lists them")
+    making.add_argument("--kind", choices=("int8", "fp16"), default="int8")
+    making.add_argument("--difference", type=_positive, default=Tolerance.difference, help="of scores (default: 0.01)")
+    making.epilog = "Trees gain nothing; for them the command says so."
 
     _command(commands, "models", _models, "show all models, their gates and their roles")
     return parser
