@@ -4,6 +4,7 @@ table stays as it is: after a client's first requests that is nearly every block
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import TypeVar
 
 from hpack.exceptions import HPACKError
 from hpack.huffman_table import decode_huffman
@@ -12,12 +13,16 @@ from hpack.table import HeaderTable
 from flywheel.adapters.grpc_server.frames import ConnectionFault, ErrorCode
 from flywheel.adapters.grpc_server.heads import Field, Head, head_of, too_long
 
+Key = TypeVar("Key")
+
 _STATIC: tuple[Field, ...] = tuple(
     (name.decode("latin-1"), value.decode("latin-1")) for name, value in HeaderTable.STATIC_TABLE
 )
+_STATIC_FIELDS = len(_STATIC)
 _TABLE_BYTES = 4_096
 _ENTRY_OVERHEAD_BYTES = 32
-_CACHED_BLOCKS = 256
+_CACHED_HEADS = 32
+_CACHED_BYTES = 2_048
 _LARGEST_SHIFT = 21
 
 
@@ -30,6 +35,7 @@ class HeaderBlocks:
         self._size = 0
         self._capacity = _TABLE_BYTES
         self._heads: dict[bytes, Head] = {}
+        self._known: dict[tuple[Field, ...], Head] = {}
 
     def head(self, block: bytes) -> Head:
         """The request that the block begins. Raises ConnectionFault when it cannot be decoded: the table is lost."""
@@ -37,26 +43,48 @@ class HeaderBlocks:
         if found is not None:
             return found
         try:
-            fields, is_lasting = self._decoded(block)
+            fields, size, is_lasting = self._decoded(block)
         except (IndexError, HPACKError) as error:
             raise ConnectionFault(ErrorCode.COMPRESSION_ERROR, "a header block cannot be decoded") from error
-        head = too_long() if fields is None else head_of(fields)
+        if size > self._list_bytes:
+            return too_long()
+        if size > _CACHED_BYTES:
+            return self._head_of(fields, {})
+        head = self._head_of(fields, self._known)
         if is_lasting:
-            if len(self._heads) >= _CACHED_BLOCKS:
-                self._heads.clear()
-            self._heads[block] = head
+            _keep(self._heads, block, head)
         return head
 
-    def _decoded(self, block: bytes) -> tuple[list[Field] | None, bool]:
-        """The fields, None when they are too long, and whether the table alone says what they are."""
+    @staticmethod
+    def _head_of(fields: list[Field], known: dict[tuple[Field, ...], Head]) -> Head:
+        """The fields' head. Callers that count a deadline down differ in nothing else, so that is put in afterwards."""
+        timeout = None
+        for place, (name, value) in enumerate(fields):
+            if name == "grpc-timeout":
+                timeout = value
+                del fields[place]
+                break
+        key = tuple(fields)
+        head = known.get(key)
+        if head is None:
+            head = head_of(fields)
+            _keep(known, key, head)
+        return head if timeout is None else head.within(timeout)
+
+    def _decoded(self, block: bytes) -> tuple[list[Field], int, bool]:
+        """As many of the fields as are allowed, the size of all, and whether the table alone says what they are."""
         fields: list[Field] = []
         is_lasting = True
         at, end, size = 0, len(block), 0
         while at < end:
             byte = block[at]
             if byte & 0x80:
-                index, at = _integer(block, at, 0x7F)
-                field = self._field(index)
+                index = byte & 0x7F
+                if index == 0x7F:
+                    index, at = _integer(block, at, 0x7F)
+                else:
+                    at += 1
+                field = _STATIC[index - 1] if 0 < index <= _STATIC_FIELDS else self._field(index)
             elif byte & 0xE0 == 0x20:
                 at = self._resize(block, at, is_first=not size)
                 is_lasting = False
@@ -67,17 +95,15 @@ class HeaderBlocks:
             size += len(field[0]) + len(field[1]) + _ENTRY_OVERHEAD_BYTES
             if size <= self._list_bytes:
                 fields.append(field)
-        return (fields if size <= self._list_bytes else None), is_lasting
+        return fields, size, is_lasting
 
     def _field(self, index: int) -> Field:
-        if index > len(_STATIC):
-            place = index - len(_STATIC)
-            if place > len(self._entries):
-                raise IndexError
+        place = index - _STATIC_FIELDS
+        if 0 < place <= len(self._entries):
             return self._entries[-place]
-        if index == 0:
-            raise IndexError
-        return _STATIC[index - 1]
+        if 0 < index <= _STATIC_FIELDS:
+            return _STATIC[index - 1]
+        raise IndexError
 
     def _literal(self, block: bytes, at: int, byte: int) -> tuple[Field, int]:
         is_indexed = bool(byte & 0x40)
@@ -111,6 +137,12 @@ class HeaderBlocks:
         while self._size > self._capacity:
             name, value = self._entries.pop(0)
             self._size -= len(name) + len(value) + _ENTRY_OVERHEAD_BYTES
+
+
+def _keep(cache: dict[Key, Head], key: Key, head: Head) -> None:
+    if len(cache) >= _CACHED_HEADS:
+        cache.clear()
+    cache[key] = head
 
 
 def _integer(block: bytes, at: int, mask: int) -> tuple[int, int]:

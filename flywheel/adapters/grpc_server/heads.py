@@ -41,6 +41,17 @@ class Head:
     is_trailers: bool = False
     """It can only follow a message."""
 
+    def within(self, timeout: str) -> Head:
+        """The same with that `grpc-timeout`."""
+        found = _TIMEOUT.fullmatch(timeout)
+        if self.answer is not None or self.is_malformed or self.is_trailers:
+            return self
+        if found is None:
+            malformed = trailers_only(Status.INTERNAL, "malformed grpc-timeout", {})
+            return Head(self.path, self.metadata, answer=malformed)
+        timeout_s = int(found[1]) * _UNIT_S[found[2]]
+        return Head(self.path, self.metadata, timeout_s, self.is_gzip, self.content_bytes)
+
 
 _MALFORMED = Head("", _EMPTY, is_malformed=True)
 
@@ -51,7 +62,7 @@ def too_long() -> Head:
 
 
 def head_of(fields: list[Field]) -> Head:
-    """The head that these fields make."""
+    """The head that these fields make; a deadline is not among them, but for `Head.within`."""
     pseudo: dict[str, str] = {}
     metadata: dict[str, str] = {}
     for name, value in fields:
@@ -87,21 +98,10 @@ def _request(pseudo: Mapping[str, str], metadata: dict[str, str]) -> Head:
         return Head(path, _EMPTY, content_bytes=content_bytes, answer=http_answer(405), is_http=True)
     if not metadata.get("content-type", "").startswith("application/grpc"):
         return Head(path, _EMPTY, content_bytes=content_bytes, answer=http_answer(415), is_http=True)
-    timeout_s = _timeout_s(metadata.get("grpc-timeout"))
     encoding = metadata.get("grpc-encoding", "identity")
     answer = None
-    if timeout_s is None:
-        answer = trailers_only(Status.INTERNAL, "malformed grpc-timeout", {})
-    elif encoding not in ("identity", "gzip"):
+    if encoding not in ("identity", "gzip"):
         said = percent_encoded(f"messages cannot be compressed by {encoding!r} here")
         answer = trailers_only(Status.UNIMPLEMENTED, said, {"grpc-accept-encoding": "identity,gzip"})
     frozen = MappingProxyType(metadata)
-    return Head(path, frozen, timeout_s or 0.0, encoding == "gzip", content_bytes, answer)
-
-
-def _timeout_s(text: str | None) -> float | None:
-    """Seconds; infinite without a deadline; None when the text is no timeout."""
-    if text is None:
-        return math.inf
-    found = _TIMEOUT.fullmatch(text)
-    return None if found is None else int(found[1]) * _UNIT_S[found[2]]
+    return Head(path, frozen, math.inf, encoding == "gzip", content_bytes, answer)
