@@ -28,6 +28,8 @@ _SEGMENT_BYTES = 4 * 1024 * 1024
 _EARLY_BYTES = 256 * 1024
 _GATHERED_BYTES = 8 * 1024 * 1024
 _RETRY_S = 1.0
+# One may have waited for the processor only.
+_SLOW_WRITES = 3
 _ADOPT_EVERY_S = 60.0
 _CLOSING_S = 0.01
 
@@ -84,6 +86,7 @@ class SpooledDecisionLog:
         self._slot: Slot | None = None
         self._segment: Segment | None = None
         self._not_before_s = 0.0
+        self._slow = 0
         self._trouble = ""
         self._group: _Group | None = None
         self._gathered = 0
@@ -128,8 +131,10 @@ class SpooledDecisionLog:
             self._pass_by(records, "unwritable")
             return None
         spent_s = self._steady_s() - started_s
-        if spent_s > self._patience_s:
+        self._slow = self._slow + 1 if spent_s > self._patience_s else 0
+        if self._slow >= _SLOW_WRITES:
             # The kernel holds writers back when its disk is behind: better none for a while than one after another.
+            self._slow = 0
             self._pause("slow", f"a write took {spent_s * 1000:.1f} ms")
         self._told.waited(spent_s)
         return None

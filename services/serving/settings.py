@@ -40,7 +40,8 @@ class ServingSettings(PlatformSettings):
     serving_spool_mib: int = Field(default=1024, gt=0)
     """Durable decisions on disk while the broker is away; beyond it they wait in memory like the others."""
     serving_spool_patience_ms: float = Field(default=10.0, gt=0)
-    """At most so long an answer waits for the disk; one that is slower is left alone for a second."""
+    """At most so long an answer waits for the disk. What is answered before it is there is counted as unprotected; a
+    disk that is slower again and again is left alone for a second."""
     serving_shadow_capacity: int = Field(default=1_024, gt=0)
     """Decisions that may wait for the shadow; one more is not scored by it."""
     serving_drain_s: float = Field(default=5.0, gt=0)

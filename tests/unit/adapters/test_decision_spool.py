@@ -263,6 +263,31 @@ async def test_a_disk_that_hangs_keeps_an_answer_for_a_bounded_time(
     os.close(gate)
 
 
+async def test_a_disk_that_is_slow_again_and_again_is_left_alone_for_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = Scene(tmp_path)
+    now_s = [100.0]
+    monkeypatch.setattr(scene.log, "_steady_s", lambda: now_s[0])
+    write = os.write
+
+    def slow(handle: int, data: bytes) -> int:
+        now_s[0] += 0.06
+        return write(handle, data)
+
+    async with scene.living() as log:
+        with monkeypatch.context() as slowed:
+            slowed.setattr(os, "write", slow)
+            for record in RECORDS[:3]:
+                await append(log, [record])
+            assert scene.ends == {"acknowledged": 3}
+            await append(log, RECORDS[3:5])
+        assert scene.ends == {"acknowledged": 5, "unprotected slow": 2}
+        now_s[0] += 0.03
+        await append(log, RECORDS[5:])
+    assert scene.ends == {"acknowledged": 20, "unprotected slow": 2}
+
+
 def test_half_a_frame_at_the_end_is_left_out() -> None:
     data = b"".join(framed(RECORDS))
     assert parsed(data, whole=True).records == RECORDS
