@@ -1,24 +1,28 @@
-"""Smaller forms of a model: int8 weights with activations quantized as they come, or weights kept in half precision.
+"""Smaller forms of a model: the weights of its matrices kept in half precision, or as int8 with a scale a column.
 
-Both change matrices alone. A tree ensemble is thresholds and leaves: single precision thresholds decide the branches,
-there is no product that integers could speed up, and ONNX Runtime has no smaller form of the operator.
+Products stay in single precision, so that a row's score depends on nothing but the row. (Quantizing activations as they
+come takes their range from all rows of a run: whoever is decided beside somebody would change that answer.) A tree
+ensemble is thresholds and leaves; ONNX Runtime has no smaller form of the operator.
 """
 
 from __future__ import annotations
 
-import tempfile
+from collections.abc import Callable, Iterator
 from enum import StrEnum
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
-from onnxruntime.quantization import QuantType, quantize_dynamic
 
 _MATRIX_OPERATORS = ("MatMul", "Gemm")
-_TREES = ("TreeEnsembleRegressor", "TreeEnsembleClassifier", "TreeEnsemble")
+_TREES = frozenset({"TreeEnsembleRegressor", "TreeEnsembleClassifier", "TreeEnsemble"})
 _LEAST_WEIGHTS = 64
 _LEAST_GAIN = 0.9
+
+
+_Narrow = Callable[[str, NDArray[np.float32]], Iterator[Any]]
 
 
 class VariantKind(StrEnum):
@@ -43,7 +47,7 @@ def smaller(model: bytes, kind: VariantKind) -> bytes:
             if trees
             else f"it has no matrix of {_LEAST_WEIGHTS} weights or more"
         )
-    made = _int8(model) if kind is VariantKind.INT8 else _fp16(parsed, matrices)
+    made = _narrowed(parsed, matrices, _int8 if kind is VariantKind.INT8 else _fp16)
     if len(made) > _LEAST_GAIN * len(model):
         raise NothingGained(f"as {kind} it would have {len(made)} bytes instead of {len(model)}")
     return made
@@ -59,25 +63,30 @@ def _matrices(parsed: onnx.ModelProto) -> set[str]:
     }
 
 
-def _int8(model: bytes) -> bytes:
-    with tempfile.TemporaryDirectory() as directory:
-        original, made = Path(directory) / "original.onnx", Path(directory) / "int8.onnx"
-        original.write_bytes(model)
-        quantize_dynamic(original, made, op_types_to_quantize=list(_MATRIX_OPERATORS), weight_type=QuantType.QInt8)
-        return made.read_bytes()
-
-
-def _fp16(parsed: onnx.ModelProto, matrices: set[str]) -> bytes:
-    """The matrices in half precision, widened where they are used: products stay in single precision."""
+def _narrowed(parsed: onnx.ModelProto, matrices: set[str], narrow: _Narrow) -> bytes:
+    """The model with its matrices narrowed, widened again by nodes where they are used."""
     graph = parsed.graph
-    widened = []
+    widening: list[onnx.NodeProto] = []
     for tensor in [tensor for tensor in graph.initializer if tensor.name in matrices]:
-        halved = numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), f"{tensor.name}_fp16")
-        widened.append(helper.make_node("Cast", [halved.name], [tensor.name], to=TensorProto.FLOAT))
         graph.initializer.remove(tensor)
-        graph.initializer.append(halved)
-    nodes = [*widened, *graph.node]
+        for part in narrow(tensor.name, numpy_helper.to_array(tensor)):
+            (graph.initializer if isinstance(part, TensorProto) else widening).append(part)
+    nodes = [*widening, *graph.node]
     del graph.node[:]
     graph.node.extend(nodes)
     onnx.checker.check_model(parsed)
     return bytes(parsed.SerializeToString())
+
+
+def _fp16(name: str, weights: NDArray[np.float32]) -> Iterator[Any]:
+    yield numpy_helper.from_array(weights.astype(np.float16), f"{name}_fp16")
+    yield helper.make_node("Cast", [f"{name}_fp16"], [name], to=TensorProto.FLOAT)
+
+
+def _int8(name: str, weights: NDArray[np.float32]) -> Iterator[Any]:
+    axis = weights.ndim - 1
+    largest = np.abs(weights).max(axis=tuple(range(axis)))
+    scale = (np.where(largest > 0, largest, 1) / 127).astype(np.float32)
+    yield numpy_helper.from_array(np.round(weights / scale).astype(np.int8), f"{name}_int8")
+    yield numpy_helper.from_array(scale, f"{name}_scale")
+    yield helper.make_node("DequantizeLinear", [f"{name}_int8", f"{name}_scale"], [name], axis=axis)

@@ -18,6 +18,7 @@ Score = Callable[[Rows], NDArray[np.float64]]
 
 _GRID = 2_001
 _HALVINGS = 40
+_SAME = 1e-5
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ def judge_variant(
     judged = np.concatenate([rows, near])
     theirs, its = original(judged), variant(judged)
     difference = float(np.max(np.abs(theirs - its))) if len(judged) else float("nan")
+    beside = float(np.max(np.abs(its - _alone(variant, judged)))) if len(judged) else float("nan")
     flips = _flips(theirs, its, policy, amounts, tolerance.margin) if len(near) else NOT_MEASURED
     return (
         GateResult(
@@ -50,12 +52,22 @@ def judge_variant(
             demand=f"<= {tolerance.difference:g} on {len(judged)} rows",
         ),
         GateResult(
+            name="variant_alone",
+            passed=bool(beside <= _SAME),
+            value=beside if np.isfinite(beside) else NOT_MEASURED,
+            demand=f"<= {_SAME:g} between a row's score alone and beside others",
+        ),
+        GateResult(
             name="variant_flips",
             passed=bool(len(near)) and 0 <= flips <= tolerance.flips,
             value=float(flips),
             demand=f"<= {tolerance.flips} other actions, {len(near)} of the rows next to a threshold",
         ),
     )
+
+
+def _alone(score: Score, rows: Rows) -> NDArray[np.float64]:
+    return np.concatenate([score(row[None]) for row in rows])
 
 
 def thresholds_of(policy: CostPolicy, amount: float) -> list[float]:

@@ -83,7 +83,7 @@ def stored(model: bytes) -> MemoryModelStore:
     return store
 
 
-@pytest.mark.parametrize(("kind", "difference"), [(VariantKind.FP16, 0.01), (VariantKind.INT8, 0.1)])
+@pytest.mark.parametrize(("kind", "difference"), [(VariantKind.FP16, 0.002), (VariantKind.INT8, 0.05)])
 def test_a_network_gains_and_its_variant_is_a_version_that_serves(kind: VariantKind, difference: float) -> None:
     store = stored(network())
     tolerance = Tolerance(difference=difference, flips=sys.maxsize)
@@ -95,7 +95,11 @@ def test_a_network_gains_and_its_variant_is_a_version_that_serves(kind: VariantK
     rows = rows_of(6, 500)
     far = np.abs(OnnxScorer(small).score(rows) - OnnxScorer(network()).score(rows)).max()
     assert 0 < far <= difference
-    assert [gate.name for gate in manifest.gates[-2:]] == ["variant_difference", "variant_flips"]
+    assert [gate.name for gate in manifest.gates[-3:]] == [
+        "variant_difference",
+        "variant_alone",
+        "variant_flips",
+    ]
 
 
 def test_a_variant_beyond_its_tolerance_is_not_published() -> None:
@@ -129,13 +133,20 @@ def test_rows_are_found_next_to_each_threshold() -> None:
 def test_a_shift_beyond_the_margin_is_another_action(shift: float, passes: bool) -> None:
     gates = judge_variant(line(), line(shift), ladder(), POLICY, [5_000.0], Tolerance())  # type: ignore[arg-type]
     assert len(thresholds_of(POLICY, 5_000.0)) == 2
-    assert gates[0].passed
-    assert gates[1].passed is passes
+    assert [gate.passed for gate in gates] == [True, True, passes]
 
 
 def test_what_cannot_be_measured_fails() -> None:
     flat = ladder()[:1]
     gates = judge_variant(line(), line(), flat, POLICY, [5_000.0], Tolerance())  # type: ignore[arg-type]
-    assert not gates[1].passed
+    assert not gates[2].passed
     broken = judge_variant(line(), line(float("nan")), ladder(), POLICY, [5_000.0], Tolerance())  # type: ignore[arg-type]
     assert not broken[0].passed
+
+
+def test_a_score_that_depends_on_the_rows_beside_it_fails() -> None:
+    def ranked(rows: NDArray[np.float32]) -> NDArray[np.float64]:
+        return np.asarray(rows[:, 0] + 1e-3 * len(rows) / 100, np.float64)
+
+    gates = judge_variant(line(), ranked, ladder(), POLICY, [5_000.0], Tolerance())  # type: ignore[arg-type]
+    assert [gate.name for gate in gates if not gate.passed] == ["variant_alone"]
