@@ -4,8 +4,10 @@ plain HTTP. Golden rows give golden scores whichever way they come."""
 from __future__ import annotations
 
 import asyncio
+import ssl
 import sys
 from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +34,10 @@ from flywheel.contracts.proto.inference_pb2 import (
 )
 from flywheel.contracts.proto.inference_pb2_grpc import GRPCInferenceServiceStub
 from services.serving.bootstrap import build
+from services.serving.port import CannotServe
 from services.serving.server import Server
 from services.serving.settings import ServingSettings
+from tests.certificates import Authority
 from tests.serving_parts import PLAN, USECASE, deploy, manifest_of, payment, publish, tiny_model
 
 MANIFEST = manifest_of("v1", tiny_model())
@@ -42,41 +46,51 @@ SCORES = np.array(MANIFEST.golden_scores)
 WIDTH = GOLDEN.shape[1]
 
 
-@pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[Server]:
+def made(tmp_path: Path, **changes: Any) -> Server:
     store = MemoryModelStore()
     publish(store, "v0", bias=-1.0)
     publish(store, "v1")
     publish(store, "v2", bias=-2.0)
     deploy(store, "v1", challenger="v2", share=0.1)
-    settings = ServingSettings(
-        _env_file=None,
-        data_dir=tmp_path,
-        serving_address="127.0.0.1:0",
-        serving_rest_address="127.0.0.1:0",
-        serving_metrics_port=0,
-    )
+    anywhere: dict[str, Any] = {
+        "serving_address": "127.0.0.1:0",
+        "serving_rest_address": "127.0.0.1:0",
+        "serving_metrics_port": 0,
+    }
+    settings = ServingSettings(_env_file=None, data_dir=tmp_path, **(anywhere | changes))
 
     def log() -> MemoryDecisionLog:
         return MemoryDecisionLog(on_acknowledged=lambda: None, on_lost=lambda _: None)
 
     reader = MemoryFeatureStore(PLAN).reader()
-    made = build(settings, USECASE, reader=reader, store=store, log=log(), open_shadow_log=log)
-    await made.start()
-    yield made
-    await made.stop()
+    return build(settings, USECASE, reader=reader, store=store, log=log(), open_shadow_log=log)
+
+
+@asynccontextmanager
+async def running(server: Server) -> AsyncIterator[Server]:
+    try:
+        await server.start()
+        yield server
+    finally:
+        await server.stop()
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[Server]:
+    async with running(made(tmp_path)) as found:
+        yield found
 
 
 @pytest.fixture
 async def channel(server: Server) -> AsyncIterator[grpc.aio.Channel]:
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as made:
-        yield made
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as opened:
+        yield opened
 
 
 @pytest.fixture
 async def http(server: Server) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.rest_port}") as made:
-        yield made
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.rest_port}") as client:
+        yield client
 
 
 @pytest.fixture
@@ -283,3 +297,33 @@ async def test_http_gives_the_same_decision(channel: grpc.aio.Channel, http: htt
     assert wrong.status_code == 422
     assert wrong.json()["detail"].startswith("amount_cents: ")
     assert (await http.post("/v1/usecases/other/decisions", content=subject, headers=headers)).status_code == 404
+
+
+async def test_http_has_an_address_of_its_own_or_none(tmp_path: Path, server: Server) -> None:
+    taken = f"127.0.0.1:{server.rest_port}"
+    with pytest.raises(CannotServe, match=f"{taken} is taken .* FLYWHEEL_SERVING_REST_ADDRESS"):
+        async with running(made(tmp_path / "second", serving_rest_address=taken)):
+            pass
+    async with running(made(tmp_path / "third", serving_rest_address="")) as without:
+        assert (without.rest_port, without.port > 0) == (0, True)
+
+
+async def test_http_asks_for_certificates_where_grpc_does(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    signed, client = authority.sign("server"), authority.sign("client")
+    certificates: dict[str, Any] = {
+        "serving_tls_certificate": signed.certificate,
+        "serving_tls_key": signed.key,
+        "serving_tls_client_ca": authority.certificate,
+    }
+    known = ssl.create_default_context(cafile=authority.certificate)
+    stranger = ssl.create_default_context(cafile=authority.certificate)
+    known.load_cert_chain(client.certificate, client.key)
+    async with running(made(tmp_path, **certificates)) as server:
+        address = f"127.0.0.1:{server.rest_port}/v2/health/live"
+        async with httpx.AsyncClient(verify=known) as http:
+            assert (await http.get(f"https://{address}")).json() == {"live": True}
+        async with httpx.AsyncClient(verify=stranger) as http:
+            for scheme in ("https", "http"):
+                with pytest.raises(httpx.TransportError):
+                    await http.get(f"{scheme}://{address}")
