@@ -18,7 +18,7 @@ Score = Callable[[Rows], NDArray[np.float64]]
 
 _GRID = 2_001
 _HALVINGS = 40
-_SAME = 1e-5
+_SAME = 1e-4
 
 
 @dataclass(frozen=True)
