@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from statistics import median
 
 import numpy as np
+import psutil
 
 from benchmarks.serving_servers import AnyPool
 from loadtests.arrivals import poisson
@@ -37,9 +39,11 @@ def tell(line: str) -> None:
 
 @dataclass(frozen=True)
 class Pace:
-    """How long each kind of run takes, as a share of the usual."""
+    """How long each kind of run takes, as a share of the usual; and how many runs said nothing."""
 
     share: float = 1.0
+    void: list[Run] = field(default_factory=list)
+    """Runs in which the load generator could not keep up, to be told and forgotten by whoever measures."""
 
     async def warm(self, pool: AnyPool) -> None:
         """Lets the server see some load first."""
@@ -61,6 +65,8 @@ class Pace:
         seconds *= self.share
         run = await open_loop(pool, poisson(rate_per_s, seconds, seed), seconds=seconds)
         tell(f"  {run.told()}")
+        if run.is_void():
+            self.void.append(run)
         return run
 
     async def sustainable(self, pool: AnyPool, capacity_per_s: float) -> tuple[float, Run]:
@@ -108,6 +114,23 @@ async def highest(holds: Holds, confirmed: Holds, low: float, high: float) -> tu
             return low, run
         low *= 0.93
     raise NotMeasured("no rate keeps p99 within the bound")
+
+
+@contextmanager
+def busy_share(core: int) -> Iterator[Callable[[], float]]:
+    """Afterwards: how much of the time a core had anything to do, whoever's it was, 0 to 1."""
+    began = psutil.cpu_times(percpu=True)[core]
+    ended = began
+
+    def share() -> float:
+        all_s = sum(ended) - sum(began)
+        idle_s = ended.idle + ended.iowait - began.idle - began.iowait
+        return round(1 - idle_s / all_s, 3) if all_s else 0.0
+
+    try:
+        yield share
+    finally:
+        ended = psutil.cpu_times(percpu=True)[core]
 
 
 def worst_percentile_ms(run: Run, at: float, *outcomes: Outcome) -> float | None:

@@ -10,7 +10,8 @@ import uvloop
 
 from benchmarks import serving_servers as servers
 from benchmarks.figures import Figure
-from benchmarks.serving_bench import NotMeasured, Pace, tell
+from benchmarks.serving_bench import NotMeasured, Pace, busy_share, tell
+from benchmarks.serving_processes import OTHERS_CORE
 from benchmarks.serving_scene import CARDS, Scene
 from benchmarks.serving_servers import AnyPool, Running, opened
 from loadtests.load import one
@@ -68,11 +69,15 @@ async def _of_server(scene: Scene, server: Running, name: str, pace: Pace) -> di
             await check(scene, server, pool)
         await pace.warm(pool)
         closed = await pace.best_capacity(pool)
-        rate_per_s, run = await pace.sustainable(pool, closed.rate_per_s)
+        pace.void.clear()
+        with busy_share(int(OTHERS_CORE)) as busy:
+            rate_per_s, run = await pace.sustainable(pool, closed.rate_per_s)
         found: dict[str, Figure] = {
             f"rps_{name}": round(rate_per_s),
             f"capacity_{name}": round(closed.rate_per_s),
             f"generator_share_{name}": round(run.cpu_share, 3),
+            f"generator_core_busy_{name}": busy(),
+            f"void_runs_{name}": len(pace.void),
         }
         half_p50_ms, half_p99_ms = await pace.percentiles(pool, rate_per_s / 2, runs=3 if name == "ours" else 1)
         found |= {f"p50_ms_at_half_{name}": _shown(half_p50_ms), f"p99_ms_at_half_{name}": _shown(half_p99_ms)}

@@ -117,6 +117,8 @@ class Http1Pool:
             self.statuses[0] = self.statuses.get(0, 0) + 1
             self.sink.done(number, Outcome.FAILED, time.perf_counter())
             self.sink.settled()
+        if not self._closed:
+            self._widen()
 
     def _next(self, connection: _Connection) -> None:
         if self._waiting:
