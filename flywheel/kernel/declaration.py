@@ -306,6 +306,15 @@ def _check_shares(usecase: UseCase) -> None:
         raise InvalidDeclaration(
             f"{usecase.name}: challenger and canary would take {share + usecase.rollout.widest:.0%} of the units"
         )
+    # The policies' module reads this one.
+    from flywheel.kernel.policy import Action
+
+    known = () if usecase.ranks else tuple(Action)
+    for rail in usecase.rollout.guardrails:
+        if rail.action not in known:
+            raise InvalidDeclaration(
+                f"{usecase.name}: a guardrail is about {rail.action!r}; actions: {', '.join(known) or 'none'}"
+            )
 
 
 def _check_ladder(usecase: UseCase) -> None:

@@ -17,6 +17,7 @@ from flywheel.contracts.models import Deployment, Role
 from flywheel.contracts.training import GateResult
 from flywheel.kernel.deployment import Author
 from flywheel.kernel.rollout import Rollout
+from tests.ranking_declaration import USECASE as RANKING
 from tests.serving_parts import USECASE, publish
 
 PASSED = (GateResult(name="onnx_parity", passed=True, value=0.0, demand="<= 1e-5"),)
@@ -80,6 +81,14 @@ def test_a_canary_beside_too_large_a_challenger_is_refused(store: MemoryModelSto
         deployments.deploy(wanted, AUTHOR)
     with pytest.raises(ClientError, match="110% of the units"):
         deployments.deploy(Wanted("v3", Role.CANARY, 0.5), AUTHOR)
+
+
+def test_a_ranking_has_no_shadow(store: MemoryModelStore) -> None:
+    ranking = dataclasses.replace(RANKING, name=USECASE.name)
+    publish(store, "ranker", gates=PASSED, feature_fingerprint=ranking.fingerprint)
+    deployments = Deployments(ranking, store)
+    with pytest.raises(ClientError, match="a shadow is run beside single decisions only"):
+        deployments.deploy(Wanted("ranker", Role.SHADOW), AUTHOR)
 
 
 def test_without_a_champion_there_is_nothing_to_stand_beside(store: MemoryModelStore) -> None:

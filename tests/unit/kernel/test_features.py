@@ -28,7 +28,7 @@ from flywheel.kernel.declaration import LatencyBudget, ReasonCode, UseCase
 from flywheel.kernel.durations import DAY_US, HOUR_US, MINUTE_US, parse_duration
 from flywheel.kernel.features import EXACT_US, Column, Compute, Entity, InvalidDeclaration
 from flywheel.kernel.plan import SLACK_US, compile_plan
-from flywheel.kernel.rollout import Rollout
+from flywheel.kernel.rollout import Guardrail, Rollout
 from flywheel.kernel.vector import assemble, request_columns
 from usecases.fraud.declaration import card, terminal
 from usecases.fraud.events import Chargeback, Transaction
@@ -160,6 +160,9 @@ def test_a_use_case_names_what_is_inconsistent() -> None:
         dataclasses.replace(FRAUD, experiment=dataclasses.replace(FRAUD.experiment, challenger_share=1.5))
     with pytest.raises(InvalidDeclaration, match="would take 110% of the units"):
         dataclasses.replace(FRAUD, rollout=Rollout(steps=(0.9, 1.0)))
+    with pytest.raises(InvalidDeclaration, match="about 'refuse'; actions: approve, step_up, decline"):
+        dataclasses.replace(FRAUD, rollout=Rollout(guardrails=(Guardrail("refuse", 0.1),)))
+    dataclasses.replace(FRAUD, rollout=Rollout(guardrails=(Guardrail("decline", 0.1),)))
 
 
 def test_an_unknown_use_case_is_answered_with_those_there_are() -> None:
