@@ -98,6 +98,7 @@ def build(
         steady_s=CLOCK.steady_s,
         on_change=SERVING_BREAKER_OPEN.labels("feature_store").set,
     )
+    features = _remembering(settings, usecase, guarded)
     models = Models(
         usecase,
         store,
@@ -126,9 +127,9 @@ def build(
     repository = Repository(usecase, models.lineup, lambda: store.versions(name))
     inference = Inference(usecase, repository, max_rows=settings.serving_inference_max_rows)
     if isinstance(usecase.policy, Ranking):
-        unary = _ranking(settings, usecase, usecase.policy, guarded, models, log, failures, tracing)
+        unary = _ranking(settings, usecase, usecase.policy, features, models, log, failures, tracing)
     else:
-        decider = Decider(usecase, guarded, models.lineup, clock=CLOCK, new_id=new_id, observer=journal)
+        decider = Decider(usecase, features, models.lineup, clock=CLOCK, new_id=new_id, observer=journal)
         servicer = DecisionsServicer({name: Desk(decider, journal, Explainer(usecase), traces=AnswerTraces(tracing))})
         unary = servicer.unary()
     unary = {**unary, **inference_methods(inference)}
@@ -147,6 +148,22 @@ def build(
     )
 
 
+def _remembering(settings: ServingSettings, usecase: UseCase, reader: FeatureReader) -> FeatureReader:
+    """The reader, with a memory for the tables that are declared to be cached."""
+    if all(read.cached_us is None for read in usecase.attribute_reads):
+        return reader
+    name = usecase.name
+
+    def looked(entity: str, hits: int, misses: int, oldest_s: float) -> None:
+        SERVING_CACHED_ROWS.labels(name, entity, "hit").inc(hits)
+        SERVING_CACHED_ROWS.labels(name, entity, "miss").inc(misses)
+        SERVING_CACHED_AGE_SECONDS.labels(name, entity).set(oldest_s)
+
+    return CachedReader(
+        reader, usecase, capacity=settings.serving_cached_entities, steady_s=CLOCK.steady_s, on_lookup=looked
+    )
+
+
 def _ranking(
     settings: ServingSettings,
     usecase: UseCase,
@@ -161,16 +178,9 @@ def _ranking(
     name = usecase.name
     journal = RankingJournal(usecase, ranking, log, Pseudonyms(settings.pseudonym_key), on_model_failed=failures.failed)
 
-    def looked(entity: str, hits: int, misses: int, oldest_s: float) -> None:
-        SERVING_CACHED_ROWS.labels(name, entity, "hit").inc(hits)
-        SERVING_CACHED_ROWS.labels(name, entity, "miss").inc(misses)
-        SERVING_CACHED_AGE_SECONDS.labels(name, entity).set(oldest_s)
-
     ranker = Ranker(
         usecase,
-        CachedReader(
-            reader, usecase, capacity=settings.serving_cached_entities, steady_s=CLOCK.steady_s, on_lookup=looked
-        ),
+        reader,
         models.lineup,
         clock=CLOCK,
         new_id=new_id,

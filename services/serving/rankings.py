@@ -19,6 +19,7 @@ from flywheel.kernel.decision.ranker import Ranker
 from flywheel.kernel.decision.shortlist import Ranked
 from flywheel.kernel.subject import InvalidSubject
 from flywheel.kernel.timing import OutOfTime
+from services.serving.gate import CRITICALITY
 from services.serving.ranking_journal import RankingJournal
 from services.serving.traces import AnswerTraces
 
@@ -59,6 +60,7 @@ class Rankings:
             request_id,
             call.deadline_s,
             call.arrived_s,
+            call.metadata.get(CRITICALITY, ""),
             candidates=list(request.candidates),
             keep=request.keep,
         )
