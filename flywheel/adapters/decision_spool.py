@@ -25,7 +25,7 @@ Promise = Literal["process", "disk"]
 """What a spooled record survives: the death of this process, or that of the machine too."""
 
 _SEGMENT_BYTES = 4 * 1024 * 1024
-_EARLY_BYTES = 256 * 1024
+_EARLY_BYTES = 1024 * 1024
 _GATHERED_BYTES = 8 * 1024 * 1024
 _RETRY_S = 1.0
 # One may have waited for the processor only.
@@ -150,6 +150,7 @@ class SpooledDecisionLog:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._segment is not None:
             self._delivery.seal(self._segment)
+        await self._delivery.removed()
         await self._behind.close(max(0.0, until - loop.time()))
         self._writer.shutdown(wait=False)
         if self._slot is not None:

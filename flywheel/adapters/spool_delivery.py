@@ -78,6 +78,7 @@ class Delivery:
         self._failed = False
         self._unreadable = 0
         self._wake = asyncio.Event()
+        self._removals: set[asyncio.Future[None]] = set()
         self.in_flight = 0
         self.size_bytes = 0
 
@@ -117,6 +118,10 @@ class Delivery:
         segment.file.seal()
         segment.sealed = True
         self._forget_if_done(segment)
+
+    async def removed(self) -> None:
+        """Waits until all files that are done with are gone."""
+        await asyncio.gather(*self._removals)
 
     async def run(self) -> None:
         """Sends what could not be sent at once, for ever."""
@@ -213,7 +218,10 @@ class Delivery:
             return
         self._segments.remove(segment)
         self.size_bytes -= segment.end
-        segment.file.remove()
+        # A file system takes its time to give space back.
+        removal = asyncio.get_running_loop().run_in_executor(None, segment.file.remove)
+        self._removals.add(removal)
+        removal.add_done_callback(self._removals.discard)
 
     def _fall_behind(self) -> None:
         self._behind = True
