@@ -25,6 +25,10 @@ class Cost:
     prepare_s: float = 40e-6
     turn_s: float = 200e-6
     answer_s: float = 60e-6
+    pause_s: float = 0.0
+    """Others on the machine take the core away for so long on average: half of the times that it was idle, and..."""
+    slice_s: float = 0.01
+    """... after each time that it worked for so long."""
     spread: float = 0.0
     """Share of the costs of a request that varies: 0 for none, 1 for an exponential."""
 
@@ -96,15 +100,19 @@ def simulate(
     run = Run(_arrivals(loads, until_s, rng))
     waiting: list[tuple[float, int, float, list[Fate]]] = []
     queue = deque(run.fates)
-    now_s, lag_s, tick_s, turn = 0.0, 0.0, 0.0, 0
+    now_s, lag_s, tick_s, turn, worked_s = 0.0, 0.0, 0.0, 0, 0.0
     while queue or waiting:
         next_s = min(queue[0].arrived_s if queue else math.inf, waiting[0][0] if waiting else math.inf)
         if tick_s <= max(now_s, next_s):
             # A timer of the loop is late by what the loop was busy with, and so is a read.
             lag_s += 0.3 * (max(now_s - tick_s, 0.0) - lag_s)
             tick_s = max(now_s, tick_s) + 0.01
+        price = cost(now_s)
+        if price.pause_s and (worked_s > price.slice_s or (next_s > now_s and rng.random() < 0.5)):
+            worked_s = 0.0
+            now_s = max(now_s, next_s) + float(rng.exponential(price.pause_s))
         now_s = max(now_s, next_s)
-        began_s, turn, price, read_s, cohort = now_s, turn + 1, cost(now_s), now_s, []
+        began_s, turn, read_s, cohort = now_s, turn + 1, now_s, []
         while queue and queue[0].arrived_s <= began_s:
             fate = queue.popleft()
             now_s += price.refuse_s
@@ -121,6 +129,7 @@ def simulate(
             for fate in ready:
                 fate.answered_s = now_s
                 admission.ended(now_s - read_s + lag_s, now_s)
+        worked_s += now_s - began_s
         run.limits.append((now_s, admission.limit))
     return run
 

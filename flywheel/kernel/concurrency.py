@@ -1,8 +1,8 @@
 """How many requests may be under way at once: as many as keep the time they take near a target, whatever they cost.
 
 By Little's law a server that finishes X requests a second holds X * T of them when each takes T. The limit follows
-that: in each window it becomes what was under way times target over measured time. A longer queue cannot raise X, so
-under overload the limit comes to rest where requests take the target.
+that: it becomes what was under way lately times target over time taken. A longer queue cannot raise X, so under
+overload the limit comes to rest where requests take the target.
 """
 
 from __future__ import annotations
@@ -20,11 +20,14 @@ _SAMPLES = 10
 _LONGEST_WINDOW_S = 0.25
 _STEP_DOWN, _STEP_UP = 0.25, 2.0
 _BURSTY = 0.6
-_FLOOR_KEPT_S = 5.0
+_KEPT = 0.7
+"""Of what is known, at the end of the next window: a pause of the process must not count for more than it lasted."""
 _LEAST_S = 1e-6
 _PROBED_SHARE = 1 / 8
 _PROBE_WINDOWS = 2
 """In the first one the queue runs short, the second one counts."""
+_PROBE_EVERY_S = 5.0
+_PROBE_AFTER_FALL_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Bounds:
     """The limit before anything was measured."""
 
     def target_s(self, floor_s: float, variation: float) -> float:
-        """How long requests are let take on average, where the quickest takes `floor_s`.
+        """How long requests are let take on average, where one alone takes `floor_s`.
 
         A third of the budget, so that reads of features do not use up their time by waiting for the processor. More
         where a request alone takes long, since refusing others would not make it quicker; never so much that the
@@ -58,12 +61,12 @@ class ConcurrencyLimit:
 
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
-        self._sustained = min(bounds.first, bounds.highest)
-        self._highest_probed = 0.0
-        self._floor_s = 0.0
+        self._sustained = self._highest_probed = min(bounds.first, bounds.highest)
+        self._floor = _Mean(weight=0.5)
         self._floor_found_s = -math.inf
-        self._variation = _Variation()
+        self._squared_variation = _Mean(weight=0.1)
         self._window = _Window(0.0)
+        self._lately = _Lately()
         self._changed_s = 0.0
         self._probing = 0
         self.limit = self._sustained
@@ -101,28 +104,28 @@ class ConcurrencyLimit:
     def _look_back(self, window: _Window, now_s: float) -> None:
         if not window.samples:
             return
-        held = window.occupied_s / (now_s - window.began_s)
-        taken_s = window.spent_s / window.samples
-        is_alone = self._probing == 1 or (not self._probing and held <= max(self._sustained / 4, 1.0))
-        if is_alone or taken_s < self._floor_s:
-            self._floor_s, self._floor_found_s = taken_s, now_s
-        self._variation.saw(taken_s, window.squares / window.samples)
-        self.target_s = self._bounds.target_s(self._floor_s, self._variation.coefficient)
+        held, taken_s = window.occupied_s / (now_s - window.began_s), window.spent_s / window.samples
+        if self._probing == 1 or (not self._probing and held <= max(self._sustained / 4, 1.0)):
+            self._floor.add(taken_s)
+            self._floor_found_s = now_s
+        self._squared_variation.add(max(window.squares / window.samples / (taken_s * taken_s) - 1.0, 0.0))
+        self.target_s = self._bounds.target_s(self._floor.value, math.sqrt(self._squared_variation.value))
         if self._probing:
             self._probe(self._probing - 1)
-        elif window.refused or taken_s > self.target_s:
-            self._adapt(held, taken_s)
+            return
+        self._lately.add(window, now_s)
+        if window.refused or self._lately.taken_s > self.target_s:
+            self._adapt(self._lately.held, self._lately.taken_s)
             self._probe(_PROBE_WINDOWS if self._has_to_probe(now_s) else 0)
 
     def _adapt(self, held: float, taken_s: float) -> None:
-        wanted = held * self.target_s / taken_s
         least = self._sustained * _STEP_DOWN
         if taken_s <= self.target_s:
             least = self._sustained
             if held < self._sustained * _BURSTY:
                 # What came in bursts was refused although little was held on average: there is room for some more.
                 least += math.sqrt(self._sustained) / 2
-        wanted = min(max(wanted, least), self._sustained * _STEP_UP)
+        wanted = min(max(held * self.target_s / taken_s, least), self._sustained * _STEP_UP)
         self._sustained = min(max(wanted, 1.0), self._bounds.highest)
         self._highest_probed = max(self._highest_probed, self._sustained)
 
@@ -132,7 +135,8 @@ class ConcurrencyLimit:
         Under lasting load none is ever alone. And when a much lower limit made none quicker, it was no queue that took
         the time.
         """
-        return now_s - self._floor_found_s > _FLOOR_KEPT_S or self._sustained < self._highest_probed / 2
+        has_fallen = self._sustained < self._highest_probed / 2
+        return now_s - self._floor_found_s > (_PROBE_AFTER_FALL_S if has_fallen else _PROBE_EVERY_S)
 
     def _probe(self, windows: int) -> None:
         self._probing = windows
@@ -142,7 +146,7 @@ class ConcurrencyLimit:
 
 
 class _Window:
-    """What happened since the limit was last set."""
+    """What happened since the limit was last looked at."""
 
     def __init__(self, began_s: float) -> None:
         self.began_s = began_s
@@ -162,19 +166,37 @@ class _Window:
         return self.samples >= _SAMPLES or now_s - self.began_s >= _LONGEST_WINDOW_S
 
 
-class _Variation:
-    """How much the times of requests that are under way together differ, over the last windows."""
-
-    _WEIGHT = 0.1
+class _Lately:
+    """The last few windows together, the older the less."""
 
     def __init__(self) -> None:
-        self._squared = 0.0
+        self._length_s = self._occupied_s = self._spent_s = self._samples = 0.0
 
     @property
-    def coefficient(self) -> float:
-        """Standard deviation over mean."""
-        return math.sqrt(self._squared)
+    def held(self) -> float:
+        """How many were under way."""
+        return self._occupied_s / self._length_s
 
-    def saw(self, mean: float, mean_square: float) -> None:
-        """The times of one window."""
-        self._squared += self._WEIGHT * (max(mean_square / (mean * mean) - 1.0, 0.0) - self._squared)
+    @property
+    def taken_s(self) -> float:
+        """How long one took."""
+        return self._spent_s / self._samples
+
+    def add(self, window: _Window, now_s: float) -> None:
+        """One more window, which ends now."""
+        self._length_s = self._length_s * _KEPT + now_s - window.began_s
+        self._occupied_s = self._occupied_s * _KEPT + window.occupied_s
+        self._spent_s = self._spent_s * _KEPT + window.spent_s
+        self._samples = self._samples * _KEPT + window.samples
+
+
+class _Mean:
+    """A mean that follows; the first value counts whole."""
+
+    def __init__(self, weight: float) -> None:
+        self._weight = weight
+        self.value = 0.0
+
+    def add(self, value: float) -> None:
+        """One more value."""
+        self.value += (self._weight if self.value else 1.0) * (value - self.value)
