@@ -90,14 +90,17 @@ class RedisFeatureReader:
         self._layout = _Layout(plan)
         self._attributes = [StoredCommands(plan.usecase.name, read.plan) for read in plan.usecase.attribute_reads]
         self._connection = RedisConnection(url)
-        self._progress = ("HMGET", self._layout.progress_key, *_PROGRESS_FIELDS)
+        self._progress = pack(*[("HMGET", self._layout.progress_key, *_PROGRESS_FIELDS)] if plan.views else [])
 
     async def read(self, question: Question, timeout_s: float) -> Answer:
-        """What is stored, and the store's progress, None when it is missing or unreadable.
+        """What is stored, and the store's progress, None when it is missing or unreadable, or there are no windows.
 
         Raises Unavailable when Redis fails or is late.
         """
-        asked = pack(*(("HMGET", *self._layout.place(key)) for key in question.keys), self._progress)
+        asked = self._progress
+        if question.keys:
+            states = pack(*(("HMGET", *self._layout.place(key)) for key in question.keys))
+            asked = Commands(states.payload + asked.payload, states.replies + asked.replies)
         if not question.attributes:
             return self._answer(await self._connection.execute(asked, timeout_s))
         beside = [
@@ -113,6 +116,8 @@ class RedisFeatureReader:
         for reply in replies:
             if isinstance(reply, RefusedCommand):
                 raise Unavailable(f"the feature store refused a read: {reply}")
+        if not replies:
+            return Answer((), None)
         *found, progress = replies
         return Answer([_stored(values) for values in found], _progress(progress))
 

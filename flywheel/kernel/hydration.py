@@ -19,9 +19,10 @@ from flywheel.kernel.durations import parse_duration
 from flywheel.kernel.edge import unpack_edge
 from flywheel.kernel.features import Entity
 from flywheel.kernel.fold import Reading
+from flywheel.kernel.own_row import OwnRow
 from flywheel.kernel.plan import SLACK_US, TileView, compile_plan
 from flywheel.kernel.ports import Answer, Question, Stored, StoreProgress, ViewKey
-from flywheel.kernel.rows import Cells, event_hash, no_rows, rows_about
+from flywheel.kernel.rows import Cells, event_hash, no_rows
 from flywheel.kernel.state import EntityState, ForeignState
 from flywheel.kernel.stored import StoredColumns, StoredRequest
 from flywheel.kernel.vector import RowLayout
@@ -59,7 +60,7 @@ class Subject:
             yield self.event.model_copy(update={field: candidate})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Hydrated:
     """What is known of all rows of some subjects, in their order."""
 
@@ -73,10 +74,16 @@ class Hydrated:
     """Shape (rows, tables): how old the entity's newest load is at the subject's time; NaN where there is none."""
     lag_ms: float
     """How far windows are behind the accepted events."""
-    finite: bool
-    """Whether every value of every row is a finite number."""
-    foreign: tuple[str, ...] = ()
+    foreign: Sequence[str] = ()
     """Why states were refused, one sentence each."""
+    _finite: bool | None = None
+
+    @property
+    def finite(self) -> bool:
+        """Whether every value of every row is a finite number."""
+        if self._finite is None:
+            self._finite = bool(np.isfinite(self.rows).all())
+        return self._finite
 
     def known(self, row: int) -> NDArray[np.bool_] | None:
         """Which features of the row stand on what was read, shape (features,); None for all."""
@@ -101,11 +108,11 @@ class Hydrator:
 
     def __init__(self, usecase: UseCase, candidate: str = "") -> None:
         self._candidate = candidate
-        self._views = [_View(view, candidate) for view in compile_plan(usecase).views]
-        self._reads = [_Read(read, candidate) for read in usecase.attribute_reads]
+        self._views = [_View(view, usecase.request, candidate) for view in compile_plan(usecase).views]
         self._freshness_us = parse_duration(usecase.freshness)
         self._stale_is_gone = usecase.ladder.stale is Step.DEFAULTS
         self.layout = RowLayout(usecase, candidate)
+        self._reads = [_Read(read, candidate, self.layout) for read in usecase.attribute_reads]
 
     def question(self, subjects: Sequence[Subject]) -> Question:
         """What to ask the online store about all of them."""
@@ -120,7 +127,7 @@ class Hydrator:
         values = np.empty((len(layout.names), rows)).T
         layout.put_defaults(values, status == UNAVAILABLE)
         ages = np.full((rows, len(layout.tables)), np.nan)
-        return self._hydrated(layout.finished(values, subjects), status, ages, UNKNOWN_LAG_MS)
+        return Hydrated(layout, layout.finished(values, subjects), status, ages, UNKNOWN_LAG_MS)
 
     def hydrate(self, subjects: Sequence[Subject], answer: Answer, now_us: int) -> Hydrated:
         """Features of the subjects at their own times from the answer to their question."""
@@ -133,7 +140,10 @@ class Hydrator:
         status = np.empty((rows, len(layout.sources)), np.int8)
         ages_ms = np.empty((rows, len(layout.tables)))
         lag_us = None if answer.progress is None else max(now_us - answer.progress.visible_until_us, 0)
-        if self._views:
+        if not self._views:
+            # Without windows there is nothing that could be behind.
+            lag_us = 0
+        else:
             present = STALE if lag_us is None or lag_us > self._freshness_us else FRESH
             self._put_windows(subjects, answer, present, each, (values, status, foreign))
         for read, columns in zip(self._reads, answer.attributes, strict=True):
@@ -142,18 +152,7 @@ class Hydrator:
             gone = status == UNAVAILABLE
             layout.put_defaults(values, gone | (status == STALE) if self._stale_is_gone else gone)
         lag_ms = UNKNOWN_LAG_MS if lag_us is None else lag_us / 1000
-        return self._hydrated(layout.finished(values, subjects), status, ages_ms, lag_ms, foreign)
-
-    def _hydrated(
-        self,
-        rows: Row,
-        status: NDArray[np.int8],
-        ages_ms: NDArray[np.float64],
-        lag_ms: float,
-        foreign: Sequence[str] = (),
-    ) -> Hydrated:
-        finite = bool(np.isfinite(rows).all())
-        return Hydrated(self.layout, rows, status, ages_ms, lag_ms, finite, tuple(foreign))
+        return Hydrated(layout, layout.finished(values, subjects), status, ages_ms, lag_ms, foreign)
 
     def _events(self, subjects: Sequence[Subject]) -> Sequence[Event]:
         """The event of each row, where any window depends on it."""
@@ -189,27 +188,26 @@ class Hydrator:
         found, codes, ages = columns
         if np.count_nonzero(codes):
             foreign += read.refused(codes)
-        for number, table in enumerate(read.tables):
-            place = self.layout.table_places[table.name]
-            code, age, some = codes[:, number], ages[:, number], found[:, read.columns[number]]
+        later = ages < 0
+        if np.count_nonzero(later):
             # Loaded for later: training, too, knows nothing of it yet.
-            later = age < 0
-            if later.any():
-                code, some = np.where(later, STALE, code), np.where(later[:, None], read.defaults[number], some)
-            if each is not None:
-                code, age, some = code[each], age[each], some[each]
-            values[:, self.layout.attributes[table.name]] = some
-            status[:, len(self._views) + place] = code
-            ages_ms[:, place] = age
+            found, codes = read.without(later, found), np.where(later, STALE, codes)
+        if each is not None:
+            found, codes, ages = found[each], codes[each], ages[each]
+        for number, (place, columns_of) in enumerate(read.into):
+            values[:, columns_of] = found[:, read.columns[number]]
+            status[:, len(self._views) + place] = codes[:, number]
+            ages_ms[:, place] = ages[:, number]
 
 
 class _View:
     """The windows of one entity."""
 
-    def __init__(self, view: TileView, candidate: str) -> None:
+    def __init__(self, view: TileView, request: type[Event], candidate: str) -> None:
         self.name = view.name
         self._view = view
         self._reading = Reading(view)
+        self._own = OwnRow(view, request)
         self._entity: Entity = view.entity
         touched = {*view.entity.request_keys, *(name for event in view.events for name in view.fields_of(event))}
         self.varies = bool(candidate) and candidate in touched
@@ -248,7 +246,7 @@ class _View:
         """The view's values, and whether they are all that the declaration promises."""
         state, arrived = opened(self._view, found)
         at_us, tie = event.event_time_us, event_hash(event.event_name, event.event_id)
-        own = rows_about(self._view, event, self._entity.id_in(event), tie)
+        own = self._own.of(event, self._entity.id_in(event), tie)
         values = self._reading.values(state, arrived, at_us, own=own, own_tie=tie)
         # So far behind the entity's newest event, what its windows cover may be gone.
         return values, not state.lost and at_us >= state.newest_us - SLACK_US
@@ -257,14 +255,16 @@ class _View:
 class _Read:
     """The tables of one entity."""
 
-    def __init__(self, read: AttributeRead, candidate: str) -> None:
-        self.tables = read.tables
+    def __init__(self, read: AttributeRead, candidate: str, layout: RowLayout) -> None:
+        self._tables = read.tables
         self._names = tuple(zip(read.entity.keys, read.entity.request_keys, strict=True))
         self._candidate = candidate
         self.varies = bool(candidate) and candidate in read.entity.request_keys
         self.columns: list[slice] = []
         """Where the values of each table stand among what is stored; a load's moment follows on them."""
-        self.defaults = [np.array([feature.default for feature in table.features]) for table in read.tables]
+        self.into = [(layout.table_places[table.name], layout.attributes[table.name]) for table in read.tables]
+        """Where each table stands among the tables, and its features in a row."""
+        self._defaults = [np.array([feature.default for feature in table.features]) for table in read.tables]
         start = 0
         for table in read.tables:
             self.columns.append(slice(start, start + len(table.features)))
@@ -280,10 +280,17 @@ class _Read:
         keys = {key: self._column(subjects, name) for key, name in self._names}
         return StoredRequest(keys, np.repeat(np.array(times_us, np.int64), repeats))
 
+    def without(self, gone: NDArray[np.bool_], found: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What is stored, the tables that are gone, shape (entities, tables), with their defaults."""
+        values = found.copy()
+        for number, columns in enumerate(self.columns):
+            values[gone[:, number], columns] = self._defaults[number]
+        return values
+
     def refused(self, codes: NDArray[np.int8]) -> list[str]:
         """A sentence for each row of a table that is no attribute."""
         return [
-            f"what is stored of {self.tables[number].name} is no attribute"
+            f"what is stored of {self._tables[number].name} is no attribute"
             for number in np.nonzero(codes == UNAVAILABLE)[1].tolist()
         ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate, chain
 from operator import itemgetter
@@ -143,7 +144,8 @@ class ViewGroup:
                 return None
             ages_ms.append((now_us - time_us) / 1000)
         found = np.array([values])
-        if self._defaults is not None:
+        # A sum is NaN where one of its terms is: quicker to ask than each of them.
+        if self._defaults is not None and math.isnan(sum(values)):
             found = np.where(np.isnan(found), self._defaults, found)
         return StoredColumns(found, np.zeros((1, len(ages_ms)), np.int8), np.array([ages_ms]))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -96,7 +97,7 @@ class Decided(Answered):
             "usecase": self.usecase,
             "event_id": case.subject.event.event_id,
             "event_time": iso_utc(case.subject.event.event_time),
-            "decided_at": iso_utc(from_us(self.decided_at_us)),
+            "decided_at": _moment(self.decided_at_us),
             "unit": case.unit,
             "arm": case.arm,
             "model_version": self.model_version,
@@ -104,7 +105,7 @@ class Decided(Answered):
             "action": self.action,
             "reasons": self.reasons,
             "fallback": case.why,
-            "feature_names": self.feature_names,
+            "feature_names": _names(self.feature_names),
             "features": self.features,
             "feature_status": self.feature_status,
             "feature_lag_ms": self.hydrated.lag_ms,
@@ -119,6 +120,18 @@ class Decided(Answered):
             # JSON has no words for these; they are written as Python, and pydantic, write and read them.
             record["features"] = [orjson.Fragment(_constant(value)) for value in self.features]
         return orjson.dumps(record)
+
+
+@lru_cache(maxsize=64)
+def _moment(us: int) -> str:
+    """Decisions that are made together have one."""
+    return iso_utc(from_us(us))
+
+
+@lru_cache(maxsize=1_024)
+def _names(names: tuple[str, ...]) -> orjson.Fragment:
+    """There are few kinds: all features, or those that are left where something is unavailable."""
+    return orjson.Fragment(orjson.dumps(names))
 
 
 def _constant(value: float) -> bytes:

@@ -255,7 +255,7 @@ async def test_values_that_json_has_no_words_for_survive_the_wire() -> None:
     odd = (math.nan, math.inf, -math.inf, 0.5)
     decision = await Scene().decide()
     decision.features[:4] = odd
-    decision.hydrated = dataclasses.replace(decision.hydrated, finite=False)
+    decision.hydrated.rows[0, :4] = odd
     found = decision.logged().features
     assert math.isnan(found[0])
     assert found[1:4] == odd[1:]
