@@ -59,6 +59,7 @@ from services.serving.servicer import DecisionsServicer, Desk
 from services.serving.settings import ServingSettings
 from services.serving.shadow import Shadow
 from services.serving.traces import AnswerTraces
+from services.serving.warming import WarmUp
 
 CLOCK = Clock(wall_us=lambda: time.time_ns() // 1000, steady_s=time.perf_counter)
 
@@ -145,6 +146,7 @@ def build(
         rest=_rest(settings, usecase, inference, Methods(unary, gate)),
         gate=gate,
         tracing=tracing,
+        warm_up=WarmUp(usecase, reader, models.lineup, clock=CLOCK, new_id=new_id),
     )
 
 

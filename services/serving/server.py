@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from prometheus_client import REGISTRY, CollectorRegistry
 
@@ -44,8 +44,10 @@ class Server:
         inference: Inference,
         rest: HttpServer | None = None,
         tracing: Tracing = UNTRACED,
+        warm_up: Callable[[], Awaitable[None]],
     ) -> None:
         self._settings = settings
+        self._warm_up = warm_up
         self._unary = unary
         self._gate = gate
         self._models = models
@@ -77,6 +79,7 @@ class Server:
         await asyncio.to_thread(self._models.refresh)
         self._decisions.start()
         self._gate.start()
+        await self._warm_up()
         await port.open()
         self._answering = True
         self._watching = asyncio.create_task(self._models.watch(self._settings.serving_model_poll_s))

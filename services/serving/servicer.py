@@ -124,6 +124,16 @@ class DecisionsServicer:
     async def _answer(
         self, desk: Desk, cohort: Cohort, calls: Sequence[Call], requests: Sequence[DecideRequest]
     ) -> None:
+        try:
+            await self._decide(desk, cohort, calls, requests)
+        except Exception as error:
+            # Nobody foresaw it, and nobody shall wait for an answer that does not come.
+            for case in cohort.cases:
+                calls[case.place].fail(*_refusal(desk.journal, Refused(case.request_id, error)))
+
+    async def _decide(
+        self, desk: Desk, cohort: Cohort, calls: Sequence[Call], requests: Sequence[DecideRequest]
+    ) -> None:
         outcomes = await desk.decider.answer(cohort)
         decided: list[tuple[int, Decided]] = []
         for place, outcome in zip(cohort.places, outcomes, strict=True):

@@ -224,3 +224,16 @@ async def test_a_decision_goes_on_the_trace_of_its_caller_stage_by_stage() -> No
     for earlier, later in itertools.pairwise(stages):
         assert earlier.end_time_unix_nano <= later.start_time_unix_nano + 1_000
     assert stages[-1].end_time_unix_nano <= decide.end_time_unix_nano + 1_000
+
+
+async def test_what_nobody_foresaw_fails_the_calls_and_leaves_none_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("nobody foresaw this")
+
+    scene = Scene()
+    monkeypatch.setattr(scene.log, "append_many", broken)
+    calls = [Made(DecideRequest(usecase="fraud", subject=payment(), request_id=f"r{n}")) for n in range(3)]
+    scene.servicer.decide(calls)
+    failed = await asyncio.gather(*(call.answer for call in calls), return_exceptions=True)
+    assert [error.status for error in failed if isinstance(error, CallFailed)] == [Status.INTERNAL] * 3
+    assert "r2" in str(failed[2])
