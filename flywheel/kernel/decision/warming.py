@@ -60,8 +60,9 @@ async def warm_up(pipeline: Pipeline[T], usecase: UseCase, clock: Clock, *, cand
 
 def made_up(request: type[Event], now_us: int) -> Event:
     """An event of that kind about nobody; its fields have the right types, and not always values that are allowed."""
-    values = {name: _VALUES.get(kind_of(request, name)) for name in request.model_fields}
-    return request.model_construct(**{**values, "event_time": from_us(now_us)})
+    values: dict[str, Any] = {name: _VALUES.get(kind_of(request, name)) for name in request.model_fields}
+    values["event_time"] = from_us(now_us)
+    return request.model_construct(None, **values)
 
 
 def _read(pipeline: Pipeline[T], event: Event) -> None:
