@@ -80,10 +80,10 @@ def scenes(draw: st.DrawFn) -> Scene:
 
 
 def told(outcome: Decided | Refused) -> Any:
-    """All that is said but ids."""
+    """All that is said but ids and times."""
     if isinstance(outcome, Refused):
         return type(outcome.error), str(outcome.error)
-    logged = outcome.logged().model_dump(exclude={"decision_id", "request_id"})
+    logged = outcome.logged().model_dump(exclude={"decision_id", "request_id", "stage_ms"})
     # As text, for a NaN is not equal to itself.
     return {name: repr(value) for name, value in logged.items()}, outcome.model_row.tobytes()
 
