@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import grpc
@@ -19,10 +20,13 @@ from prometheus_client import REGISTRY
 from flywheel.adapters.file_model_store import FileModelStore
 from flywheel.adapters.memory_decision_log import MemoryDecisionLog
 from flywheel.adapters.memory_store import MemoryFeatureStore
+from flywheel.contracts.decisions import DecisionLogged
 from flywheel.contracts.proto.decision_pb2 import DecideRequest, DecideResponse
 from flywheel.contracts.proto.decision_pb2_grpc import DecisionsStub
 from flywheel.contracts.shadows import ShadowScored
 from flywheel.kernel.ports import Lane, StoreProgress
+from services.monitor.arms import Arms
+from services.monitor.rollout import CanaryWatch
 from services.serving.arms import STOPPED_AFTER
 from services.serving.bootstrap import CLOCK, build
 from services.serving.server import Server
@@ -43,6 +47,7 @@ class Running:
     server: Server
     store: FileModelStore
     stub: DecisionsStub
+    decided: MemoryDecisionLog
     shadowed: MemoryDecisionLog
     failed: list[grpc.aio.AioRpcError] = field(default_factory=list)
 
@@ -69,7 +74,8 @@ def log() -> MemoryDecisionLog:
 
 @asynccontextmanager
 async def running(tmp_path: Path) -> AsyncIterator[Running]:
-    store, features, shadowed = FileModelStore(tmp_path / "models"), MemoryFeatureStore(PLAN), log()
+    store, features = FileModelStore(tmp_path / "models"), MemoryFeatureStore(PLAN)
+    decided, shadowed = log(), log()
     now_us = CLOCK.wall_us()
     features.progress = {Lane.EDGE: StoreProgress(now_us + 3_600_000_000, now_us)}
     for number in range(4):
@@ -84,12 +90,12 @@ async def running(tmp_path: Path) -> AsyncIterator[Running]:
         serving_model_poll_s=0.005,
     )
     server = build(
-        settings, PATIENT, reader=features.reader(), store=store, log=log(), open_shadow_log=lambda: shadowed
+        settings, PATIENT, reader=features.reader(), store=store, log=decided, open_shadow_log=lambda: shadowed
     )
     await server.start()
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
-            yield Running(server, store, DecisionsStub(channel), shadowed)
+            yield Running(server, store, DecisionsStub(channel), decided, shadowed)
     finally:
         await server.stop()
 
@@ -143,7 +149,7 @@ def failing_model() -> bytes:
     return bytes(made.SerializeToString())
 
 
-async def test_a_canary_that_fails_on_live_traffic_is_stopped_and_the_champion_answers(tmp_path: Path) -> None:
+async def test_a_canary_that_fails_on_live_traffic_is_stopped_here_and_taken_back_for_all(tmp_path: Path) -> None:
     async with running(tmp_path) as scene:
         broken = failing_model()
         scene.store.publish(manifest_of("broken", broken), broken)
@@ -155,6 +161,16 @@ async def test_a_canary_that_fails_on_live_traffic_is_stopped_and_the_champion_a
         assert {(answer.arm, answer.fallback) for answer in by_rule} == {("canary", "model_unavailable")}
         assert {answer.arm for answer in answers[-20:]} == {"champion"}
         assert "stopped here: broken" in scene.server.ready()[1]
+
+        arms = Arms()
+        for unit, value in scene.decided.records:
+            arms.add(DecisionLogged.model_validate_json(value), unit.decode())
+        monitor = CanaryWatch(USECASE, scene.store, arms, enabled=True)
+        monitor.consider(scene.store.current("fraud"), datetime.now(UTC))
+        newest = scene.store.deployments("fraud")[-1]
+        assert (newest.canary, newest.withdrawn, newest.deployed_by) == (None, "broken", "monitor")
+        assert "its model failed in 5 of 5 decisions" in newest.reason
+        await until(lambda: scene.server.ready()[1] == "model v1")
 
 
 async def test_a_shadow_scores_every_decision_and_changes_none(tmp_path: Path) -> None:
