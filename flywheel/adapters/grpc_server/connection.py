@@ -171,7 +171,6 @@ class Connection(Lifetime):
                 return
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "DATA for a stream that was never opened")
         if stream_id not in self._early:
-            self._control.count(self.read_s)
             raise StreamFault(stream_id, ErrorCode.STREAM_CLOSED)
         if flags & END_STREAM:
             del self._early[stream_id]

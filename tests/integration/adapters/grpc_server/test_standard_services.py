@@ -59,8 +59,9 @@ async def test_who_watches_hears_of_each_change_once() -> None:
             assert (await watch.read()).status == NOT_SERVING
             assert (await unknown.read()).status == UNKNOWN
             health.set(is_serving=True)
-            health.set(is_serving=True)
             assert (await watch.read()).status == SERVING
+            health.set(is_serving=True)
+            await health_pb2_grpc.HealthStub(channel).Check(asked())
             health.set(is_serving=False)
             assert (await watch.read()).status == NOT_SERVING
         watch.cancel()

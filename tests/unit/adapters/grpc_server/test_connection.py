@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import tracemalloc
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, cast
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flywheel.adapters.grpc_server import connection
 from flywheel.adapters.grpc_server.calls import Call
 from flywheel.adapters.grpc_server.frames import (
     ACK,
@@ -167,6 +169,24 @@ def test_a_refusal_is_one_frame_and_nothing_of_the_message_is_kept() -> None:
     assert wire.answers()[1].reset is ErrorCode.STREAM_CLOSED
 
 
+def test_who_is_answered_before_the_end_of_the_request_is_told_to_send_no_more() -> None:
+    wire = greeted(limits=Limits(message_bytes=10))
+    wire.say(wire.headers(1) + frame(Kind.DATA, 0, 1, prefixed(b"x" * 50)[:20]))
+    answer = wire.answers()[1]
+    assert (answer.status, answer.is_ended, answer.reset) == (Status.RESOURCE_EXHAUSTED, True, ErrorCode.NO_ERROR)
+
+
+def test_what_is_remembered_of_answered_calls_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "_ANSWERED_EARLY", 10)
+    wire = greeted(gate=RecordingGate(Refusal(Status.UNAVAILABLE, "no")))
+    wire.say(b"".join(wire.headers(2 * n + 1) for n in range(20)))
+    # The newest are passed over, the oldest are as good as never known.
+    wire.say(frame(Kind.DATA, END_STREAM, 39))
+    assert wire.answers()[39].reset is ErrorCode.NO_ERROR
+    wire.say(frame(Kind.DATA, END_STREAM, 1))
+    assert wire.answers()[1].reset is ErrorCode.STREAM_CLOSED
+
+
 def test_a_whole_refused_call_is_not_reset_as_well() -> None:
     wire = greeted(gate=RecordingGate(Refusal(Status.UNAVAILABLE, "no")))
     wire.say(wire.call(1))
@@ -180,7 +200,11 @@ def test_a_compressed_message_is_unpacked_up_to_the_limit(unpacked: int) -> None
     body = b"\x01" + len(packed).to_bytes(4, "big") + packed
     pieces = [body[at : at + 16_000] for at in range(0, len(body), 16_000)]
     wire.say(wire.headers(1, grpc_encoding="gzip") + b"".join(frame(Kind.DATA, 0, 1, piece) for piece in pieces))
+    tracemalloc.start()
     wire.say(frame(Kind.DATA, END_STREAM, 1))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 5_000_000
     answer = wire.answers()[1]
     if unpacked == 100:
         assert (answer.status, answer.message) == (0, b"x" * 100)

@@ -15,19 +15,44 @@ from flywheel.adapters.grpc_server.header_blocks import HeaderBlocks
 _BEGIN = [(":method", "POST"), (":scheme", "http"), (":path", "/a.B/C"), ("content-type", "application/grpc")]
 _NAMES = st.sampled_from(["a", "b", "user-agent", "grpc-x", "n" * 200])
 _VALUES = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=400)
-_LISTS = st.lists(st.dictionaries(_NAMES, _VALUES, max_size=5), min_size=1, max_size=30)
+_POOLS = st.lists(st.dictionaries(_NAMES, _VALUES, max_size=5), min_size=1, max_size=6)
+_TABLE_BYTES = st.sampled_from([0, 100, 500, 4_096])
 
 
-@given(_LISTS, st.lists(st.integers(0, 29), max_size=60), st.booleans(), st.sampled_from([0, 100, 500, 4096]))
+@given(_POOLS, st.lists(st.one_of(st.integers(0, 5), _TABLE_BYTES.map(str)), max_size=80), st.booleans())
 def test_any_sequence_of_requests_is_read_as_it_was_sent(
-    lists: list[dict[str, str]], again: list[int], huffman: bool, table_bytes: int
+    pool: list[dict[str, str]], steps: list[int | str], huffman: bool
 ) -> None:
     encoder, blocks = Encoder(), HeaderBlocks(1_000_000)
-    encoder.header_table_size = table_bytes
-    for extra in lists + [lists[index % len(lists)] for index in again]:
+    for step in steps:
+        if isinstance(step, str):
+            encoder.header_table_size = int(step)
+            continue
+        extra = pool[step % len(pool)]
         head = blocks.head(encoder.encode(_BEGIN + list(extra.items()), huffman=huffman))
         assert head.path == "/a.B/C"
         assert dict(head.metadata) == {"content-type": "application/grpc"} | extra
+
+
+def test_the_same_bytes_mean_something_else_after_the_table_changed() -> None:
+    blocks = HeaderBlocks(16_384)
+    for value in (b"one", b"two", b"six"):
+        blocks.head(b"\x40\x01x\x03" + value)
+        for _ in range(2):
+            assert blocks.head(b"\xbe").metadata == {"x": value.decode()}
+
+
+@pytest.mark.parametrize("sizes", [(200, 160), (100,), (0, 4_096)])
+def test_the_table_forgets_what_the_sender_forgets(sizes: tuple[int, ...]) -> None:
+    encoder, blocks = Encoder(), HeaderBlocks(16_384)
+    fields = [("a", "1" * 10), ("b", "2" * 20), ("c", "3" * 30)]
+    for size in (4_096, *sizes):
+        encoder.header_table_size = size
+        for _ in range(3):
+            for extra in fields:
+                head = blocks.head(encoder.encode([*_BEGIN, extra]))
+                assert head.metadata[extra[0]] == extra[1]
+                assert len(head.metadata) == 2
 
 
 @given(st.binary(max_size=300))
