@@ -131,6 +131,44 @@ async def test_a_living_process_keeps_its_place_and_a_dead_ones_is_adopted(tmp_p
         assert log.size_bytes > 0
 
 
+async def test_places_of_more_than_one_dead_process_are_adopted_by_the_next(tmp_path: Path) -> None:
+    first, second = Scene(tmp_path), Scene(tmp_path)
+    for scene in (first, second):
+        scene.behind.away = True
+    async with first.living(), second.living():
+        await append(first.log, RECORDS[:5])
+        await append(second.log, RECORDS[5:])
+    heir = Scene(tmp_path)
+    async with heir.living():
+        await heir.until(lambda: heir.ends["replayed"] == 20)
+    assert set(heir.behind.records) == set(RECORDS)
+
+
+async def test_a_write_that_was_cut_off_costs_nothing_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Scene(tmp_path)
+    first.behind.away = True
+    write = os.write
+
+    def half(handle: int, data: bytes) -> int:
+        if len(data) < 30:
+            raise OSError(errno.ENOSPC, "full")
+        return write(handle, data[: len(data) // 2])
+
+    async with first.living() as log:
+        await append(log, RECORDS[:10])
+        with monkeypatch.context() as filling:
+            filling.setattr(os, "write", half)
+            await append(log, RECORDS[10:])
+        assert first.ends == {"unprotected unwritable": 10}
+        (path,) = files(tmp_path)
+        assert parsed(path.read_bytes(), whole=True) == parsed(b"".join(framed(RECORDS[:10])), whole=True)
+    second = Scene(tmp_path)
+    async with second.living():
+        await second.until(lambda: second.ends["replayed"] == 10)
+
+
 async def test_a_close_leaves_on_disk_what_nobody_took(tmp_path: Path) -> None:
     first = Scene(tmp_path)
     first.behind.away = True
