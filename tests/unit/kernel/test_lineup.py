@@ -56,3 +56,10 @@ def test_a_growing_canary_takes_from_the_champion_alone(unit: str, challenger: f
     low, high = sorted((one * (1 - challenger), other * (1 - challenger)))
     before, after = assign(unit, "salt", challenger, low), assign(unit, "salt", challenger, high)
     assert after is before or (before, after) == (Role.CHAMPION, Role.CANARY)
+
+
+@given(st.text(max_size=20), st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
+def test_a_growing_challenger_takes_from_the_champion_alone(unit: str, canary: float, one: float, other: float) -> None:
+    low, high = sorted((one * (1 - canary), other * (1 - canary)))
+    before, after = assign(unit, "salt", low, canary), assign(unit, "salt", high, canary)
+    assert after is before or (before, after) == (Role.CHAMPION, Role.CHALLENGER)
