@@ -46,10 +46,13 @@ class Lineup:
 
     def pick(self, unit: str) -> Pick:
         """The arm of a unit; nothing is hashed where there is but one."""
-        picks = self._picks
-        if len(picks) == 1:
-            return picks[Role.CHAMPION]
-        return picks[assign(unit, self.salt, self._share(Role.CHALLENGER), self._share(Role.CANARY))]
+        champion, challenger, canary = self._picks
+        if challenger is None and canary is None:
+            return champion
+        role = assign(unit, self.salt, *self._shares)
+        if role is Role.CHAMPION:
+            return champion
+        return (challenger if role is Role.CHALLENGER else canary) or champion
 
     def models(self) -> tuple[tuple[Role, LoadedModel], ...]:
         """What is loaded, by role."""
@@ -67,15 +70,20 @@ class Lineup:
             return replace(self, challenger=None, challenger_share=0.0)
         return replace(self, canary=None, canary_share=0.0) if role is Role.CANARY else replace(self, shadow=None)
 
-    def _share(self, role: Role) -> float:
-        return self._picks[role].propensity if role in self._picks else 0.0
-
     @cached_property
-    def _picks(self) -> Mapping[Role, Pick]:
+    def _picks(self) -> tuple[Pick, Pick | None, Pick | None]:
+        """What champion, challenger and canary give; None for an arm that nobody meets."""
         arms = (
             (Role.CHALLENGER, self.challenger, self.challenger_share),
             (Role.CANARY, self.canary, self.canary_share),
         )
-        picks = {role: Pick(role, model, share) for role, model, share in arms if model is not None and share > 0}
-        rest = 1.0 - sum(pick.propensity for pick in picks.values())
-        return {Role.CHAMPION: Pick(Role.CHAMPION, self.champion, rest), **picks}
+        challenger, canary = (
+            Pick(role, model, share) if model is not None and share > 0 else None for role, model, share in arms
+        )
+        rest = 1.0 - sum(pick.propensity for pick in (challenger, canary) if pick)
+        return Pick(Role.CHAMPION, self.champion, rest), challenger, canary
+
+    @cached_property
+    def _shares(self) -> tuple[float, float]:
+        _, challenger, canary = self._picks
+        return challenger.propensity if challenger else 0.0, canary.propensity if canary else 0.0
