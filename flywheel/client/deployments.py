@@ -39,7 +39,8 @@ class Deployments:
         """Gives the version its role from now on; serving follows within seconds."""
         self._check(wanted)
         share = self._share(wanted)
-        current = self._store.current(self._usecase.name)
+        log = self._log()
+        current = log[-1] if log else None
         if current is None:
             if wanted.role is not Role.CHAMPION:
                 raise ClientError(f"there is no champion yet beside which {wanted.version} could be the {wanted.role}")
@@ -53,7 +54,7 @@ class Deployments:
 
     def roll_back(self, author: Author) -> Deployment:
         """Ends the canary, or brings the champion before the present one back."""
-        log = self._store.deployments(self._usecase.name)
+        log = self._log()
         try:
             following = entries.rolled_back(log, author)
         except Unsupported as error:
@@ -64,8 +65,8 @@ class Deployments:
 
     def overview(self) -> str:
         """All versions, newest first: what each is, whether it passed its gates, which role it plays."""
-        current = self._store.current(self._usecase.name)
-        log = self._store.deployments(self._usecase.name)
+        log = self._log()
+        current = log[-1] if log else None
         withdrawn = {entry.withdrawn for entry in log if entry.withdrawn}
         rows = [self._row(version, current, withdrawn) for version in self._store.versions(self._usecase.name)]
         if not rows:
@@ -73,6 +74,12 @@ class Deployments:
         rows.sort(key=lambda row: row[2], reverse=True)
         shown = table(("version", "role", "created", "algorithm", "gates", "features"), rows)
         return shown if current is None else f"{shown}\n\n{render_deployment(current)}"
+
+    def _log(self) -> list[Deployment]:
+        try:
+            return self._store.deployments(self._usecase.name)
+        except (OSError, ValueError) as error:
+            raise ClientError(f"the deployment log cannot be read: {' '.join(str(error).split())}") from error
 
     def _check(self, wanted: Wanted) -> None:
         manifest = self._loaded(wanted.version)

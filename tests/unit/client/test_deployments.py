@@ -113,9 +113,8 @@ def test_a_rollback_goes_to_the_champion_before(deployments: Deployments) -> Non
 
 def test_the_loser_of_two_at_once_is_told() -> None:
     class Behind(MemoryModelStore):
-        def current(self, usecase: str) -> Deployment | None:
-            newest = super().current(usecase)
-            return newest.model_copy(update={"sequence": 0}) if newest else None
+        def deployments(self, usecase: str) -> list[Deployment]:
+            return [entry.model_copy(update={"sequence": 0}) for entry in super().deployments(usecase)]
 
     behind = Behind()
     for version in ("v1", "v2"):
@@ -146,3 +145,8 @@ def test_the_commands_work_on_the_model_directory(
     assert "withdrawn v2" in capsys.readouterr().out
     assert main(["deploy", "fraud", "v7"]) == 1
     assert "there is no model 'v7'" in capsys.readouterr().err
+    (tmp_path / "data" / "models" / "fraud" / "deployments.jsonl").write_text("{")
+    assert main(["models", "fraud"]) == 1
+    said = capsys.readouterr().err
+    assert "the deployment log cannot be read" in said
+    assert said.count("\n") == 1
