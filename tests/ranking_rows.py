@@ -37,5 +37,7 @@ def ranking(event_time: datetime, decided_at: datetime, **changes: Any) -> Ranki
         ages_ms=((1.0, None), (1.0, 2.0)),
         feature_lag_ms=-1.0,
         stage_ms={"total": 3.0},
+        writer="w1",
+        sequence=7,
     )
     return logged.model_copy(update=changes)

@@ -24,6 +24,9 @@ _SAME = (
     "step",
     "propensity",
     "criticality",
+    "writer",
+    "sequence",
+    "lost_before",
 )
 """Fields that every candidate has from its ranking."""
 
@@ -33,7 +36,8 @@ _SCHEMA = T.StructType(
         *(T.StructField(name, T.TimestampType()) for name in ("event_time", "decided_at")),
         *(T.StructField(name, T.StringType()) for name in ("unit", "arm", "model_version", "fallback", "step")),
         *(T.StructField(name, T.DoubleType()) for name in ("propensity", "feature_lag_ms")),
-        T.StructField("criticality", T.StringType()),
+        *(T.StructField(name, T.StringType()) for name in ("criticality", "writer")),
+        *(T.StructField(name, T.LongType()) for name in ("sequence", "lost_before")),
         *(T.StructField(name, _TEXTS) for name in ("shown", "feature_names", "sources", "tables")),
         T.StructField("scores", _NUMBERS),
         *(T.StructField(name, T.ArrayType(_NUMBERS)) for name in ("features", "ages_ms")),

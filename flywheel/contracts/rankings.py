@@ -59,6 +59,10 @@ class RankingLogged(Message):
     """By candidate and table, how old the load was at the time of the event; None where nothing is loaded."""
     feature_lag_ms: float
     stage_ms: dict[str, float]
+    writer: str = ""
+    """The process that answered it; it numbers its records from 1 on and says how many were lost before."""
+    sequence: int = 0
+    lost_before: int = 0
 
     def decisions(self) -> Iterator[DecisionLogged]:
         """Each candidate that was shown, as the decision to show it: the form that all readers of decisions know."""
@@ -88,6 +92,9 @@ class RankingLogged(Message):
                 step=self.step,
                 propensity=self.propensity,
                 criticality=self.criticality,
+                writer=self.writer,
+                sequence=self.sequence,
+                lost_before=self.lost_before,
             )
 
 
