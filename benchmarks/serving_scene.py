@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -54,7 +55,22 @@ class Scene:
 
 @contextmanager
 def running_scene() -> Iterator[Scene]:
-    """Redis and the broker, filled, on the core of the load generator; stopped at the end."""
+    """Redis and the broker, filled, on the core of the load generator; stopped at the end.
+
+    Raises SystemExit while another measurement runs: neither would say anything, and both use the same directories.
+    """
+    HOME.mkdir(parents=True, exist_ok=True)
+    with (HOME / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SystemExit("serving is being measured already; wait for that to end") from None
+        with _filled_scene() as scene:
+            yield scene
+
+
+@contextmanager
+def _filled_scene() -> Iterator[Scene]:
     directory, data = HOME / "scene", HOME / "data"
     for each in (directory, data):
         shutil.rmtree(each, ignore_errors=True)
