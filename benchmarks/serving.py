@@ -66,7 +66,7 @@ def main() -> int:
             began_s = time.monotonic()
             try:
                 found = _measured(name, scene, pace, chosen.servers)
-            except NotMeasured as reason:
+            except (NotMeasured, RuntimeError, AssertionError, OSError) as reason:
                 tell(f"part {name} is NOT MEASURED: {reason}")
                 missing.append(name)
                 continue

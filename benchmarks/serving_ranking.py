@@ -18,10 +18,12 @@ import orjson
 import uvloop
 
 from benchmarks.figures import Figure
+from benchmarks.serving_alternatives import PEERS
 from benchmarks.serving_bench import Pace, tell
+from benchmarks.serving_probes import HttpScores
 from benchmarks.serving_processes import checkout, python_of, running
 from benchmarks.serving_scene import Scene, make_topics
-from benchmarks.serving_servers import CONNECTIONS, PEERS, TIMEOUT_S, HttpScores, Running, opened, serving
+from benchmarks.serving_servers import CONNECTIONS, TIMEOUT_S, Running, opened, serving
 from benchmarks.serving_stock import fill, model_of, publish
 from flywheel.contracts.proto.ranking_pb2 import RankRequest, RankResponse
 from infra.local.side_by_side import free_ports

@@ -8,12 +8,12 @@ from math import isfinite
 
 import uvloop
 
-from benchmarks import serving_servers as servers
+from benchmarks import serving_alternatives as alternatives
 from benchmarks.figures import Figure
 from benchmarks.serving_bench import NotMeasured, Pace, busy_share, tell
 from benchmarks.serving_processes import OTHERS_CORE
 from benchmarks.serving_scene import CARDS, Scene
-from benchmarks.serving_servers import AnyPool, Running, opened
+from benchmarks.serving_servers import AnyPool, Running, opened, ours
 from loadtests.load import one
 from loadtests.outcomes import Outcome
 
@@ -23,15 +23,15 @@ _TOLERANCE = 1e-6
 Start = Callable[[Scene], AbstractContextManager[Running]]
 
 STARTS: dict[str, Start] = {
-    "echo": servers.echo,
-    "own_echo": servers.own_echo,
-    "ours": servers.ours,
-    "floor": servers.floor,
-    "fastapi_feast": servers.fastapi_feast,
-    "fastapi_feast_sync": lambda scene: servers.fastapi_feast(scene, "sync"),
-    "mlserver": servers.mlserver,
-    "litserve": servers.litserve,
-    "bentoml": servers.bentoml,
+    "echo": alternatives.echo,
+    "own_echo": alternatives.own_echo,
+    "ours": ours,
+    "floor": alternatives.floor,
+    "fastapi_feast": alternatives.fastapi_feast,
+    "fastapi_feast_sync": lambda scene: alternatives.fastapi_feast(scene, "sync"),
+    "mlserver": alternatives.mlserver,
+    "litserve": alternatives.litserve,
+    "bentoml": alternatives.bentoml,
 }
 _ECHOES = ("echo", "own_echo")
 
@@ -69,22 +69,31 @@ async def _of_server(scene: Scene, server: Running, name: str, pace: Pace) -> di
             await check(scene, server, pool)
         await pace.warm(pool)
         closed = await pace.best_capacity(pool)
+        found: dict[str, Figure] = {f"capacity_{name}": round(closed.rate_per_s)}
         pace.void.clear()
         with busy_share(int(OTHERS_CORE)) as busy:
-            rate_per_s, run = await pace.sustainable(pool, closed.rate_per_s)
-        found: dict[str, Figure] = {
+            try:
+                rate_per_s, run = await pace.sustainable(pool, closed.rate_per_s)
+            except NotMeasured as reason:
+                tell(f"{name}: its sustainable rate is NOT MEASURED: {reason}")
+                return {f"rps_{name}": None, **found, f"void_runs_{name}": len(pace.void)}
+        found = {
             f"rps_{name}": round(rate_per_s),
-            f"capacity_{name}": round(closed.rate_per_s),
+            **found,
             f"generator_share_{name}": round(run.cpu_share, 3),
             f"generator_core_busy_{name}": busy(),
             f"void_runs_{name}": len(pace.void),
         }
-        half_p50_ms, half_p99_ms = await pace.percentiles(pool, rate_per_s / 2, runs=3 if name == "ours" else 1)
-        found |= {f"p50_ms_at_half_{name}": _shown(half_p50_ms), f"p99_ms_at_half_{name}": _shown(half_p99_ms)}
-        if name == "ours":
-            p50_ms, p99_ms = await pace.percentiles(pool, rate_per_s * 0.8)
-            found |= {"p99_ms_at_half": _shown(half_p99_ms), "p50_ms_at_80": _shown(p50_ms)}
-            found |= {"p99_ms_at_80": _shown(p99_ms)}
+        return found | await _less_than_sustainable(pool, name, rate_per_s, pace)
+
+
+async def _less_than_sustainable(pool: AnyPool, name: str, rate_per_s: float, pace: Pace) -> dict[str, Figure]:
+    is_ours = name == "ours"
+    p50_ms, p99_ms = await pace.percentiles(pool, rate_per_s / 2, runs=3 if is_ours else 1)
+    found = {f"p50_ms_at_half_{name}": _shown(p50_ms), f"p99_ms_at_half_{name}": _shown(p99_ms)}
+    if is_ours:
+        at_80 = await pace.percentiles(pool, rate_per_s * 0.8)
+        found |= {"p99_ms_at_half": _shown(p99_ms), "p50_ms_at_80": _shown(at_80[0]), "p99_ms_at_80": _shown(at_80[1])}
     return found
 
 
