@@ -26,6 +26,7 @@ _CONFIRM_S = 10.0
 _STEPS = 5
 _LOWEST_SHARE, _HIGHEST_SHARE = 0.25, 1.15
 _TRIES = 2
+_LOWERED = 0.9
 
 
 class NotMeasured(Exception):
@@ -108,11 +109,11 @@ async def highest(holds: Holds, confirmed: Holds, low: float, high: float) -> tu
             low = middle
         else:
             high = middle
-    for _ in range(2 * _STEPS):
+    for _ in range(_STEPS):
         run = await confirmed(low)
         if run is not None:
             return low, run
-        low *= 0.93
+        low *= _LOWERED
     raise NotMeasured("no rate keeps p99 within the bound")
 
 
