@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from flywheel.adapters.loop_turns import LoopTurns
 from flywheel.kernel.breaker import CircuitBreaker
 from flywheel.kernel.ports import Answer, FeatureReader, Question, Unavailable
 
@@ -16,7 +17,8 @@ class GuardedReader:
     """The reader, refusing at once while the store does not answer; it asks again ten times a second.
 
     A timeout shorter than `patience_s` proves nothing about the store: an impatient caller opens no breaker.
-    `on_change` hears when the breaker opens (True) and closes (False).
+    `on_change` hears when the breaker opens (True) and closes (False). Those who share a round trip go on one after the
+    other, a turn of the event loop each: new requests are read, and refused, between them.
     """
 
     def __init__(
@@ -31,6 +33,7 @@ class GuardedReader:
         self._patience_s = patience_s
         self._steady_s = steady_s
         self._on_change = on_change
+        self._turns = LoopTurns()
         self._breaker = CircuitBreaker(_FAILURES_TO_OPEN, _FAILING_OVER_S, _RETRY_AFTER_S)
 
     @property
@@ -47,13 +50,17 @@ class GuardedReader:
         except Unavailable:
             if timeout_s >= self._patience_s:
                 self._breaker.failed(self._steady_s())
+            self._tell(was_open)
+            await self._turns.mine()
             raise
-        else:
-            self._breaker.succeeded()
-            return answer
-        finally:
-            if self._breaker.is_open is not was_open:
-                self._on_change(self._breaker.is_open)
+        self._breaker.succeeded()
+        self._tell(was_open)
+        await self._turns.mine()
+        return answer
+
+    def _tell(self, was_open: bool) -> None:
+        if self._breaker.is_open is not was_open:
+            self._on_change(self._breaker.is_open)
 
     async def close(self) -> None:
         """Closes the reader."""
