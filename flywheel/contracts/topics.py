@@ -35,7 +35,7 @@ def event_topic(usecase: str, event_name: str) -> Topic:
 
 
 def decisions_topic(usecase: str) -> Topic:
-    """Every decision as it was answered."""
+    """Every decision as it was answered; of a use case that ranks every ranking, `flywheel.contracts.rankings`."""
     return Topic(
         name=f"{usecase}.decisions",
         carries="flywheel.contracts.decisions.DecisionLogged",
