@@ -13,10 +13,12 @@ from flywheel.adapters.memory_store import MemoryFeatureStore
 from flywheel.contracts.decisions import FeatureStatus
 from flywheel.kernel.attributes import AttributeRow, attributes, reads_of, tables_of
 from flywheel.kernel.decision import Decided, Decider, DecisionRequest
+from flywheel.kernel.declaration import UseCase
 from flywheel.kernel.description import describe
 from flywheel.kernel.durations import DAY_US, HOUR_US
 from flywheel.kernel.features import Entity, InvalidDeclaration
 from flywheel.kernel.lineup import Lineup, LoadedModel
+from flywheel.kernel.plan import compile_plan
 from flywheel.kernel.ports import Lane, StoreProgress
 from flywheel.kernel.stored_values import ScalarType, encode_scalar
 from flywheel.kernel.timing import Clock
@@ -61,9 +63,9 @@ def store() -> MemoryFeatureStore:
     return made
 
 
-async def decide(store: MemoryFeatureStore, observer: Quiet | None = None) -> Decided:
+async def decide(store: MemoryFeatureStore, observer: Quiet | None = None, usecase: UseCase = USECASE) -> Decided:
     decider = Decider(
-        USECASE,
+        usecase,
         store.reader(),
         lambda: Lineup(LoadedModel("v1", Fixed()), sequence=1),
         clock=Clock(wall_us=lambda: AT_US, steady_s=lambda: 0.0),
@@ -89,6 +91,16 @@ async def test_a_loaded_row_is_fresh_and_its_features_are_inputs_of_others(store
     assert (found["pair_share"], found["over_limit"]) == (0.25, 1.0)
     assert decision.feature_status["terminal_profile"] is FeatureStatus.FRESH
     assert decision.feature_age_ms == {"terminal_profile": DAY_US / 1000, "trust": 0.0}
+
+
+async def test_without_windows_there_is_nothing_that_could_be_behind() -> None:
+    alone = dataclasses.replace(USECASE, features=PROFILE.features, reasons=())
+    store = MemoryFeatureStore(compile_plan(alone))
+    store.put(PROFILE, [profile("t1", AT_US - DAY_US)])
+    decision = await decide(store, usecase=alone)
+    assert decision.feature_lag_ms == 0
+    assert decision.feature_status == {"terminal_profile": FeatureStatus.FRESH}
+    assert decision.fallback == "none"
 
 
 async def test_what_was_never_loaded_is_missing_and_has_its_default(store: MemoryFeatureStore) -> None:
