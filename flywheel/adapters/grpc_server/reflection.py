@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import suppress
 
+from google.protobuf import descriptor_pool
 from google.protobuf.message import DecodeError
 from grpc_reflection.v1alpha.reflection import aio
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
@@ -29,6 +31,18 @@ def reflection(services: Iterable[str]) -> Mapping[str, Streaming]:
 async def _requests(messages: AsyncIterator[bytes]) -> AsyncIterator[ServerReflectionRequest]:
     async for message in messages:
         try:
-            yield ServerReflectionRequest.FromString(message)
+            request = ServerReflectionRequest.FromString(message)
         except DecodeError as error:
             raise CallFailed(Status.INTERNAL, "the request is no ServerReflectionRequest") from error
+        if request.HasField("file_containing_symbol"):
+            request.file_containing_symbol = _found(request.file_containing_symbol)
+        yield request
+
+
+def _found(symbol: str) -> str:
+    """The symbol or, as some clients ask for methods, which the pool does not find, what it belongs to."""
+    for name in (symbol, symbol.rpartition(".")[0]):
+        with suppress(KeyError):
+            descriptor_pool.Default().FindFileContainingSymbol(name)
+            return name
+    return symbol

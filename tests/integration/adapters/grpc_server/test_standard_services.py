@@ -93,7 +93,9 @@ async def test_both_versions_of_reflection_answer(service: str) -> None:
         wanted = [
             reflection_pb2.ServerReflectionRequest(list_services=""),
             reflection_pb2.ServerReflectionRequest(file_containing_symbol="no.such.Thing"),
+            reflection_pb2.ServerReflectionRequest(file_containing_symbol=f"{HEALTH}.Check"),
         ]
-        listed, missing = [answer async for answer in ask(iter(wanted))]
+        listed, missing, method = [answer async for answer in ask(iter(wanted))]
+        assert len(method.file_descriptor_response.file_descriptor_proto) == 1
         assert HEALTH in {found.name for found in listed.list_services_response.service}
         assert missing.error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]
