@@ -82,6 +82,9 @@ class FakeTransport:
     def resume_reading(self) -> None:
         self.reading.append("resumed")
 
+    def set_write_buffer_limits(self, high: int) -> None:
+        assert high > 0
+
     def get_extra_info(self, _: str) -> None:
         return None
 

@@ -29,6 +29,8 @@ from flywheel.adapters.grpc_server.streams import Stream
 from flywheel.adapters.logs import logger
 
 _CONNECTION_WINDOW_BYTES = 32 * 1024 * 1024
+# More than a turn's answers; a client that leaves as much unread is not read from any more.
+_UNWRITTEN_BYTES = 512 * 1024
 _log = logger(__name__)
 
 
@@ -64,6 +66,7 @@ class Lifetime(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greets the client."""
         self._transport = self.output.transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=_UNWRITTEN_BYTES)
         _keep_alive(transport.get_extra_info("socket"))
         self.read_s = perf_counter()
         announced = {
@@ -196,7 +199,11 @@ class Lifetime(asyncio.Protocol):
         streams, self.streams = self.streams, {}
         for stream in streams.values():
             stream.forget()
-            stream.cancel()
+            try:
+                stream.cancel()
+            except Exception as error:
+                # Somebody else's callback; the others must hear all the same.
+                _log.error("call_not_ended", exc_info=error)
 
 
 def _keep_alive(connected: socket.socket | None) -> None:

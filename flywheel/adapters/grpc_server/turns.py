@@ -67,7 +67,11 @@ class Turn:
         self._is_due = False
         written, self._written = self._written, []
         for output in written:
-            output.flush()
+            try:
+                output.flush()
+            except Exception as error:
+                # The transport's trouble, of one connection; the others must not wait for ever.
+                _log.error("answers_not_written", exc_info=error)
 
     def _hand_over(self, method: Method, calls: list[Call]) -> None:
         if not calls:
@@ -77,4 +81,10 @@ class Turn:
         except Exception as error:
             _log.error("calls_failed", path=method.path, calls=len(calls), exc_info=error)
             for call in calls:
-                call.fail(Status.INTERNAL, "the call failed; the server's log says why")
+                self._give_up(call)
+
+    def _give_up(self, call: Call) -> None:
+        try:
+            call.fail(Status.INTERNAL, "the call failed; the server's log says why")
+        except Exception as error:
+            _log.error("call_not_ended", path=call.path, exc_info=error)

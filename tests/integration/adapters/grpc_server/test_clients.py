@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 import threading
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,9 +15,11 @@ import grpc
 import pytest
 
 from flywheel.adapters.grpc_server.calls import Call, StreamCall, awaited
+from flywheel.adapters.grpc_server.frames import PREFACE, Setting, settings, window_update
 from flywheel.adapters.grpc_server.limits import Limits
 from flywheel.adapters.grpc_server.server import GrpcServer
 from flywheel.adapters.grpc_server.status import CallFailed, Refusal, Status
+from tests.grpc_wire import Wire
 
 MIB = 1024 * 1024
 BUSY = Refusal(Status.RESOURCE_EXHAUSTED, "too busy: 100 % – später", {"grpc-retry-pushback-ms": "50"})
@@ -277,6 +280,28 @@ async def test_a_stream_of_more_than_its_window_goes_through() -> None:
         said = [bytes([n]) * 60_000 for n in range(50)]
         talk = served.channel.stream_stream("/test.Echo/Talk")
         assert [m async for m in talk(iter(said))] == [m * 2 for m in said]
+
+
+async def test_a_client_that_reads_no_answers_costs_the_others_nothing_and_is_cut_off() -> None:
+    async with serving(Limits(stalled_s=1.0)) as served:
+        wire = Wire()
+        loop = asyncio.get_running_loop()
+        size = 16_000
+        windows = settings({Setting.INITIAL_WINDOW_SIZE: 2**31 - 1}) + window_update(0, 2**31 - 1 - 65_535)
+        calls = (wire.call(2 * n + 1, b"x" * size, path="/test.Echo/Now", user_agent="deaf") for n in range(1_000))
+        with socket.socket() as deaf:
+            deaf.setblocking(False)
+            await loop.sock_connect(deaf, ("127.0.0.1", served.port))
+            sending = asyncio.create_task(loop.sock_sendall(deaf, PREFACE + windows + b"".join(calls)))
+            for _ in range(50):
+                assert await served.call("Now")(b"hello", timeout=5) == b"hello"
+            # It is not read from any more, so it cannot get rid of all its calls; then it is closed.
+            with pytest.raises(OSError, match=r"reset|Broken pipe"):
+                async with asyncio.timeout(10):
+                    await sending
+        assert 50 < served.gate.asked < 1_050
+        await served.settled()
+        assert await served.call("Now")(b"hello", timeout=5) == b"hello"
 
 
 async def test_a_drain_under_load_fails_no_call() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import tracemalloc
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, cast
 
@@ -29,7 +29,7 @@ from flywheel.adapters.grpc_server.frames import (
 from flywheel.adapters.grpc_server.limits import Limits
 from flywheel.adapters.grpc_server.messages import prefixed
 from flywheel.adapters.grpc_server.status import Refusal, Status
-from tests.grpc_wire import GREETING, PATH, RecordingGate, Wire, window
+from tests.grpc_wire import GREETING, PATH, RecordingGate, Wire, echo, window
 
 _MESSAGES = st.lists(st.binary(max_size=200), min_size=1, max_size=12)
 
@@ -131,6 +131,24 @@ def test_calls_of_one_turn_are_handed_over_together() -> None:
     wire.feed(wire.call(11))
     wire.turn()
     assert desk.cohorts == [6]
+
+
+class BrokenGate(RecordingGate):
+    """Fails to write down how calls end."""
+
+    def ended(self, path: str, metadata: Mapping[str, str], seconds: float, outcome: Status) -> None:
+        super().ended(path, metadata, seconds, outcome)
+        raise ValueError("nobody foresaw it")
+
+
+def test_a_gate_that_fails_stops_neither_the_port_nor_what_others_hear() -> None:
+    desk, gate = Desk(), BrokenGate()
+    wire = greeted(gate=gate, unary={PATH: echo, "/test.Echo/Later": desk})
+    wire.say(wire.call(1) + wire.call(3))
+    wire.say(b"".join(wire.call(n, path="/test.Echo/Later") for n in (5, 7)))
+    wire.connection.connection_lost(None)
+    assert len(desk.calls) == 2
+    assert len(gate.ended_as) == gate.admitted == 4
 
 
 def test_a_call_that_is_reset_before_its_turn_is_not_handed_over() -> None:
