@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -58,6 +59,8 @@ def main() -> int:
     parser.add_argument("--servers", nargs="+", choices=serving_rates.STARTS, help="of the rates, these servers alone")
     parser.add_argument("--quick", action="store_true", help="a third of the time of each run, and no figures written")
     chosen = parser.parse_args()
+    # Told to end, it ends what it started, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     os.sched_setaffinity(0, {int(OTHERS_CORE)})
     pace, missing = Pace(0.3 if chosen.quick else 1.0), []
     with running_scene() as scene:
