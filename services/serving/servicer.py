@@ -20,7 +20,7 @@ from flywheel.contracts.proto.decision_pb2 import (
     DecideResponse,
     Refusal,
 )
-from flywheel.kernel.decision import Cohort, Decided, Decider, DecisionRequest, Refused
+from flywheel.kernel.decision import MAX_ROWS, Cohort, Decided, Decider, DecisionRequest, Refused
 from flywheel.kernel.subject import InvalidSubject
 from flywheel.kernel.timing import OutOfTime
 from services.serving.answers import AnswerEncoder
@@ -96,18 +96,38 @@ class DecisionsServicer:
                 f"subjects: {len(batch.subjects)} where {MAX_BATCH} are accepted at once; send several batches",
             )
         batch_id = admitted(batch.request_id)
-        outcomes = await desk.decider.decide(
-            [
-                _request(call, subject, f"{batch_id}:{place}" if batch.request_id else "")
-                for place, subject in enumerate(batch.subjects)
+        response = DecideBatchResponse()
+        for start in range(0, len(batch.subjects), MAX_ROWS):
+            # One piece after the other, each with the declared time of its own: calls of others go on in between.
+            requests = [
+                DecisionRequest(
+                    subject,
+                    f"{batch_id}:{start + place}",
+                    call.deadline_s,
+                    criticality=call.metadata.get(CRITICALITY, ""),
+                )
+                for place, subject in enumerate(batch.subjects[start : start + MAX_ROWS])
             ]
-        )
+            await self._extend(response, desk, call, requests, features=not batch.omit_features)
+        return response.SerializeToString()
+
+    async def _extend(
+        self,
+        response: DecideBatchResponse,
+        desk: Desk,
+        call: Call,
+        requests: Sequence[DecisionRequest],
+        *,
+        features: bool,
+    ) -> None:
+        """Adds the outcomes of some subjects of a batch."""
+        outcomes = await desk.decider.decide(requests)
         decided = [outcome for outcome in outcomes if isinstance(outcome, Decided)]
         if decided and (logged := desk.journal.answered(decided)) is not None:
             await logged
         for decision in decided:
             desk.traces.answered(decision, call.metadata)
-        return _batch_response(desk, outcomes, features=not batch.omit_features)
+        response.outcomes.extend(_outcome(desk, outcome, features=features) for outcome in outcomes)
 
     def _begin(self, desk: Desk, calls: Sequence[Call], requests: Sequence[DecideRequest]) -> None:
         begun = desk.decider.begin(
@@ -188,13 +208,8 @@ async def _explain(explainer: Explainer, call: Call, decision: Decided, answer: 
         call.reply(answer + explanation.SerializeToString())
 
 
-def _batch_response(desk: Desk, outcomes: Sequence[Decided | Refused], *, features: bool) -> bytes:
-    response = DecideBatchResponse()
-    for outcome in outcomes:
-        if isinstance(outcome, Refused):
-            status, reason = _refusal(desk.journal, outcome)
-            response.outcomes.append(DecideOutcome(refusal=Refusal(status=int(status), reason=reason)))
-        else:
-            answer = DecideResponse.FromString(desk.encoder.encode(outcome, features=features))
-            response.outcomes.append(DecideOutcome(decision=answer))
-    return response.SerializeToString()
+def _outcome(desk: Desk, outcome: Decided | Refused, *, features: bool) -> DecideOutcome:
+    if isinstance(outcome, Refused):
+        status, reason = _refusal(desk.journal, outcome)
+        return DecideOutcome(refusal=Refusal(status=int(status), reason=reason))
+    return DecideOutcome(decision=DecideResponse.FromString(desk.encoder.encode(outcome, features=features)))

@@ -61,6 +61,7 @@ class DecisionsServicer:
 
     def DecideBatch(self, request, context):
         """Decides about several events of a use case, each by itself: a wrong one is refused and the others are decided.
+        The deadline is that of the whole; beside it each has the use case's declared time from when it begins.
         INVALID_ARGUMENT for more subjects than are accepted at once; NOT_FOUND an unknown use case.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -1,8 +1,20 @@
 """The decision pipeline: sources → hydrators → filters → scorers → selectors → side effects, a stage a file."""
 
+from flywheel.kernel.decision.cohorts import MAX_ROWS
 from flywheel.kernel.decision.ladder import Observer
 from flywheel.kernel.decision.pipeline import Cohort, Decider, Pipeline
 from flywheel.kernel.decision.record import Answered, Decided
 from flywheel.kernel.decision.requests import Case, DecisionRequest, Refused
 
-__all__ = ["Answered", "Case", "Cohort", "Decided", "Decider", "DecisionRequest", "Observer", "Pipeline", "Refused"]
+__all__ = [
+    "MAX_ROWS",
+    "Answered",
+    "Case",
+    "Cohort",
+    "Decided",
+    "Decider",
+    "DecisionRequest",
+    "Observer",
+    "Pipeline",
+    "Refused",
+]

@@ -26,7 +26,7 @@ from flywheel.contracts.proto.decision_pb2 import (
     DecideRequest,
     DecideResponse,
 )
-from flywheel.kernel.decision import Decider
+from flywheel.kernel.decision import MAX_ROWS, Decider
 from flywheel.kernel.lineup import Lineup
 from services.serving.bootstrap import CLOCK
 from services.serving.explaining import Explainer
@@ -181,6 +181,20 @@ async def test_a_batch_has_an_outcome_for_each_subject() -> None:
     assert refused.refusal.status == Status.INVALID_ARGUMENT
     assert refused.refusal.reason.startswith("amount_cents: ")
     assert [logged.event_id for logged in scene.logged] == ["tx0", "tx2"]
+
+
+async def test_a_batch_is_answered_in_pieces_and_in_its_order() -> None:
+    scene = Scene()
+    subjects = [payment(event_id=f"tx{n}") for n in range(2 * MAX_ROWS + 3)]
+    request = DecideBatchRequest(usecase="fraud", subjects=subjects, omit_features=True)
+    call = Made(request.SerializeToString())
+    # It has waited for longer than a decision may take; each of its decisions has that time for itself.
+    call.arrived_s -= 10
+    outcomes = DecideBatchResponse.FromString(await scene.servicer.decide_batch(call)).outcomes
+    assert [outcome.decision.request_id.rpartition(":")[2] for outcome in outcomes] == [
+        str(n) for n in range(len(subjects))
+    ]
+    assert [logged.event_id for logged in scene.logged] == [f"tx{n}" for n in range(len(subjects))]
 
 
 async def test_a_batch_too_large_or_for_nobody_is_refused() -> None:
