@@ -104,15 +104,19 @@ class AdmissionGate:
     def _renew(self, late_s: float, lag_s: float) -> None:
         # While the loop was busy requests came all the time: half of what the last of them waited.
         self.age_s, self.lag_s = late_s / 2, lag_s
-        for criticality in Criticality:
-            pushbacks_ms = self._admission.pushbacks_ms(criticality)
-            for reason in _WORDS:
-                self._rings[reason, criticality] = tuple(self._refusal(reason, after_ms) for after_ms in pushbacks_ms)
         if self._refused:
             refused, self._refused = self._refused, {}
             for (criticality, reason), count in refused.items():
                 SERVING_NOT_ADMITTED.labels(self._usecase.name, criticality.word, reason.value).inc(count)
             self._warn(sum(refused.values()))
+            self._prepare()
+
+    def _prepare(self) -> None:
+        """Makes the next refusals, with the push-back of now."""
+        for criticality in Criticality:
+            pushbacks_ms = self._admission.pushbacks_ms(criticality)
+            for reason in _WORDS:
+                self._rings[reason, criticality] = tuple(self._refusal(reason, after_ms) for after_ms in pushbacks_ms)
 
     def _criticality(self, path: str, metadata: Mapping[str, str]) -> Criticality | None:
         try:
@@ -155,7 +159,7 @@ class AdmissionGate:
             held.set_function(partial(self._held.__getitem__, criticality))
             for reason in Reason:
                 SERVING_NOT_ADMITTED.labels(name, criticality.word, reason.value)
-        self._renew(0.0, 0.0)
+        self._prepare()
 
 
 def retry_after_s(refusal: Refusal) -> int | None:
