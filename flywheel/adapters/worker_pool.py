@@ -68,6 +68,7 @@ class WorkerPool:
         self._stop_timeout_s = stop_timeout_s
         self._on_ended = on_ended
         self._listener: Listener | None = None
+        self._waiting: list[socket.socket] = []
         self._is_stopping = False
         self._has_served = False
         self._failures = [0] * count
@@ -108,6 +109,8 @@ class WorkerPool:
         await asyncio.gather(*(self._end(worker) for worker in list(self.workers)))
         if self._tasks:
             await asyncio.wait(self._tasks)
+        for connected in self._waiting:
+            connected.close()
 
     async def _comes_up(self, worker: Worker) -> bool:
         waits = [asyncio.create_task(event.wait()) for event in (worker.ready, worker.gone)]
@@ -124,13 +127,13 @@ class WorkerPool:
             )
         worker = Worker(slot, process, channel, time.monotonic())
         self.workers.append(worker)
-        channel.watch(lambda word, payload, _: self._hear(worker, word, payload), lambda: None)
+        channel.watch(lambda word, payload, _: self._hear(worker, word, payload), worker.ready.clear)
         self._later(self._watch(worker))
         return worker
 
     async def _watch(self, worker: Worker) -> None:
         code = await worker.process.wait()
-        was_ready = worker.ready.is_set()
+        was_ready = worker.metrics_port > 0
         worker.ready.clear()
         worker.channel.close()
         self.workers.remove(worker)
@@ -166,7 +169,10 @@ class WorkerPool:
             self._has_served = True
             _log.info("worker_ready", slot=worker.slot, pid=worker.process.pid)
             self._balance(worker)
-            if self._listener and not self._is_stopping:
+            waiting, self._waiting = self._waiting, []
+            for connected in waiting:
+                self._hand_over(connected)
+            if self._listener and not self._is_stopping and not self._waiting:
                 self._listener.open()
         elif word is Word.CLOSED:
             worker.connections -= 1
@@ -185,11 +191,15 @@ class WorkerPool:
 
     def _hand_over(self, connected: socket.socket) -> None:
         able = [worker for worker in self.workers if worker.takes_connections]
-        with connected:
-            for worker in sorted(able, key=lambda worker: worker.connections):
-                if worker.channel.send(Word.CONNECTION, connected=connected):
-                    worker.connections += 1
-                    return
+        for worker in sorted(able, key=lambda worker: worker.connections):
+            if worker.channel.send(Word.CONNECTION, connected=connected):
+                worker.connections += 1
+                connected.close()
+                return
+        # They all died a moment ago: the next one takes it.
+        self._waiting.append(connected)
+        if self._listener:
+            self._listener.pause()
 
     def _later(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)

@@ -19,6 +19,8 @@ from flywheel.adapters.worker_pool import Worker, WorkerPool, WorkersFailed
 from tests.grpc_wire import PATH
 
 CALLERS = 8
+# When a worker is killed: one call under way, and one sent before the caller saw that its connection has gone.
+FAILED_AT_MOST = 2 * CALLERS
 ECHO = [sys.executable, "-m", "tests.echo_worker"]
 
 
@@ -124,7 +126,7 @@ async def test_a_worker_that_is_killed_is_replaced_and_gets_its_share_back() -> 
         await until(lambda: victim not in {worker.process.pid for worker in pool.workers})
         await until(lambda: len(pool.workers) == 2 and shares(pool) == [4, 4])
         await callers.more()
-        assert len(callers.failed) <= CALLERS
+        assert len(callers.failed) <= FAILED_AT_MOST
         assert {error.code() for error in callers.failed} <= {grpc.StatusCode.UNAVAILABLE}
         assert callers.longest_gap_s < 1.0
 
@@ -136,7 +138,7 @@ async def test_callers_wait_while_no_worker_is_there() -> None:
         os.kill(pool.workers[0].process.pid, signal.SIGKILL)
         await until(lambda: pool.workers == [])
         await callers.more(10)
-        assert len(callers.failed) <= CALLERS
+        assert len(callers.failed) <= FAILED_AT_MOST
 
 
 async def test_workers_that_cannot_start_are_no_pool_and_do_not_replace_others() -> None:

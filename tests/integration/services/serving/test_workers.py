@@ -30,6 +30,8 @@ from tests.serving_parts import payment
 pytestmark = pytest.mark.engine
 
 CALLERS = 8
+# When a worker is killed: one call under way, and one sent before the caller saw that its connection has gone.
+FAILED_AT_MOST = 2 * CALLERS
 # What it says when it is overloaded or late; neither comes from workers that come and go.
 _OF_A_BUSY_MACHINE = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.DEADLINE_EXCEEDED)
 
@@ -155,7 +157,7 @@ async def test_workers_are_replaced_under_load_without_a_failed_call_and_one_tha
         os.kill(victim, signal.SIGKILL)
         await until(lambda: replaced({victim}))
         await more()
-        assert len(load.failed) <= CALLERS
+        assert len(load.failed) <= FAILED_AT_MOST
         assert {error.code() for error in load.failed} <= {grpc.StatusCode.UNAVAILABLE}
         assert load.longest_gap_s < 1.0
         failed = len(load.failed)
