@@ -6,6 +6,7 @@ metadata, in the headers of a Kafka record.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol
@@ -61,8 +62,8 @@ class Tracing(Protocol):
         """A span of what is over already; times since the Unix epoch. `stages`: milliseconds each took, in their order,
         from its beginning on; each becomes a span within it."""
 
-    def close(self) -> None:
-        """Sends what was not sent yet."""
+    def close(self, timeout_s: float = _EXPORT_TIMEOUT_S) -> None:
+        """Sends what was not sent yet, as far as that is done in time."""
 
 
 class Untraced:
@@ -76,7 +77,7 @@ class Untraced:
 
     def tell(self, *_: object, **__: object) -> None: ...
 
-    def close(self) -> None: ...
+    def close(self, timeout_s: float = 0.0) -> None: ...
 
 
 UNTRACED = Untraced()
@@ -94,6 +95,8 @@ class OtlpTracing:
         self._provider = TracerProvider(
             resource=Resource.create({SERVICE_NAME: f"flywheel-{service}"}),
             sampler=ParentBased(TraceIdRatioBased(share)),
+            # That would wait for the collector as long as it likes.
+            shutdown_on_exit=False,
         )
         exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces", timeout=_EXPORT_TIMEOUT_S)
         self._provider.add_span_processor(BatchSpanProcessor(exporter, max_queue_size=_SPANS_KEPT))
@@ -132,10 +135,12 @@ class OtlpTracing:
                 at_ns = until_ns
         span.end(ended_ns)
 
-    def close(self) -> None:
-        """Sends what was not sent yet; waits for the collector no longer than one export may take."""
-        self._provider.force_flush(int(_EXPORT_TIMEOUT_S * 1000))
-        self._provider.shutdown()
+    def close(self, timeout_s: float = _EXPORT_TIMEOUT_S) -> None:
+        """Sends what was not sent yet; a collector that does not answer is left alone when the time is over."""
+        # The provider's own limits bound neither a flush nor a shutdown, hence a thread that nobody waits for.
+        closing = threading.Thread(target=self._provider.shutdown, name="tracing-close", daemon=True)
+        closing.start()
+        closing.join(timeout_s)
 
 
 def open_tracing(service: str, settings: PlatformSettings) -> Tracing:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
@@ -81,6 +82,16 @@ def test_a_collector_that_is_away_stops_nobody(caplog: pytest.LogCaptureFixture)
         assert handed_on
     caplog.set_level("CRITICAL")
     tracing.close()
+
+
+def test_a_collector_that_does_not_answer_is_left_alone_when_the_time_is_over() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        tracing = OtlpTracing("ingest", f"http://127.0.0.1:{silent.getsockname()[1]}", share=1.0)
+        for _ in range(600):
+            tracing.tell("decide", "", 1, 2, {}, {"features": 1.0, "model": 1.0, "policy": 1.0, "queue": 1.0})
+        began_s = time.perf_counter()
+        tracing.close(timeout_s=0.2)
+        assert time.perf_counter() - began_s < 2.0
 
 
 def test_without_an_endpoint_nothing_is_traced() -> None:
