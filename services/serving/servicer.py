@@ -96,7 +96,8 @@ class DecisionsServicer:
                 f"subjects: {len(batch.subjects)} where {MAX_BATCH} are accepted at once; send several batches",
             )
         batch_id = admitted(batch.request_id)
-        response = DecideBatchResponse()
+        outcomes: list[Decided | Refused] = []
+        answers: list[DecideOutcome] = []
         for start in range(0, len(batch.subjects), MAX_ROWS):
             # One piece after the other, each with the declared time of its own: calls of others go on in between.
             requests = [
@@ -108,26 +109,16 @@ class DecisionsServicer:
                 )
                 for place, subject in enumerate(batch.subjects[start : start + MAX_ROWS])
             ]
-            await self._extend(response, desk, call, requests, features=not batch.omit_features)
-        return response.SerializeToString()
-
-    async def _extend(
-        self,
-        response: DecideBatchResponse,
-        desk: Desk,
-        call: Call,
-        requests: Sequence[DecisionRequest],
-        *,
-        features: bool,
-    ) -> None:
-        """Adds the outcomes of some subjects of a batch."""
-        outcomes = await desk.decider.decide(requests)
+            found = await desk.decider.decide(requests)
+            outcomes += found
+            answers += [_outcome(desk, outcome, features=not batch.omit_features) for outcome in found]
+        # Only now is it sure that somebody hears them: before that nothing of the batch was decided.
         decided = [outcome for outcome in outcomes if isinstance(outcome, Decided)]
         if decided and (logged := desk.journal.answered(decided)) is not None:
             await logged
         for decision in decided:
             desk.traces.answered(decision, call.metadata)
-        response.outcomes.extend(_outcome(desk, outcome, features=features) for outcome in outcomes)
+        return DecideBatchResponse(outcomes=answers).SerializeToString()
 
     def _begin(self, desk: Desk, calls: Sequence[Call], requests: Sequence[DecideRequest]) -> None:
         begun = desk.decider.begin(
@@ -170,12 +161,20 @@ class DecisionsServicer:
         if logged is not None:
             await logged
         for place, decision in decided:
-            answer = desk.encoder.encode(decision, features=not requests[place].omit_features)
-            if top := requests[place].explain:
-                self._run(_explain(desk.explainer, calls[place], decision, answer, top))
-            else:
-                calls[place].reply(answer)
-            desk.traces.answered(decision, calls[place].metadata)
+            self._reply(desk, calls[place], requests[place], decision)
+
+    def _reply(self, desk: Desk, call: Call, request: DecideRequest, decision: Decided) -> None:
+        try:
+            answer = desk.encoder.encode(decision, features=not request.omit_features)
+        except Exception as error:
+            # Nobody foresaw it; the others of the cohort get their answers.
+            call.fail(*_refusal(desk.journal, Refused(decision.request_id, error)))
+            return
+        if request.explain:
+            self._run(_explain(desk, call, decision, answer, request.explain))
+        else:
+            call.reply(answer)
+        desk.traces.answered(decision, call.metadata)
 
     def _run(self, answering: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(answering)
@@ -201,11 +200,16 @@ def _refusal(journal: Journal, refused: Refused) -> tuple[Status, str]:
     return status, str(refused.error)
 
 
-async def _explain(explainer: Explainer, call: Call, decision: Decided, answer: bytes, top: int) -> None:
-    explanation = await explainer.explain(decision, top, call.deadline_s)
-    if not call.cancelled:
+async def _explain(desk: Desk, call: Call, decision: Decided, answer: bytes, top: int) -> None:
+    try:
+        explanation = await desk.explainer.explain(decision, top, call.deadline_s)
         # Messages that stand one after another are read as one.
-        call.reply(answer + explanation.SerializeToString())
+        answer += explanation.SerializeToString()
+    except Exception as error:
+        # Nobody foresaw it; the decision is made and goes to its caller without.
+        desk.journal.failed(decision.request_id, error)
+    if not call.cancelled:
+        call.reply(answer)
 
 
 def _outcome(desk: Desk, outcome: Decided | Refused, *, features: bool) -> DecideOutcome:

@@ -112,6 +112,8 @@ class Pipeline(Generic[T]):
             # Nobody foresaw it. Whoever caused it gets the error, the others their answers.
             if len(cohort.cases) == 1:
                 return [Refused(cohort.cases[0].request_id, error)]
+        for case in cohort.cases:
+            case.begin()
         alone = [self.answer(cohort._replace(cases=[case])) for case in cohort.cases]
         return [outcome for outcomes in await asyncio.gather(*alone) for outcome in outcomes]
 

@@ -76,6 +76,10 @@ class Case:
         """How much it matters, by declaration and caller."""
         self.place = 0
         """Where it stood among the requests it came with."""
+        self.begin()
+
+    def begin(self) -> None:
+        """What the stages find is not known yet, or no more: they begin anew."""
         self.arm: Role = Role.CHAMPION
         self.propensity = 1.0
         self.model: LoadedModel | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -122,6 +123,41 @@ async def test_whoever_causes_an_unforeseen_error_has_it_alone() -> None:
     assert isinstance(outcomes[4], Refused)
     assert isinstance(outcomes[4].error, ZeroDivisionError)
     assert [o.unit for o in outcomes if isinstance(o, Decided)] == [card for card in cards if card != "c-poison"]
+
+
+async def test_a_second_try_knows_nothing_of_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene()
+    requests = [scene.request(payment(event_id=event_id)) for event_id in ("a", "b")]
+    straight = await scene.decide_all(requests)
+    reader, decider = Flaky(scene), scene.decider()
+    monkeypatch.setattr(decider, "_reader", reader)
+    select, calls = decider._selector.select, itertools.count()
+
+    def fail_once(*arguments: Any) -> Decided:
+        if not next(calls):
+            raise ZeroDivisionError("nobody foresaw this")
+        return select(*arguments)
+
+    monkeypatch.setattr(decider._selector, "select", fail_once)
+    again = await decider.decide(requests)
+    assert reader.asked == 3
+    assert [told(outcome) for outcome in again] == [told(outcome) for outcome in straight]
+
+
+class Flaky:
+    """A reader that is away for its first question."""
+
+    def __init__(self, scene: Scene) -> None:
+        self._inner = scene.store.reader()
+        self.asked = 0
+
+    async def read(self, question: Question, timeout_s: float) -> Answer:
+        self.asked += 1
+        if self.asked == 1:
+            raise Unavailable("away")
+        return await self._inner.read(question, timeout_s)
+
+    async def close(self) -> None: ...
 
 
 class Timed:

@@ -6,8 +6,7 @@ import asyncio
 import itertools
 import logging
 import math
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import pytest
 import structlog
@@ -26,8 +25,9 @@ from flywheel.contracts.proto.decision_pb2 import (
     DecideRequest,
     DecideResponse,
 )
-from flywheel.kernel.decision import MAX_ROWS, Decider
+from flywheel.kernel.decision import MAX_ROWS, Decided, Decider, DecisionRequest, Refused
 from flywheel.kernel.lineup import Lineup
+from flywheel.kernel.timing import Clock
 from services.serving.bootstrap import CLOCK
 from services.serving.explaining import Explainer
 from services.serving.journal import Journal
@@ -37,6 +37,9 @@ from tests.serving_parts import PLAN, USECASE, payment
 from tests.trace_collector import collecting
 
 SECRET = "4111 1111 1111 1111"
+STEADY_S = 100.0
+# No time passes, however busy the machine is.
+STOPPED = Clock(wall_us=CLOCK.wall_us, steady_s=lambda: STEADY_S)
 
 
 class Made:
@@ -48,7 +51,7 @@ class Made:
     def __init__(self, request: DecideRequest | bytes, metadata: Mapping[str, str] | None = None) -> None:
         self.message = request if isinstance(request, bytes) else request.SerializeToString()
         self.metadata = metadata or {}
-        self.arrived_s = time.perf_counter()
+        self.arrived_s = STEADY_S
         self.cancelled = False
         self.answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
@@ -68,7 +71,7 @@ class Scene:
         self.log = MemoryDecisionLog(on_acknowledged=lambda: None, on_lost=lambda _: None)
         journal = Journal(USECASE, self.log, Pseudonyms("key"), verbose=True)
         store = MemoryFeatureStore(PLAN).reader()
-        decider = Decider(USECASE, store, lambda: Lineup(), clock=CLOCK, new_id=new_id, observer=journal)
+        decider = Decider(USECASE, store, lambda: Lineup(), clock=STOPPED, new_id=new_id, observer=journal)
         self.servicer = DecisionsServicer(
             {"fraud": Desk(decider, journal, Explainer(USECASE), traces=AnswerTraces(tracing))}
         )
@@ -251,3 +254,55 @@ async def test_what_nobody_foresaw_fails_the_calls_and_leaves_none_waiting(monke
     failed = await asyncio.gather(*(call.answer for call in calls), return_exceptions=True)
     assert [error.status for error in failed if isinstance(error, CallFailed)] == [Status.INTERNAL] * 3
     assert "r2" in str(failed[2])
+
+
+async def test_of_a_batch_whose_caller_has_gone_nothing_was_decided(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene()
+    subjects = [payment(event_id=f"tx{n}") for n in range(2 * MAX_ROWS)]
+    decider = scene.servicer._desks["fraud"].decider
+    decide, pieces = decider.decide, itertools.count()
+
+    async def leave_at_the_second(requests: Sequence[DecisionRequest]) -> list[Decided | Refused]:
+        if next(pieces):
+            raise asyncio.CancelledError
+        return await decide(requests)
+
+    monkeypatch.setattr(decider, "decide", leave_at_the_second)
+    request = DecideBatchRequest(usecase="fraud", subjects=subjects)
+    with pytest.raises(asyncio.CancelledError):
+        await scene.servicer.decide_batch(Made(request.SerializeToString()))
+    assert scene.logged == []
+
+
+async def test_an_explanation_that_fails_in_no_foreseen_way_keeps_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene()
+
+    async def explain(*_: object) -> None:
+        raise ZeroDivisionError("nobody foresaw this")
+
+    monkeypatch.setattr(scene.servicer._desks["fraud"].explainer, "explain", explain)
+    call = Made(DecideRequest(usecase="fraud", subject=payment(), explain=3))
+    scene.servicer.decide([call])
+    answer = DecideResponse.FromString(await call.answer)
+    assert answer.action
+    assert not answer.contributions
+
+
+async def test_an_answer_that_cannot_be_written_is_missed_by_its_caller_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene()
+    encoder = scene.servicer._desks["fraud"].encoder
+    encode = encoder.encode
+
+    def fail_for_one(decision: Decided, *, features: bool) -> bytes:
+        if decision.event_id == "tx1":
+            raise ZeroDivisionError("nobody foresaw this")
+        return encode(decision, features=features)
+
+    monkeypatch.setattr(encoder, "encode", fail_for_one)
+    calls = [Made(DecideRequest(usecase="fraud", subject=payment(event_id=f"tx{n}"))) for n in range(3)]
+    scene.servicer.decide(calls)
+    assert DecideResponse.FromString(await calls[0].answer).action
+    assert DecideResponse.FromString(await calls[2].answer).action
+    with pytest.raises(CallFailed) as failed:
+        await calls[1].answer
+    assert failed.value.status is Status.INTERNAL
