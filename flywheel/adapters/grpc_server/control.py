@@ -105,7 +105,8 @@ class Control:
             if output.window_bytes > LARGEST_WINDOW:
                 raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "the window is too large")
         else:
-            self._refuse_idle(stream_id)
+            if self._is_too_late(stream_id):
+                return
             stream = self._connection.streams.get(stream_id)
             if not increment:
                 raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR)
@@ -118,12 +119,16 @@ class Control:
             output.resume()
 
     def _reset(self, stream_id: int) -> None:
-        self._refuse_idle(stream_id)
-        self._connection.leave(stream_id)
+        if not self._is_too_late(stream_id):
+            self._connection.leave(stream_id)
 
-    def _refuse_idle(self, stream_id: int) -> None:
-        if not stream_id or stream_id > self._connection.last_id:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a frame for a stream that was never opened")
+    def _is_too_late(self, stream_id: int) -> bool:
+        """Whether its call came after the last one and is passed over. Raises for a stream that was never opened."""
+        if 0 < stream_id <= self._connection.last_id:
+            return False
+        if stream_id > self._connection.last_call_id:
+            return True
+        raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a frame for a stream that was never opened")
 
 
 def depends_on(stream_id: int, priority: bytes) -> None:

@@ -438,6 +438,27 @@ def test_a_drain_serves_what_was_sent_before_the_client_knew_and_nothing_after()
     assert {stream: answer.status for stream, answer in wire.answers().items()} == {1: 0, 3: 0}
 
 
+@pytest.mark.parametrize("late", [window_update(3, 100), reset(3, ErrorCode.CANCEL)], ids=["window", "reset"])
+def test_frames_of_a_call_that_came_too_late_leave_the_others_alone(late: bytes) -> None:
+    desk = Desk()
+    wire = greeted(unary={PATH: desk})
+    wire.say(wire.call(1))
+    wire.connection.depart()
+    wire.connection.last_call()
+    wire.say(wire.call(3) + late)
+    assert wire.goaway is ErrorCode.NO_ERROR
+    desk.calls[0].reply(b"still")
+    wire.turn()
+    assert {stream: answer.message for stream, answer in wire.answers().items()} == {1: b"still"}
+
+
+@pytest.mark.parametrize("early", [window_update(3, 100), reset(3, ErrorCode.CANCEL)], ids=["window", "reset"])
+def test_frames_of_a_stream_that_was_never_opened_break_the_protocol(early: bytes) -> None:
+    wire = greeted()
+    wire.say(wire.call(1) + early)
+    assert wire.goaway is ErrorCode.PROTOCOL_ERROR
+
+
 def test_a_client_that_says_goodbye_is_served_to_the_end() -> None:
     desk = Desk()
     wire = greeted(unary={PATH: desk})
