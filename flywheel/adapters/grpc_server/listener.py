@@ -9,6 +9,8 @@ from collections.abc import Callable
 from flywheel.adapters.logs import logger
 
 _BACKLOG = 1_024
+_QUEUED = _BACKLOG + 1
+"""The most that can be connected and not accepted yet."""
 _ACCEPTED_AT_ONCE = 64
 _RETRY_S = 0.5
 _log = logger(__name__)
@@ -59,15 +61,17 @@ class Listener:
     def close(self) -> None:
         """Accepts who is connected already, so as not to cut them off, and no one else."""
         if self._is_open:
-            self._accept()
+            self._accept(at_most=_QUEUED)
         self.pause()
         self._listening.close()
 
-    def _accept(self) -> None:
-        for _ in range(_ACCEPTED_AT_ONCE):
+    def _accept(self, at_most: int = _ACCEPTED_AT_ONCE) -> None:
+        for _ in range(at_most):
             try:
                 connected, _ = self._listening.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            except (InterruptedError, ConnectionAbortedError):
+                continue
+            except BlockingIOError:
                 return
             except OSError as error:
                 _log.warning("connection_not_accepted", reason=str(error))
