@@ -23,6 +23,7 @@ _TABLE_BYTES = 4_096
 _ENTRY_OVERHEAD_BYTES = 32
 _CACHED_HEADS = 32
 _CACHED_BYTES = 2_048
+_CACHED_TEXT_BYTES = 128
 _LARGEST_SHIFT = 21
 
 
@@ -169,9 +170,15 @@ def _text(block: bytes, at: int) -> tuple[str, int]:
     if stop > len(block):
         raise IndexError
     raw = block[at:stop]
-    return (_unpacked(raw) if is_huffman else raw.decode("latin-1")), stop
+    if not is_huffman:
+        return raw.decode("latin-1"), stop
+    return (_known(raw) if size <= _CACHED_TEXT_BYTES else _unpacked(raw)), stop
 
 
 @lru_cache(maxsize=512)
+def _known(raw: bytes) -> str:
+    return _unpacked(raw)
+
+
 def _unpacked(raw: bytes) -> str:
     return decode_huffman(raw).decode("latin-1")

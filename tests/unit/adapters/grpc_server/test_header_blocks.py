@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
 from contextlib import suppress
 
 import pytest
@@ -96,3 +98,16 @@ def test_a_bomb_of_references_is_not_unpacked() -> None:
 def test_each_way_of_breaking_the_compression_is_noticed(block: bytes) -> None:
     with pytest.raises(ConnectionFault):
         HeaderBlocks(16_384).head(block)
+
+
+def test_no_long_text_is_kept_when_its_connection_has_gone() -> None:
+    texts = [f"{n:04}" * 3_000 for n in range(40)]
+    encoder, blocks = Encoder(), HeaderBlocks(16_384)
+    tracemalloc.start()
+    for text in texts:
+        blocks.head(encoder.encode([*_BEGIN, ("a", text)], huffman=True))
+    del blocks, encoder
+    gc.collect()
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept < 200_000
