@@ -22,9 +22,17 @@ from flywheel.kernel.ports import CorruptModel, ModelStore
 from services.serving.loading import Guard, MakeScorer, ModelRefused, load, unguarded
 
 _EARLIER_TRIED = 5
+_POLLS_BETWEEN_TRIES = 16
+"""At most, while a version cannot be had for a reason that may pass."""
 _STOPPABLE = (Role.CHALLENGER, Role.CANARY, Role.SHADOW)
 
 _log = logger(__name__)
+
+
+def settle() -> None:
+    """Lets the garbage collector pass over all that is in use now, and frees what is not."""
+    gc.collect()
+    gc.freeze()
 
 
 class Models:
@@ -41,7 +49,7 @@ class Models:
         *,
         last_good: LastGoodModels | None = None,
         guard: Guard = unguarded,
-        on_swap: Callable[[], object] = gc.freeze,
+        on_swap: Callable[[], object] = settle,
     ) -> None:
         self._usecase = usecase
         self._store = store
@@ -52,6 +60,11 @@ class Models:
         self._lineup = Lineup()
         self._served: Deployment | None = None
         self._refused: Deployment | None = None
+        """What no further try would load better than it is loaded."""
+        self._tried: Deployment | None = None
+        self._waits = _Waits()
+        self._lacking: dict[str, str] = {}
+        """Versions that could not be had at the last try though another one may bring them, and why."""
         self._copied: set[str] = set()
         """Versions that were loaded from the local copy."""
         self._stopped: dict[str, str] = {}
@@ -79,7 +92,11 @@ class Models:
         """Looks at the log for ever. Loading happens beside the event loop, so that answers go on."""
         while True:
             await asyncio.sleep(every_s)
-            await asyncio.to_thread(self.refresh)
+            try:
+                await asyncio.to_thread(self.refresh)
+            except Exception as error:
+                # Whatever it was: without its follower this process would miss every later deployment.
+                _log.error("models_not_refreshed", reason=repr(error))
 
     def refresh(self) -> None:
         """Brings the line-up to the newest deployment; whatever is wrong with that, the present one stays."""
@@ -87,8 +104,8 @@ class Models:
             newest = self._store.current(self._usecase.name)
             if newest is not None:
                 self._follow(newest)
-                followed = newest == self._served
-                self._troubled("" if followed else f"deployment {newest.sequence} is refused")
+                self._heal()
+                self._troubled(self._trouble_with(newest))
             elif self._lineup.champion is not None:
                 self._troubled("the deployment log is gone")
         except (OSError, ValueError) as error:
@@ -102,21 +119,25 @@ class Models:
 
         Champions stay: there is nothing better to answer with. Returns at once.
         """
-        roles = [role for role, model in self._lineup.models() if model.version == version and role in _STOPPABLE]
-        if not roles or version in self._stopped:
-            return
-        self._stopped = {**self._stopped, version: reason}
-        self._swap(self._lineup)
+        with self._swapping:
+            roles = [role for role, model in self._lineup.models() if model.version == version and role in _STOPPABLE]
+            if not roles:
+                return
+            self._stopped = {**self._stopped, version: reason}
+            self._exchange(self._lineup)
         for role in roles:
             SERVING_ARMS_STOPPED.labels(self._usecase.name, role).inc()
             _log.error("arm_stopped", role=role, version=version, reason=reason)
 
     def _follow(self, newest: Deployment) -> None:
-        if newest in (self._served, self._refused):
-            self._heal()
+        if newest != self._tried:
+            self._tried, self._waits = newest, _Waits()
+        whole = newest == self._served and not self._lacking
+        if whole or newest == self._refused or not self._waits.over():
             return
+        self._lacking = {}
         found = self._lineup_of(newest) if self._lineup.champion else self._first(newest)
-        if found is None or found.sequence != newest.sequence:
+        if not self._lacking and (found is None or found.sequence != newest.sequence):
             self._refused = newest
         if found is not None:
             self._serve(found, newest)
@@ -124,17 +145,30 @@ class Models:
     def _serve(self, found: Lineup, newest: Deployment) -> None:
         self._copied &= {model.version for _, model in found.models()}
         others = {newest.version_of(role) for role in _STOPPABLE}
-        self._stopped = {version: reason for version, reason in self._stopped.items() if version in others}
-        self._swap(found)
+        with self._swapping:
+            self._stopped = {version: reason for version, reason in self._stopped.items() if version in others}
+            swapped = self._exchange(found)
+        if swapped:
+            self._on_swap()
         if found.sequence != newest.sequence:
             return
         self._served = newest
-        if self._last_good is None or self._copied:
+        if self._last_good is None or self._copied or self._lacking:
             return
         try:
             self._last_good.keep(newest, self._store)
         except (OSError, CorruptModel, KeyError) as error:
             _log.error("models_not_kept", sequence=newest.sequence, reason=str(error))
+
+    def _trouble_with(self, newest: Deployment) -> str:
+        """What of the newest deployment is not served here, beside what was stopped."""
+        why = "".join(f"; {version}: {reason}" for version, reason in self._lacking.items())
+        if newest != self._served:
+            return f"deployment {newest.sequence} is {'held back' if why else 'refused'}{why}"
+        there = {role for role, _ in self._lineup.models()}
+        named = {role: newest.version_of(role) for role in Role if role not in there}
+        missing = [f"{role} {version}" for role, version in named.items() if version and version not in self._stopped]
+        return f"without {', '.join(missing)}{why}" if missing else ""
 
     def _recall(self) -> None:
         """What was served before this start, where the deployment log says nothing."""
@@ -143,21 +177,25 @@ class Models:
             return
         found = self._lineup_of(kept) or self._champion_of(kept)
         if found is None:
-            self._refused = kept
+            if not self._lacking:
+                self._refused = kept
             return
         self._troubled(self._trouble or "the deployment log is gone")
         _log.error("local_copy_served", sequence=kept.sequence, champion=kept.champion, reason=self._trouble)
         self._served = kept
-        self._swap(found)
+        with self._swapping:
+            self._exchange(found)
+        self._on_swap()
 
     def _heal(self) -> None:
         """What was loaded from the local copy is as good as from the store once the store has the same."""
         for version in tuple(self._copied):
             try:
                 held = self._store.load(self._usecase.name, version)[0]
+                copied = self._last_good.store.load(self._usecase.name, version)[0] if self._last_good else None
             except (CorruptModel, KeyError, OSError):
                 return
-            if self._last_good is None or held != self._last_good.store.load(self._usecase.name, version)[0]:
+            if held != copied:
                 return
             self._copied.discard(version)
             _log.info("model_store_healed", version=version)
@@ -215,7 +253,7 @@ class Models:
             copied = self._from_copy(deployment, version)
             if copied is not None:
                 return copied
-            reason = str(error)
+            reason = self._lacking[version] = f"{type(error).__name__}: {error}"
         SERVING_MODEL_FAILURES.labels(self._usecase.name, "loading").inc()
         _log.error("model_refused", sequence=deployment.sequence, version=version, reason=reason)
         return None
@@ -231,14 +269,15 @@ class Models:
         self._copied.add(version)
         return model
 
-    def _swap(self, found: Lineup) -> None:
-        # Whoever stops an arm does so while a line-up that still has it may be about to come in.
-        with self._swapping:
-            for role, model in found.models():
-                if role in _STOPPABLE and model.version in self._stopped:
-                    found = found.without(role)
-            gone, self._lineup = self._lineup, found
-            self._show(gone, found)
+    def _exchange(self, found: Lineup) -> bool:
+        """Brings that line-up in, without what was stopped; says whether it differs. To be called under the lock."""
+        for role, model in found.models():
+            if role in _STOPPABLE and model.version in self._stopped:
+                found = found.without(role)
+        if found == self._lineup:
+            return False
+        gone, self._lineup = self._lineup, found
+        self._show(gone, found)
         _log.info(
             "models_swapped",
             sequence=found.sequence,
@@ -246,7 +285,7 @@ class Models:
             canary_share=found.canary_share,
             **{role.value: model.version for role, model in found.models()},
         )
-        self._on_swap()
+        return True
 
     def _show(self, gone: Lineup, found: Lineup) -> None:
         loaded = {(role, model.version) for role, model in found.models()}
@@ -260,3 +299,18 @@ class Models:
         if reason and reason != self._trouble:
             _log.error("models_not_refreshed", reason=reason)
         self._trouble = reason
+
+
+class _Waits:
+    """Tries again at once, then after ever more polls."""
+
+    def __init__(self) -> None:
+        self._left, self._between = 0, 1
+
+    def over(self) -> bool:
+        """Whether this poll is one to try at."""
+        if self._left:
+            self._left -= 1
+            return False
+        self._left, self._between = self._between, min(2 * self._between, _POLLS_BETWEEN_TRIES)
+        return True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 
@@ -93,8 +92,8 @@ class Server:
         self._answering = False
         if self._watching:
             self._watching.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._watching
+            # However it ended: what follows must be closed.
+            await asyncio.gather(self._watching, return_exceptions=True)
         if self._rest:
             await self._rest.stop()
         if self._open:

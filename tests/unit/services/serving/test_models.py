@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import shutil
+import weakref
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from prometheus_client import REGISTRY
 
+from flywheel.adapters.last_good_models import LastGoodModels
 from flywheel.adapters.memory_model_store import MemoryModelStore
 from flywheel.adapters.onnx_scorer import OnnxScorer
-from flywheel.contracts.models import Component, Deployment
+from flywheel.contracts.models import Component, Deployment, ModelManifest
 from flywheel.kernel.model_integrity import digest_of
-from flywheel.kernel.ports import Scorer
+from flywheel.kernel.ports import CorruptModel, Scorer
 from services.serving.loading import MakeScorer
 from services.serving.models import Models
 from tests.serving_parts import USECASE, deploy, manifest_of, publish, tiny_model
@@ -267,7 +275,7 @@ def test_a_broken_shadow_is_done_without_and_a_broken_canary_holds_the_deploymen
     deploy(store, "v1", canary="v3", canary_share=0.1)
     models.refresh()
     assert versions(models) == ["v2"]
-    assert "deployment 2 is refused" in models.detail
+    assert "deployment 2 is held back; v3: CorruptModel" in models.detail
 
 
 def test_a_stopped_canary_stays_out_through_its_next_step(store: MemoryModelStore) -> None:
@@ -287,6 +295,157 @@ def test_a_stopped_canary_stays_out_through_its_next_step(store: MemoryModelStor
     models.refresh()
     assert versions(models) == ["v2"]
     assert "stopped" not in models.detail
+
+
+def test_a_canary_that_is_stopped_while_it_is_replaced_does_not_come_back(store: MemoryModelStore) -> None:
+    models = following(store)
+    for version in ("v1", "v2", "v3"):
+        publish(store, version)
+    deploy(store, "v1", canary="v2", canary_share=0.5)
+    models.refresh()
+    deploy(store, "v3", challenger="v1", share=0.2)
+    swapping = models._swapping
+
+    class Overtaken:
+        def __enter__(self) -> bool:
+            models._swapping = swapping
+            models.refresh()
+            return swapping.__enter__()
+
+        def __exit__(self, *raised: object) -> None:
+            swapping.release()
+
+    models._swapping = Overtaken()  # type: ignore[assignment]
+    models.stop("v2", "fails")
+    models.refresh()
+    assert versions(models) == ["v3", "v1"]
+    assert models.detail == "model v3"
+
+
+@pytest.mark.parametrize("error", [OSError("input/output error"), KeyError("not yet"), CorruptModel("half")])
+@pytest.mark.parametrize(
+    "roles", [{}, {"challenger": "v1", "share": 0.1}, {"canary": "v3", "canary_share": 0.2, "shadow": "v1"}]
+)
+def test_what_cannot_be_had_for_a_moment_is_tried_again_until_it_is_there(
+    store: MemoryModelStore, error: Exception, roles: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = following(store)
+    for version in ("v1", "v2", "v3"):
+        publish(store, version)
+    deploy(store, "v1")
+    models.refresh()
+    deploy(store, "v2", **roles)
+    away = Away(store, {"v2": 4, "v3": 3}, error)
+    monkeypatch.setattr(store, "load", away)
+    for _ in range(8):
+        models.refresh()
+        assert versions(models) == ["v1"]
+    assert "deployment 2 is held back; v2: " + type(error).__name__ in models.detail
+    assert away.tries["v2"] == 3
+    for _ in range(100):
+        models.refresh()
+    assert versions(models) == ["v2", *(version for version in roles.values() if isinstance(version, str))]
+    assert models.detail == "model v2"
+
+
+@pytest.mark.parametrize("role", [{"canary": "v2", "canary_share": 0.2}, {"shadow": "v2"}])
+def test_at_the_start_a_role_that_is_missing_is_named_and_comes_later(
+    store: MemoryModelStore, role: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = following(store)
+    for version in ("v1", "v2"):
+        publish(store, version)
+    deploy(store, "v1", **role)
+    monkeypatch.setattr(store, "load", Away(store, {"v2": 2}, OSError("input/output error")))
+    models.refresh()
+    assert versions(models) == ["v1"]
+    assert f"degraded: without {next(iter(role))} v2; v2: OSError" in models.detail
+    for _ in range(10):
+        models.refresh()
+    assert versions(models) == ["v1", "v2"]
+    assert models.detail == "model v1"
+
+
+async def test_the_follower_outlives_whatever_a_look_at_the_log_raises(
+    store: MemoryModelStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = following(store)
+    publish(store, "v1")
+    deploy(store, "v1")
+    real = store.current
+    raised: list[str] = []
+
+    def current(usecase: str) -> Deployment | None:
+        if len(raised) < 3:
+            raised.append(usecase)
+            raise RuntimeError("nobody foresaw it")
+        return real(usecase)
+
+    monkeypatch.setattr(store, "current", current)
+    watching = asyncio.create_task(models.watch(0.001))
+    async with asyncio.timeout(10):
+        while versions(models) != ["v1"]:
+            assert not watching.done()
+            await asyncio.sleep(0.001)
+    watching.cancel()
+
+
+def test_a_copy_that_is_gone_when_the_store_is_back_ends_nothing(store: MemoryModelStore, tmp_path: Path) -> None:
+    publish(store, "v1")
+    deploy(store, "v1")
+    kept = LastGoodModels(tmp_path)
+    Models(USECASE, store, OnnxScorer, last_good=kept, on_swap=lambda: None).refresh()
+    model = store.models.pop(("fraud", "v1"))
+    models = Models(USECASE, store, OnnxScorer, last_good=kept, on_swap=lambda: None)
+    models.refresh()
+    store.models["fraud", "v1"] = model
+    shutil.rmtree(tmp_path / "fraud" / "v1")
+    models.refresh()
+    assert versions(models) == ["v1"]
+    assert "from the local copy" in models.detail
+
+
+def test_a_line_up_that_was_replaced_leaves_no_cyclic_garbage_behind(store: MemoryModelStore) -> None:
+    class Cyclic(OnnxScorer):
+        def __init__(self, model: bytes) -> None:
+            super().__init__(model)
+            self.itself = self
+
+    made: list[weakref.ref[Cyclic]] = []
+
+    def make(model: bytes) -> Scorer:
+        scorer = Cyclic(model)
+        made.append(weakref.ref(scorer))
+        return scorer
+
+    publish(store, "v1", golden_scores=(9.0,) * 5)
+    publish(store, "v2")
+    deploy(store, "v2")
+    deploy(store, "v1")
+    gc.disable()
+    try:
+        Models(USECASE, store, make).refresh()
+        assert [scorer() is None for scorer in made] == [True, False]
+    finally:
+        gc.enable()
+        gc.unfreeze()
+
+
+class Away:
+    """The store's `load`, where each version is away for so many tries."""
+
+    def __init__(self, store: MemoryModelStore, tries: dict[str, int], error: Exception) -> None:
+        self._load = store.load
+        self._left, self._error = tries, error
+        self.tries = dict.fromkeys(tries, 0)
+
+    def __call__(self, usecase: str, version: str) -> tuple[ModelManifest, bytes]:
+        if version in self.tries:
+            self.tries[version] += 1
+        if self._left.get(version, 0) > 0:
+            self._left[version] -= 1
+            raise self._error
+        return self._load(usecase, version)
 
 
 def test_a_bundle_runs_its_chain_and_has_its_parts_by_name(store: MemoryModelStore) -> None:
