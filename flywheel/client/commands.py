@@ -19,6 +19,7 @@ import httpx
 
 from flywheel.adapters import logs
 from flywheel.adapters.file_model_store import FileModelStore
+from flywheel.adapters.grpc_client import UnusableTls, client_tls
 from flywheel.client.attributes import load, rows_in, table_named
 from flywheel.client.console import render_decision, render_erasure, render_training
 from flywheel.client.decision_client import DecisionClient
@@ -58,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code: int = options.run(options, settings)
         sys.stdout.flush()
-    except (ClientError, InvalidDeclaration) as error:
+    except (ClientError, InvalidDeclaration, UnusableTls) as error:
         print(f"flywheel {options.command}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -134,7 +135,7 @@ def _decide(options: argparse.Namespace, settings: PlatformSettings) -> int:
     async def ask() -> int:
         async with _http(settings) as http:
             fields = await _filled(given, IngestClient(http, usecase.name))
-        client = DecisionClient(settings.serving_address, timeout_s=_DECIDE_TIMEOUT_S)
+        client = DecisionClient(settings.serving_address, timeout_s=_DECIDE_TIMEOUT_S, tls=client_tls(settings))
         try:
             _say(render_decision(usecase, await client.decide(usecase.name, fields, explain=_EXPLAINED)))
         finally:

@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 import orjson
 
+from flywheel.adapters.grpc_client import ClientTls, open_async_channel
 from flywheel.client.errors import ClientError, ServingUnreachable
 from flywheel.contracts.proto.decision_pb2 import DecideRequest, DecideResponse
 from flywheel.contracts.proto.decision_pb2_grpc import DecisionsStub
@@ -42,10 +43,12 @@ _OPTIONS = (
 class DecisionClient:
     """A client of serving at `address`, for one event loop."""
 
-    def __init__(self, address: str, *, timeout_s: float) -> None:
+    def __init__(self, address: str, *, timeout_s: float, tls: ClientTls | None = None) -> None:
+        """Speaks plain text without `tls`. Raises UnusableTls when its files cannot be used."""
         self._address = address
         self._timeout_s = timeout_s
-        self._channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
+        self._channel = open_async_channel(address, tls, _OPTIONS)
+        self._spoken = "by TLS" if tls else "in plain text"
         self._decide = DecisionsStub(self._channel).Decide
 
     async def decide(
@@ -70,15 +73,14 @@ class DecisionClient:
         except grpc.aio.AioRpcError as error:
             if error.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND):
                 raise ClientError(f"serving refuses the request: {error.details()}") from error
-            raise ServingUnreachable(self._address, _words(error)) from error
+            raise ServingUnreachable(self._address, self._words(error)) from error
         return response
 
     async def close(self) -> None:
         """Lets go of the connection."""
         await self._channel.close()
 
-
-def _words(error: grpc.aio.AioRpcError) -> str:
-    if error.code() is grpc.StatusCode.UNAVAILABLE:
-        return "no connection"
-    return f"{error.code().name}: {error.details()}"
+    def _words(self, error: grpc.aio.AioRpcError) -> str:
+        if error.code() is grpc.StatusCode.UNAVAILABLE:
+            return f"no connection {self._spoken}"
+        return f"{error.code().name}: {error.details()}"

@@ -15,6 +15,7 @@ import uvloop
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from flywheel.adapters.grpc_client import client_tls
 from flywheel.adapters.logs import logger
 from flywheel.adapters.metrics_server import MetricsServer
 from flywheel.client.decision_client import DecisionClient
@@ -88,7 +89,7 @@ async def _drive(usecase: UseCase, settings: PlatformSettings, *, history_only: 
         probes = MetricsServer(settings.world_metrics_port, status.ready)
         closing.callback(probes.close)
         probes.start()
-        decider = DecisionClient(settings.serving_address, timeout_s=_DECISION_TIMEOUT_S) if knobs.decisions else None
+        decider = _decider(settings) if knobs.decisions else None
         if decider:
             closing.push_async_callback(decider.close)
         speed = clock_speed(world, knobs.rate)
@@ -111,6 +112,10 @@ async def _drive(usecase: UseCase, settings: PlatformSettings, *, history_only: 
 
         await _until_stopped(play(), stop=live.stop)
         _log.info("world_stopped", day=ledger.day, index=ledger.index)
+
+
+def _decider(settings: PlatformSettings) -> DecisionClient:
+    return DecisionClient(settings.serving_address, timeout_s=_DECISION_TIMEOUT_S, tls=client_tls(settings))
 
 
 async def _load(deliveries: Deliveries, knobs: WorldKnobs, sender: Sender, ledger: Ledger) -> None:

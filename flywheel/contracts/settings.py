@@ -45,6 +45,12 @@ class PlatformSettings(BaseSettings):
     """Where serving listens for gRPC, and where clients ask."""
     serving_rest_address: str = "127.0.0.1:8082"
     """Where serving listens for HTTP: decisions, and models by the Open Inference Protocol. Empty: nowhere."""
+    client_tls_ca: Path | None = None
+    """Certificates (PEM) by which clients know serving: with them commands, the world and `make up` speak TLS to it."""
+    client_tls_certificate: Path | None = None
+    """Certificate (PEM) by which serving knows clients, where it asks for one."""
+    client_tls_key: Path | None = None
+    """Its private key (PEM, without a passphrase)."""
     monitor_url: str = "http://127.0.0.1:8080"
     """Where the monitor serves the console and its metrics."""
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from flywheel.adapters.file_model_store import FileModelStore
+from flywheel.adapters.grpc_client import client_tls
 from flywheel.contracts.settings import PlatformSettings
 from flywheel.kernel import catalog
 from flywheel.kernel.ports import CorruptModel, ModelStore
@@ -184,7 +185,7 @@ def _services(settings: PlatformSettings) -> tuple[Step, ...]:
             name="serving",
             command=_module("services.serving"),
             after=("topics", "redis"),
-            ready=GrpcServing(settings.serving_address),
+            ready=GrpcServing(settings.serving_address, client_tls(settings)),
             within_s=60,
             address=settings.serving_address,
             ports={

@@ -16,8 +16,11 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from flywheel.adapters.grpc_client import ClientTls, UnusableTls, open_channel
+
 _PROBE_TIMEOUT_S = 2.0
 _ANSWER_BYTES = 4096
+_OWN_CONNECTION = (("grpc.use_local_subchannel_pool", 1),)
 
 
 class Probe(Protocol):
@@ -70,9 +73,14 @@ class GrpcServing:
     """The standard health service says SERVING for the server as a whole."""
 
     address: str
+    tls: ClientTls | None = None
 
     def __call__(self) -> bool:
-        with grpc.insecure_channel(self.address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+        try:
+            opened = open_channel(self.address, self.tls, _OWN_CONNECTION)
+        except UnusableTls:
+            return False
+        with opened as channel:
             try:
                 answer = health_pb2_grpc.HealthStub(channel).Check(
                     health_pb2.HealthCheckRequest(), timeout=_PROBE_TIMEOUT_S
@@ -82,9 +90,16 @@ class GrpcServing:
             return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
     def __str__(self) -> str:
-        return f"gRPC health of {self.address}"
+        if not self.tls:
+            return f"gRPC health of {self.address} in plain text (FLYWHEEL_CLIENT_TLS_CA is not set)"
+        return f"gRPC health of {self.address} by TLS" + (f" ({detail})" if (detail := self.detail()) else "")
 
     def detail(self) -> str:
+        try:
+            if self.tls:
+                self.tls.credentials()
+        except UnusableTls as error:
+            return str(error)
         return ""
 
 
