@@ -32,6 +32,7 @@ async def work(channel: WorkerChannel) -> None:
 
     def hear(word: Word, payload: bytes, connected: socket.socket | None) -> None:
         if word is Word.CONNECTION and connected is not None:
+            channel.send(Word.TAKEN)
             server.adopt(connected)
         elif word is Word.SHED:
             server.shed(int.from_bytes(payload, "big"))

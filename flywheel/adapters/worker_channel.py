@@ -22,6 +22,8 @@ class Word(IntEnum):
     """From a worker, with the port of its metrics."""
     CLOSED = 4
     """From a worker: one connection has gone."""
+    TAKEN = 6
+    """From a worker: the oldest connection that it did not confirm yet is its own now."""
     LAST_METRICS = 5
     """From a worker that ends, with a piece of its metrics."""
 

@@ -7,6 +7,7 @@ import math
 import signal
 import socket
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 
@@ -34,6 +35,8 @@ class Worker:
     started_s: float
     metrics_port: int = 0
     connections: int = 0
+    untaken: deque[socket.socket] = field(default_factory=deque)
+    """Handed over and not confirmed; kept open here, too, lest they end with the worker."""
     is_leaving: bool = False
     last_metrics: bytearray = field(default_factory=bytearray)
     ready: asyncio.Event = field(default_factory=asyncio.Event)
@@ -137,6 +140,9 @@ class WorkerPool:
         worker.ready.clear()
         worker.channel.close()
         self.workers.remove(worker)
+        # Nobody has read from them yet, so another worker can serve them as if nothing had happened.
+        for connected in worker.untaken:
+            self._hand_over(connected)
         self._on_ended(worker)
         worker.gone.set()
         if self._listener and not any(other.takes_connections for other in self.workers):
@@ -174,6 +180,8 @@ class WorkerPool:
                 self._hand_over(connected)
             if self._listener and not self._is_stopping and not self._waiting:
                 self._listener.open()
+        elif word is Word.TAKEN:
+            worker.untaken.popleft().close()
         elif word is Word.CLOSED:
             worker.connections -= 1
         elif word is Word.LAST_METRICS:
@@ -194,7 +202,7 @@ class WorkerPool:
         for worker in sorted(able, key=lambda worker: worker.connections):
             if worker.channel.send(Word.CONNECTION, connected=connected):
                 worker.connections += 1
-                connected.close()
+                worker.untaken.append(connected)
                 return
         # They all died a moment ago: the next one takes it.
         self._waiting.append(connected)

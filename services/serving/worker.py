@@ -32,7 +32,7 @@ async def work(settings: ServingSettings, channel: WorkerChannel) -> None:
         raise
     gc.collect()
     gc.freeze()
-    channel.watch(lambda word, payload, connected: _hear(server, word, payload, connected), told.set)
+    channel.watch(lambda word, payload, connected: _hear(server, channel, word, payload, connected), told.set)
     channel.send(Word.READY, server.metrics_port.to_bytes(2, "big"))
     await told.wait()
     await server.stop()
@@ -40,8 +40,9 @@ async def work(settings: ServingSettings, channel: WorkerChannel) -> None:
     channel.send_all(Word.LAST_METRICS, generate_latest())
 
 
-def _hear(server: Server, word: Word, payload: bytes, connected: socket.socket | None) -> None:
+def _hear(server: Server, channel: WorkerChannel, word: Word, payload: bytes, connected: socket.socket | None) -> None:
     if word is Word.CONNECTION and connected is not None:
+        channel.send(Word.TAKEN)
         server.adopt(connected)
     elif word is Word.SHED:
         server.shed(int.from_bytes(payload, "big"))

@@ -44,6 +44,7 @@ class GrpcServer:
         turn = Turn(self._loop.call_soon, unary, self._limits)
         self._shared = Shared(gate or OpenGate(), self._limits, turn, streaming or {}, on_closed=on_closed)
         self._listener: Listener | None = None
+        self._is_draining = False
         self._adopting: set[asyncio.Task[None]] = set()
         self._checking = self._loop.create_task(self._check())
 
@@ -76,14 +77,14 @@ class GrpcServer:
 
     async def drain(self, grace_s: float) -> None:
         """Takes no new connection, asks all clients to go, finishes their calls; after the grace, ends what is left."""
+        self._is_draining = True
         if self._listener is not None:
             self._listener.close()
             self._listener = None
         until_s = perf_counter() + grace_s
         if self._adopting:
             await asyncio.wait(self._adopting, timeout=grace_s)
-        for connection in list(self._shared.connections):
-            connection.depart()
+        self._ask_to_go()
         await self._emptied(min(until_s, perf_counter() + _LAST_CALL_AFTER_S))
         for connection in list(self._shared.connections):
             # It did not say that it knows; what it sent by now is served all the same.
@@ -94,6 +95,10 @@ class GrpcServer:
         self._checking.cancel()
         await asyncio.wait([self._checking])
 
+    def _ask_to_go(self) -> None:
+        for connection in list(self._shared.connections):
+            connection.depart()
+
     async def _adopt(self, connected: socket.socket) -> None:
         connected.setblocking(False)
         handshake_s = self._limits.handshake_s if self.tls else None
@@ -101,6 +106,8 @@ class GrpcServer:
             await self._loop.connect_accepted_socket(
                 lambda: Connection(self._shared), connected, ssl=self.tls, ssl_handshake_timeout=handshake_s
             )
+            if self._is_draining:
+                self._ask_to_go()
         except (TimeoutError, OSError, ssl.SSLError) as error:
             _log.debug("connection_not_made", reason=str(error))
             connected.close()

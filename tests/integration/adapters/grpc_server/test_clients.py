@@ -15,11 +15,11 @@ import grpc
 import pytest
 
 from flywheel.adapters.grpc_server.calls import Call, StreamCall, awaited
-from flywheel.adapters.grpc_server.frames import PREFACE, Setting, settings, window_update
+from flywheel.adapters.grpc_server.frames import PREFACE, ErrorCode, Setting, goaway, settings, window_update
 from flywheel.adapters.grpc_server.limits import Limits
 from flywheel.adapters.grpc_server.server import GrpcServer
 from flywheel.adapters.grpc_server.status import CallFailed, Refusal, Status
-from tests.grpc_wire import Wire
+from tests.grpc_wire import GREETING, Wire
 
 MIB = 1024 * 1024
 BUSY = Refusal(Status.RESOURCE_EXHAUSTED, "too busy: 100 % – später", {"grpc-retry-pushback-ms": "50"})
@@ -332,6 +332,26 @@ async def test_a_drain_under_load_fails_no_call() -> None:
         await second.drain(1.0)
         await served.settled()
         assert set(served.gate.ended_as) == {Status.OK}
+
+
+async def test_a_connection_that_comes_during_a_drain_is_asked_to_go_as_well() -> None:
+    async with serving() as served:
+        call = served.call("Slowly")(b"done")
+        await served.echo.started.wait()
+        draining = asyncio.create_task(served.server.drain(5.0))
+        await asyncio.sleep(0)
+        near, far = socket.socketpair()
+        with near:
+            near.setblocking(False)
+            served.server.adopt(far)
+            loop = asyncio.get_running_loop()
+            await loop.sock_sendall(near, GREETING)
+            heard = b""
+            async with asyncio.timeout(5):
+                while goaway(2**31 - 1, ErrorCode.NO_ERROR) not in heard:
+                    heard += await loop.sock_recv(near, 1_000)
+        await draining
+        assert await call == b"done"
 
 
 async def test_a_drain_waits_for_calls_under_way_and_no_longer_than_said() -> None:
