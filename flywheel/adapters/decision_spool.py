@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from flywheel.adapters.logs import logger
 from flywheel.adapters.spool_delivery import Delivery, Segment, Sender
@@ -23,6 +23,8 @@ from flywheel.kernel.ports import DecisionLog
 
 Promise = Literal["process", "disk"]
 """What a spooled record survives: the death of this process, or that of the machine too."""
+Unprotected = Literal["full", "unwritable", "slow"]
+"""Why a record was answered without being on disk."""
 
 _SEGMENT_BYTES = 4 * 1024 * 1024
 _EARLY_BYTES = 1024 * 1024
@@ -48,10 +50,17 @@ class Told:
     lost: Callable[[str], None]
     replayed: Callable[[], None]
     """A record of an earlier process was acknowledged."""
-    unprotected: Callable[[str, int], None]
-    """Answered without being on disk: `full`, `unwritable` or `slow`."""
+    unprotected: Callable[[Unprotected, int], None]
+    """Answered without being on disk."""
     waited: Callable[[float], None]
     """Seconds that a cohort's answers waited for the spool."""
+
+
+class _Pause(NamedTuple):
+    """No record is written until then."""
+
+    until_s: float
+    reason: Unprotected
 
 
 class SpooledDecisionLog:
@@ -85,9 +94,9 @@ class SpooledDecisionLog:
         )
         self._slot: Slot | None = None
         self._segment: Segment | None = None
-        self._not_before_s = 0.0
+        self._paused: _Pause | None = None
         self._slow = 0
-        self._trouble = ""
+        self._trouble: Unprotected | None = None
         self._group: _Group | None = None
         self._gathered = 0
         self._writing: asyncio.Task[None] | None = None
@@ -158,15 +167,15 @@ class SpooledDecisionLog:
         if self._delivery.in_flight:
             _log.warning("decisions_kept", decisions=self._delivery.in_flight, size_bytes=self.size_bytes)
 
-    def _obstacle(self, now_s: float, size: int) -> str | None:
-        if now_s < self._not_before_s:
-            return self._trouble
+    def _obstacle(self, now_s: float, size: int) -> Unprotected | None:
+        if self._paused is not None and now_s < self._paused.until_s:
+            return self._paused.reason
         if self._delivery.size_bytes + size > self._capacity_bytes:
             self._troubled("full", f"{self._delivery.size_bytes} bytes wait already")
             return "full"
         return None
 
-    def _pass_by(self, records: Sequence[Record], reason: str) -> None:
+    def _pass_by(self, records: Sequence[Record], reason: Unprotected) -> None:
         self._told.unprotected(reason, len(records))
         self._behind.append_many(records)
 
@@ -176,7 +185,7 @@ class SpooledDecisionLog:
         self._kept(segment, records, frames)
 
     def _kept(self, segment: Segment, records: Sequence[Record], frames: Sequence[bytes]) -> None:
-        self._trouble = self._said_well()
+        self._recover()
         self._delivery.written(segment, records, [len(frame) for frame in frames])
 
     def _open_segment(self) -> Segment:
@@ -231,42 +240,56 @@ class SpooledDecisionLog:
         group.release()
 
     async def _write_groups(self) -> None:
-        loop = asyncio.get_running_loop()
-        while (group := self._group) is not None:
-            self._group = None
-            self._writing_since_s = self._steady_s()
-            try:
-                segment = self._open_segment()
-                await loop.run_in_executor(self._writer, partial(segment.file.write, group.frames, to_disk=True))
-                self._kept(segment, group.records, group.frames)
-            except OSError as error:
-                self._unwritable(error)
-                self._pass_by(group.records, "unwritable")
-            self._gathered -= len(group.records)
-            group.release()
-            self._told.waited(self._steady_s() - group.since_s)
-        self._writing = None
+        try:
+            while (group := self._group) is not None:
+                self._group = None
+                self._writing_since_s = self._steady_s()
+                try:
+                    await self._write(group)
+                except Exception:
+                    # The groups behind this one would wait for ever.
+                    _log.exception("decision_spool_write_failed", decisions=len(group.records))
+                finally:
+                    self._gathered -= len(group.records)
+                    group.release()
+                self._told.waited(self._steady_s() - group.since_s)
+        finally:
+            self._writing = None
 
-    def _unwritable(self, error: OSError) -> None:
+    async def _write(self, group: _Group) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            segment = self._open_segment()
+            await loop.run_in_executor(self._writer, partial(segment.file.write, group.frames, to_disk=True))
+        except Exception as error:
+            self._unwritable(error)
+            self._pass_by(group.records, "unwritable")
+            if not isinstance(error, OSError):
+                raise
+        else:
+            self._kept(segment, group.records, group.frames)
+
+    def _unwritable(self, error: Exception) -> None:
         if self._segment is not None:
             # Half a frame may be at its end; nothing may follow that.
             self._delivery.seal(self._segment)
             self._segment = None
         self._pause("unwritable", str(error))
 
-    def _pause(self, trouble: str, reason: str) -> None:
-        self._not_before_s = self._steady_s() + _RETRY_S
+    def _pause(self, trouble: Unprotected, reason: str) -> None:
+        self._paused = _Pause(self._steady_s() + _RETRY_S, trouble)
         self._troubled(trouble, reason)
 
-    def _troubled(self, trouble: str, reason: str) -> None:
+    def _troubled(self, trouble: Unprotected, reason: str) -> None:
         if trouble != self._trouble:
             self._trouble = trouble
             _log.error("decision_spool_trouble", trouble=trouble, reason=reason, directory=str(self._directory))
 
-    def _said_well(self) -> str:
-        if self._trouble and self._steady_s() >= self._not_before_s:
+    def _recover(self) -> None:
+        """A write succeeded: there is nothing to wait for."""
+        if self._trouble:
             _log.info("decision_spool_well")
-        return ""
+        self._paused = self._trouble = None
 
 
 class _Group:

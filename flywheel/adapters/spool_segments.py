@@ -75,7 +75,7 @@ class SegmentFile:
                 left = left[os.write(handle, left) :]
             if to_disk:
                 os.fdatasync(handle)
-        except OSError:
+        except Exception:
             with contextlib.suppress(OSError):
                 os.ftruncate(handle, self.size)
             raise

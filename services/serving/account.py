@@ -7,10 +7,11 @@ can tell without asking whether one is missing.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
+from typing import get_args
 
 import orjson
 
-from flywheel.adapters.decision_spool import Told
+from flywheel.adapters.decision_spool import Told, Unprotected
 from flywheel.contracts.metrics import (
     SERVING_LOG_ACKED,
     SERVING_LOG_LOST,
@@ -21,7 +22,7 @@ from flywheel.contracts.metrics import (
 from flywheel.kernel.ports import DecisionLog
 
 _LOST = ("queue_full", "undelivered", "refused", "shutdown", "damaged")
-_UNPROTECTED = ("full", "unwritable", "slow")
+_UNPROTECTED = get_args(Unprotected)
 
 
 class Account:

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import random
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -256,6 +257,37 @@ async def test_a_disk_that_takes_nothing_keeps_no_answer_and_heals(
         await asyncio.sleep(0.03)
         await append(log, RECORDS[15:])
         assert scene.ends == {"acknowledged": 20, "unprotected unwritable": 10}
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "once"), RuntimeError("once")])
+async def test_a_group_that_is_written_after_one_that_failed_ends_the_pause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    scene = Scene(tmp_path, "disk")
+    failing = threading.Event()
+    failures = [error]
+
+    def once(_: int) -> None:
+        failing.wait(5)
+        if failures:
+            raise failures.pop()
+
+    monkeypatch.setattr(os, "fdatasync", once)
+    monkeypatch.setattr(decision_spool, "_RETRY_S", 60)
+    scene.log._patience_s = 10
+    async with scene.living() as log:
+        first = log.append_many(RECORDS[:5])
+        await asyncio.sleep(0)
+        second = log.append_many(RECORDS[5:10])
+        failing.set()
+        assert first is not None
+        assert second is not None
+        await first
+        await second
+        await scene.until(lambda: log._writing is None)
+        await append(log, RECORDS[10:])
+        assert (scene.ends, log.in_flight) == ({"acknowledged": 20, "unprotected unwritable": 5}, 0)
+        assert set(scene.behind.records) == set(RECORDS)
 
 
 async def test_a_place_that_is_no_directory_keeps_no_answer(tmp_path: Path) -> None:
