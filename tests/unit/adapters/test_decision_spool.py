@@ -32,7 +32,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 class Scene:
     """A spool in front of a log in memory, and what both told."""
 
-    def __init__(self, directory: Path, promise: Promise = "process", **limits: int) -> None:
+    def __init__(self, directory: Path, promise: Promise = "process", patience_s: float = 10.0, **limits: int) -> None:
         self.ends: Counter[str] = Counter()
         self.waits: list[float] = []
         told = Told(
@@ -51,7 +51,7 @@ class Scene:
             told,
             promise=promise,
             capacity_bytes=limits.get("capacity_bytes", 1 << 20),
-            patience_s=0.05,
+            patience_s=patience_s,
         )
 
     def count(self, end: str) -> None:
@@ -274,7 +274,6 @@ async def test_a_group_that_is_written_after_one_that_failed_ends_the_pause(
 
     monkeypatch.setattr(os, "fdatasync", once)
     monkeypatch.setattr(decision_spool, "_RETRY_S", 60)
-    scene.log._patience_s = 10
     async with scene.living() as log:
         first = log.append_many(RECORDS[:5])
         await asyncio.sleep(0)
@@ -315,7 +314,7 @@ async def test_decisions_made_while_the_disk_works_share_the_next_write(
 async def test_a_disk_that_hangs_keeps_an_answer_for_a_bounded_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scene = Scene(tmp_path, "disk")
+    scene = Scene(tmp_path, "disk", patience_s=0.05)
     scene.log.start()
     gate, stuck = os.pipe()
     monkeypatch.setattr(os, "fdatasync", lambda _: os.read(gate, 1))
@@ -336,7 +335,7 @@ async def test_a_disk_that_hangs_keeps_an_answer_for_a_bounded_time(
 async def test_a_disk_that_is_slow_again_and_again_is_left_alone_for_a_while(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scene = Scene(tmp_path)
+    scene = Scene(tmp_path, patience_s=0.05)
     now_s = [100.0]
     monkeypatch.setattr(scene.log, "_steady_s", lambda: now_s[0])
     write = os.write
