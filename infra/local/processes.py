@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from flywheel.kernel import catalog
 from flywheel.kernel.ports import CorruptModel, ModelStore
 from infra.local import broker, online_store
 from infra.local.readiness import BrokerAnswers, GrpcServing, HttpReady, Probe, RedisAnswers
+from services.serving.settings import ServingSettings
 
 # Two cores are shared by everything: one thread a library and few malloc arenas keep memory and switching low.
 _SHARED_ENVIRONMENT = {
@@ -25,6 +27,8 @@ _SHARED_ENVIRONMENT = {
     "FEAST_USAGE": "False",
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
+# Where serving has workers, it kills those that do not end in time, and ends itself.
+_WORKERS_SPARE_S = 5
 
 
 class MemoryCaps(PlatformSettings):
@@ -193,6 +197,7 @@ def _services(settings: PlatformSettings) -> tuple[Step, ...]:
                 "FLYWHEEL_SERVING_METRICS_PORT": settings.serving_metrics_port,
                 **_rest_port(settings),
             },
+            stop_within_s=math.ceil(ServingSettings().stop_within_s) + _WORKERS_SPARE_S,
         ),
     )
 

@@ -88,24 +88,27 @@ class Server:
         _log.info("serving", address=self._settings.serving_address, detail=self.ready()[1])
 
     async def stop(self) -> None:
-        """Takes no new request, finishes those under way, flushes their decisions."""
+        """Takes no new request, finishes those under way, flushes their decisions: twice the drain time at most."""
+        drain_s = self._settings.serving_drain_s
         self._answering = False
         if self._watching:
             self._watching.cancel()
             # However it ended: what follows must be closed.
             await asyncio.gather(self._watching, return_exceptions=True)
-        if self._rest:
-            await self._rest.stop()
-        if self._open:
-            await self._open.close(self._settings.serving_drain_s)
+        await _together(
+            self._rest.stop() if self._rest else _nothing(),
+            self._open.close(drain_s) if self._open else _nothing(),
+        )
         self._gate.stop()
-        await self._shadow.close(self._settings.serving_drain_s)
-        await self._decisions.close(self._settings.serving_drain_s)
+        await _together(
+            self._decisions.close(drain_s),
+            self._shadow.close(drain_s),
+            asyncio.to_thread(self._tracing.close, drain_s),
+        )
         self._inference.close()
         await self._reader.close()
         if self._metrics:
             self._metrics.close()
-        await asyncio.to_thread(self._tracing.close)
         _log.info("stopped", unflushed=self._decisions.in_flight)
 
     def ready(self) -> tuple[bool, str]:
@@ -139,6 +142,17 @@ class Server:
             raise CannotServe(
                 f"{address} is taken or not of this machine; free it or set FLYWHEEL_SERVING_REST_ADDRESS"
             ) from error
+
+
+async def _together(*closing: Awaitable[None]) -> None:
+    # Whatever becomes of one, the others are closed to the end.
+    for outcome in await asyncio.gather(*closing, return_exceptions=True):
+        if isinstance(outcome, Exception):
+            _log.error("part_not_closed", exc_info=outcome)
+
+
+async def _nothing() -> None:
+    """What was never opened is closed already."""
 
 
 def metrics_server(port: int, ready: Readiness, registry: CollectorRegistry = REGISTRY) -> MetricsServer:

@@ -9,6 +9,9 @@ from pydantic import Field
 
 from flywheel.contracts.settings import PlatformSettings
 
+_STOP_SPARE_S = 5.0
+"""For the last metrics, closed connections and the end of Python, on a machine that does other things as well."""
+
 
 class ServingSettings(PlatformSettings):
     """The platform's settings and serving's limits; `FLYWHEEL_SERVING_<NAME>` in the environment overrides one."""
@@ -57,3 +60,8 @@ class ServingSettings(PlatformSettings):
     def last_good_dir(self) -> Path:
         """Serving's own copy of the models it answers with."""
         return self.data_dir / "serving" / "models"
+
+    @property
+    def stop_within_s(self) -> float:
+        """One serving process has ended so long after SIGTERM; who ends it waits that long before killing it."""
+        return 2 * self.serving_drain_s + _STOP_SPARE_S

@@ -77,6 +77,7 @@ class Shadow:
 
     async def close(self, timeout_s: float) -> None:
         """What waits is dropped; what was scored is logged within the time."""
+        until_s = time.perf_counter() + timeout_s
         self._stopping.set()
         self._wake.set()
         if self._thread is not None:
@@ -85,7 +86,7 @@ class Shadow:
             await asyncio.sleep(0)
         self._dropped.inc(len(self._waiting))
         if self._log is not None:
-            await self._log.close(timeout_s)
+            await self._log.close(max(0.0, until_s - time.perf_counter()))
 
     def _start(self) -> None:
         self._log = self._open_log()

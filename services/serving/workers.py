@@ -20,7 +20,6 @@ from services.serving.server import metrics_server
 from services.serving.settings import ServingSettings
 
 _START_TIMEOUT_S = 60.0
-_STOP_SPARE_S = 5.0
 _ASK_TIMEOUT_S = 1.0
 _SNAPSHOT_EVERY_S = 10.0
 _log = logger(__name__)
@@ -35,8 +34,7 @@ class Workers:
             [sys.executable, "-m", "services.serving.worker"],
             settings.serving_workers,
             start_timeout_s=_START_TIMEOUT_S,
-            # A worker finishes its calls first and flushes its decisions then.
-            stop_timeout_s=2 * settings.serving_drain_s + _STOP_SPARE_S,
+            stop_timeout_s=settings.stop_within_s,
             on_ended=self._ended,
         )
         self._metrics = MergedMetrics(self._expositions)

@@ -98,8 +98,8 @@ class Inference:
         )
 
     def close(self) -> None:
-        """What has not begun is not begun any more."""
-        self._beside.shutdown(cancel_futures=True)
+        """What has not begun is not begun any more, and what has is not waited for."""
+        self._beside.shutdown(wait=False, cancel_futures=True)
 
     async def _scores(self, model: Runnable, rows: NDArray[np.float32], deadline_s: float) -> NDArray[np.float64]:
         left_s = deadline_s - self._steady_s()

@@ -10,6 +10,7 @@ from flywheel.adapters.file_model_store import FileModelStore
 from flywheel.contracts.settings import PlatformSettings
 from infra.local.down import layers
 from infra.local.processes import Step, Task, declaration, environment, processes
+from services.serving.settings import ServingSettings
 from tests.serving_parts import deploy, publish
 
 
@@ -93,3 +94,9 @@ def ports_of(steps: tuple[Step, ...]) -> set[int]:
 
 def waited_for(name: str, after: dict[str, tuple[str, ...]]) -> set[str]:
     return {found for direct in after[name] for found in {direct, *waited_for(direct, after)}}
+
+
+def test_serving_is_given_the_time_that_its_workers_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLYWHEEL_SERVING_DRAIN_S", "30")
+    serving = next(process for process in processes(declaration(PlatformSettings())) if process.name == "serving")
+    assert serving.stop_within_s > ServingSettings().stop_within_s > 60
