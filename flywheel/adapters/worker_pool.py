@@ -72,9 +72,10 @@ class WorkerPool:
         self._on_ended = on_ended
         self._listener: Listener | None = None
         self._waiting: list[socket.socket] = []
-        self._is_stopping = False
+        self._stopping = asyncio.Event()
         self._has_served = False
         self._failures = [0] * count
+        self._coming = [0] * count
         self._rolling = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -96,6 +97,8 @@ class WorkerPool:
         async with self._rolling:
             for slot in range(self._count):
                 old = [worker for worker in self.workers if worker.slot == slot and not worker.is_leaving]
+                if self._stopping.is_set():
+                    return False
                 fresh = await self._spawn(slot)
                 if not await self._comes_up(fresh):
                     _log.error("worker_not_replaced", slot=slot)
@@ -106,7 +109,7 @@ class WorkerPool:
 
     async def stop(self) -> None:
         """Accepts nothing more and ends all workers, which finish what they have."""
-        self._is_stopping = True
+        self._stopping.set()
         if self._listener:
             self._listener.close()
         await asyncio.gather(*(self._end(worker) for worker in list(self.workers)))
@@ -124,10 +127,14 @@ class WorkerPool:
 
     async def _spawn(self, slot: int) -> Worker:
         channel, far = WorkerChannel.pair()
-        with far:
-            process = await asyncio.create_subprocess_exec(
-                *self._command, str(far.fileno()), pass_fds=[far.fileno()], start_new_session=True
-            )
+        self._coming[slot] += 1
+        try:
+            with far:
+                process = await asyncio.create_subprocess_exec(
+                    *self._command, str(far.fileno()), pass_fds=[far.fileno()], start_new_session=True
+                )
+        finally:
+            self._coming[slot] -= 1
         worker = Worker(slot, process, channel, time.monotonic())
         self.workers.append(worker)
         channel.watch(lambda word, payload, _: self._hear(worker, word, payload), worker.ready.clear)
@@ -147,16 +154,28 @@ class WorkerPool:
         worker.gone.set()
         if self._listener and not any(other.takes_connections for other in self.workers):
             self._listener.pause()
-        if worker.is_leaving or self._is_stopping or not self._has_served:
-            return
-        lived_s = time.monotonic() - worker.started_s
-        self._failures[worker.slot] = 0 if was_ready and lived_s > _SETTLED_S else self._failures[worker.slot] + 1
-        pause_s = min(_FIRST_PAUSE_S * 2 ** (self._failures[worker.slot] - 1), _LONGEST_PAUSE_S)
-        _log.error("worker_died", slot=worker.slot, pid=worker.process.pid, code=code, connections=worker.connections)
-        if self._failures[worker.slot]:
-            await asyncio.sleep(pause_s)
-        if not self._is_stopping:
-            await self._spawn(worker.slot)
+        if not worker.is_leaving:
+            _log.error(
+                "worker_died", slot=worker.slot, pid=worker.process.pid, code=code, connections=worker.connections
+            )
+        if self._is_vacant(worker.slot):
+            await self._refill(worker, was_ready=was_ready)
+
+    def _is_vacant(self, slot: int) -> bool:
+        """Whether nobody is there who serves or will: one that is being replaced has its successor beside it."""
+        if self._stopping.is_set() or not self._has_served or self._coming[slot]:
+            return False
+        return not any(worker.slot == slot and not worker.is_leaving for worker in self.workers)
+
+    async def _refill(self, gone: Worker, *, was_ready: bool) -> None:
+        slot, lived_s = gone.slot, time.monotonic() - gone.started_s
+        self._failures[slot] = 0 if was_ready and lived_s > _SETTLED_S else self._failures[slot] + 1
+        if self._failures[slot]:
+            pause_s = min(_FIRST_PAUSE_S * 2 ** (self._failures[slot] - 1), _LONGEST_PAUSE_S)
+            await _within(self._stopping.wait(), pause_s)
+        # Somebody else may have taken the place meanwhile.
+        if self._is_vacant(slot):
+            await self._spawn(slot)
 
     async def _end(self, worker: Worker) -> None:
         worker.is_leaving = True
@@ -178,7 +197,7 @@ class WorkerPool:
             waiting, self._waiting = self._waiting, []
             for connected in waiting:
                 self._hand_over(connected)
-            if self._listener and not self._is_stopping and not self._waiting:
+            if self._listener and not self._stopping.is_set() and not self._waiting:
                 self._listener.open()
         elif word is Word.TAKEN:
             worker.untaken.popleft().close()

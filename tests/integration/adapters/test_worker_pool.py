@@ -155,3 +155,41 @@ async def test_workers_that_cannot_start_are_no_pool_and_do_not_replace_others()
         assert {worker.process.pid for worker in pool.workers} == before
         await callers.more()
         assert callers.failed == []
+
+
+async def test_a_build_that_cannot_start_is_tried_once_and_leaves_no_worker_too_many() -> None:
+    pool = pool_of()
+    async with serving(pool):
+        pool._command = [*ECHO, "fail"]
+        assert not await pool.roll()
+        # Whoever would try again waits for that in a task of its own.
+        await until(lambda: len(pool._tasks) == 2)
+        assert len(pool.workers) == 2
+        pool._command = ECHO
+        assert await pool.roll()
+        await until(lambda: len(pool._tasks) == 2)
+        assert len(pool.workers) == 2
+
+
+async def test_a_worker_that_dies_while_its_successor_starts_has_that_one_and_no_other() -> None:
+    pool = pool_of()
+    async with serving(pool):
+        old = pool.workers[0]
+        rolling = asyncio.create_task(pool.roll())
+        await until(lambda: len(pool.workers) == 3)
+        old.process.kill()
+        await old.gone.wait()
+        assert await rolling
+        await until(lambda: sorted(worker.slot for worker in pool.workers) == [0, 1] and len(pool._tasks) == 2)
+
+
+async def test_a_slot_whose_worker_and_successor_both_die_is_filled_again() -> None:
+    pool = pool_of()
+    async with serving(pool):
+        old = pool.workers[0]
+        pool._command = [*ECHO, "fail"]
+        rolling = asyncio.create_task(pool.roll())
+        old.process.kill()
+        assert not await rolling
+        pool._command = ECHO
+        await until(lambda: sorted(worker.slot for worker in pool.workers) == [0, 1] and len(pool._tasks) == 2)
