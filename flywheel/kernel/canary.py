@@ -1,8 +1,10 @@
 """Whether a canary goes on, takes the next step or goes: judged against the champion's decisions of the same time.
 
-Every test is one-sided and exact or clustered by unit. A canary is looked at each time its decisions have doubled, and
-look number k spends 1/(k(k+1)) of the error that is allowed to a step: however often somebody asks, a canary as good as
-the champion is rolled back in at most one of a hundred steps, score distribution apart, whose noise bound is its own.
+Every test is one-sided and exact or clustered by unit. Decisions of one run of a model share its time and mostly its
+failure, so each run is one piece of evidence about these, however many decisions it served. A canary is looked at each
+time its decisions have doubled, and look number k spends 1/(k(k+1)) of the error that is allowed to a step: however
+often somebody asks, a canary as good as the champion is rolled back in at most one of a hundred steps, score
+distribution apart, whose noise bound is its own.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import bdtrc, gammaln
+from scipy.special import betaln, gammaln
 
 from flywheel.kernel import drift
 from flywheel.kernel.experiment import ratio_of
@@ -57,6 +59,8 @@ class ArmSeen:
     model_ms: NDArray[np.float64]
     score: NDArray[np.float64]
     action: NDArray[np.str_]
+    run: NDArray[np.int64]
+    """Any number that tells runs of the model apart."""
 
     def __len__(self) -> int:
         return int(self.unit.size)
@@ -74,7 +78,8 @@ class CanaryStep:
     def due(self, decisions: int, unmet: int, lasted_s: float) -> bool:
         """Whether there is anything to judge.
 
-        `decisions` are the canary's, `unmet` the champion's since the newest of those, or since the step began.
+        `decisions` are the canary's, `unmet` the units that met the champion since the newest of those, or since the
+        step began.
         """
         return (
             looks_due(decisions) > self._looks
@@ -93,7 +98,7 @@ class CanaryStep:
             if crossed:
                 return Verdict(Step.ROLL_BACK, crossed)
         if silent:
-            expected = f"where about {unmet * self._share:.0f} were to be expected"
+            expected = f"where about {unmet * self._share:.0f} units were to be expected"
             return Verdict(Step.ROLL_BACK, f"no decision reached it any more {expected}: it was stopped or not loaded")
         if not ends or not len(champion):
             return Verdict(Step.CONTINUE)
@@ -105,7 +110,8 @@ class CanaryStep:
         return decisions >= self._rollout.decisions and lasted_s >= self._rollout.step_lasts_s
 
     def _is_silent(self, decisions: int, unmet: int, lasted_s: float) -> bool:
-        # Whoever has not answered at all may still have to be loaded.
+        # Whoever has not answered at all may still have to be loaded. Units are what is split: a few of them that
+        # decide often need not have one among them that meets the canary.
         began = decisions > 0 or lasted_s >= self._rollout.step_lasts_s
         return began and unmet * self._share >= _EXPECTED_AT_LEAST
 
@@ -116,7 +122,7 @@ class CanaryStep:
         return next((found for found in self._tests(champion, canary, alpha) if found), "")
 
     def _tests(self, champion: ArmSeen, canary: ArmSeen, alpha: float) -> Iterator[str]:
-        yield fails_more(champion.failed, canary.failed, alpha)
+        yield fails_more(_first_of_runs(champion)[0], _first_of_runs(canary)[0], alpha)
         yield is_slower(champion, canary, self._rollout.latency_factor, alpha)
         yield scores_otherwise(champion, canary, self._rollout.score_psi)
         for rail in self._rollout.guardrails:
@@ -139,22 +145,58 @@ def fails_more(champion: NDArray[np.bool_], canary: NDArray[np.bool_], alpha: fl
     if not failures or not champion.size or p_value >= alpha:
         return ""
     return (
-        f"its model failed in {failures} of {canary.size} decisions, the champion's in {others} of {champion.size} "
+        f"its model failed in {failures} of {canary.size} runs, the champion's in {others} of {champion.size} "
         f"(p = {p_value:.2g})"
     )
 
 
 def is_slower(champion: ArmSeen, canary: ArmSeen, factor: float, alpha: float) -> str:
-    """Why more than one of a hundred of the canary's scores take longer than `factor` times the champion's p99."""
-    theirs, its = champion.model_ms[~champion.failed], canary.model_ms[~canary.failed]
-    if min(theirs.size, its.size) < _LATENCY_LEAST:
-        return ""
-    p99_ms = float(np.quantile(theirs, 1 - _LATENCY_TAIL))
-    slow = int((its > factor * p99_ms).sum())
-    p_value = float(bdtrc(slow - 1, its.size, _LATENCY_TAIL)) if slow else 1.0
-    if p_value >= alpha:
-        return ""
-    return f"{slow} of {its.size} scores took longer than {factor:g} times {p99_ms:.2f} ms (p = {p_value:.2g})"
+    """Why the canary's runs are more often slow than the champion's: beyond `factor` times the champion's p99.
+
+    Runs are compared with runs that served about as many decisions, or more where the champion has none such.
+    """
+    pairs = list(_like_sized(_times(champion), _times(canary)))
+    for theirs, its in pairs:
+        rank = math.ceil((1 - _LATENCY_TAIL) * theirs.size)
+        p99_ms = float(np.partition(theirs, rank - 1)[rank - 1])
+        slow = int((its > factor * p99_ms).sum())
+        p_value = _exceeding(slow, its.size, rank, theirs.size)
+        if p_value < alpha / len(pairs):
+            return f"{slow} of {its.size} runs took longer than {factor:g} times {p99_ms:.2f} ms (p = {p_value:.2g})"
+    return ""
+
+
+def _like_sized(
+    theirs: dict[int, NDArray[np.float64]], its: dict[int, NDArray[np.float64]]
+) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Of each size of the canary's runs the champion's times to compare with, and the canary's."""
+    for size, times in its.items():
+        enough = [other for other in sorted(theirs) if other >= size and theirs[other].size >= _LATENCY_LEAST]
+        if enough and times.size >= _LATENCY_LEAST:
+            yield theirs[enough[0]], times
+
+
+def _times(arm: ArmSeen) -> dict[int, NDArray[np.float64]]:
+    """What runs took, by the binary magnitude of the number of decisions that they served."""
+    failed, model_ms, served = _first_of_runs(arm)
+    magnitude = np.frexp(served)[1]
+    return {int(size): model_ms[~failed & (magnitude == size)] for size in np.unique(magnitude)}
+
+
+def _first_of_runs(arm: ArmSeen) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.int64]]:
+    """Whether the first decision of each run failed, what the run took, and how many decisions it served."""
+    _, places, served = np.unique(arm.run, return_index=True, return_counts=True)
+    return arm.failed[places], arm.model_ms[places], served
+
+
+def _exceeding(number: int, trials: int, rank: int, others: int) -> float:
+    """Chance that so many of `trials` or more exceed the `rank`-th lowest of `others` where all are of one kind."""
+    if not number:
+        return 1.0
+    seen = np.arange(number, trials + 1)
+    above, below = others - rank + 1, rank
+    logs = _log_choose(trials, seen) + betaln(seen + above, trials - seen + below) - betaln(above, below)
+    return float(min(np.exp(logs).sum(), 1.0))
 
 
 def scores_otherwise(champion: ArmSeen, canary: ArmSeen, threshold: float) -> str:
@@ -208,14 +250,15 @@ def _log_choose(total: int, chosen: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.asarray(gammaln(total + 1) - gammaln(chosen + 1) - gammaln(total - chosen + 1), dtype=np.float64)
 
 
-def arm_of(rows: Sequence[tuple[int, bool, float, float, str]]) -> ArmSeen:
-    """Rows of (unit, failed, model_ms, score, action) as columns."""
-    columns = list(zip(*rows, strict=True)) or [(), (), (), (), ()]
-    unit, failed, model_ms, score, action = columns
+def arm_of(rows: Sequence[tuple[int, bool, float, float, str, int]]) -> ArmSeen:
+    """Rows of (unit, failed, model_ms, score, action, run) as columns."""
+    columns = list(zip(*rows, strict=True)) or [(), (), (), (), (), ()]
+    unit, failed, model_ms, score, action, run = columns
     return ArmSeen(
         np.array(unit, np.int64),
         np.array(failed, bool),
         np.array(model_ms, np.float64),
         np.array(score, np.float64),
         np.array(action, np.str_),
+        np.array(run, np.int64),
     )

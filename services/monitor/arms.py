@@ -23,6 +23,7 @@ class _Seen(NamedTuple):
     model_ms: float
     score: float
     action: str
+    run: int
 
 
 class Arms:
@@ -46,6 +47,8 @@ class Arms:
                 math.nan if failed else model_ms,
                 math.nan if failed else logged.score,
                 logged.action,
+                # Requests that one process answers together begin at one moment.
+                hash((logged.decided_at, logged.writer)),
             )
         )
 
@@ -59,13 +62,18 @@ class Arms:
         """How many decisions of that arm by that version, or by none, there are since then, as far as they are kept."""
         return len(self._since(role, version, since_us))
 
+    def units(self, role: Role, version: str, since_us: int) -> int:
+        """How many units those decisions were about."""
+        return len({seen.unit for seen in self._since(role, version, since_us)})
+
     def newest_us(self, role: Role, version: str, since_us: int) -> int:
         """When the newest of them was made; `since_us` when there is none."""
         return max((seen.decided_at_us for seen in self._since(role, version, since_us)), default=since_us)
 
     def seen(self, role: Role, version: str, since_us: int) -> ArmSeen:
         """Those decisions, oldest first."""
-        return arm_of([(s.unit, s.failed, s.model_ms, s.score, s.action) for s in self._since(role, version, since_us)])
+        kept = self._since(role, version, since_us)
+        return arm_of([(s.unit, s.failed, s.model_ms, s.score, s.action, s.run) for s in kept])
 
     def _since(self, role: Role, version: str, since_us: int) -> list[_Seen]:
         return [

@@ -54,7 +54,7 @@ class CanaryWatch:
         since_us, lasted_s = to_us(deployment.deployed_at), (now - deployment.deployed_at).total_seconds()
         step = self._followed.step
         newest_us = self._arms.newest_us(Role.CANARY, deployment.canary, since_us)
-        unmet = self._arms.number(Role.CHAMPION, deployment.champion, newest_us)
+        unmet = self._arms.units(Role.CHAMPION, deployment.champion, newest_us)
         if not step.due(self._arms.number(Role.CANARY, deployment.canary, since_us), unmet, lasted_s):
             return
         champion = self._arms.seen(Role.CHAMPION, deployment.champion, since_us)

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from flywheel.kernel.canary import FALSE_ALARM, ArmSeen, CanaryStep, Step, arm_of, fails_more
+from flywheel.kernel.canary import FALSE_ALARM, ArmSeen, CanaryStep, Step, arm_of, fails_more, is_slower
 from flywheel.kernel.features import InvalidDeclaration
 from flywheel.kernel.rollout import Guardrail, Rollout
 
 ROLLOUT = Rollout(step_lasts="10m", decisions=1_000, guardrails=(Guardrail("decline", 0.02),))
 LONG_S = 600.0
+COLUMNS = ("unit", "failed", "model_ms", "score", "action")
 
 
 def arm(
@@ -23,15 +24,19 @@ def arm(
     shifted: float = 0.0,
     declines: float = 0.05,
     per_unit: int = 2,
+    per_run: int = 1,
+    spread: float = 0.5,
 ) -> ArmSeen:
     rng = np.random.default_rng(seed)
+    run = np.arange(decisions) // per_run
     unit = rng.integers(0, max(decisions // per_unit, 1), decisions)
     return ArmSeen(
         unit,
-        rng.random(decisions) < failing,
-        slower * rng.lognormal(0, 0.5, decisions),
+        rng.random(decisions)[run] < failing,
+        slower * rng.lognormal(0, spread, decisions)[run],
         1 / (1 + np.exp(-rng.normal(-3 + shifted, 1, decisions))),
         np.where(rng.random(decisions) < declines, "decline", "approve"),
+        run,
     )
 
 
@@ -42,6 +47,7 @@ def first(seen: ArmSeen, decisions: int) -> ArmSeen:
         seen.model_ms[:decisions],
         seen.score[:decisions],
         seen.action[:decisions],
+        seen.run[:decisions],
     )
 
 
@@ -98,11 +104,15 @@ def test_without_a_champion_to_compare_with_it_stays_where_it_is() -> None:
     assert CanaryStep(ROLLOUT, 0.5).judge(arm_of([]), arm(2, 5_000), 0, LONG_S).step is Step.CONTINUE
 
 
-def test_looking_often_does_not_find_what_is_not_there() -> None:
+@pytest.mark.parametrize(("per_run", "spread"), [(1, 0.5), (1, 1.5), (16, 0.5), (16, 1.0)])
+def test_looking_often_does_not_find_what_is_not_there(per_run: int, spread: float) -> None:
     ended = 0
     for seed in range(300):
         step = CanaryStep(Rollout(decisions=1_000, guardrails=(Guardrail("decline", 0.0),)), 0.2)
-        champion, canary = arm(2 * seed, 4_000, failing=0.02), arm(2 * seed + 1, 1_000, failing=0.02)
+        champion, canary = (
+            arm(2 * seed + place, decisions, failing=0.02, per_run=per_run, spread=spread)
+            for place, decisions in enumerate((4_000, 1_000))
+        )
         for seen in range(5, 1_001, 5):
             if not step.due(seen, 0, LONG_S if seen == 1_000 else 0.0):
                 continue
@@ -112,6 +122,26 @@ def test_looking_often_does_not_find_what_is_not_there() -> None:
         ended += verdict.step is Step.ROLL_BACK
     # Binomial: at 1 % more than 9 of 300 would be a one in a thousand chance.
     assert ended <= stats.binom.ppf(0.999, 300, FALSE_ALARM)
+
+
+@pytest.mark.parametrize("size", [2, 4, 8, 20])
+def test_one_run_that_fails_is_one_failure_however_many_it_served(size: int) -> None:
+    failed = [(1_000 + place, True, np.nan, np.nan, "approve", 9_999) for place in range(size)]
+    fine = [(place, False, 1.0, 0.1, "approve", place) for place in range(2_000)]
+    canary = arm_of([*fine[:120], *failed, *fine[120:128]])
+    assert CanaryStep(Rollout(), 0.05).judge(arm_of(fine), canary, 0, 10.0).step is Step.CONTINUE
+
+
+def test_a_slow_canary_of_small_runs_is_seen_beside_a_champion_of_large_ones() -> None:
+    large, small = arm(1, 16_000, per_run=16, slower=4.0), arm(2, 4_000)
+    run = np.concatenate([large.run, large.run[-1] + 1 + small.run])
+    columns = [np.concatenate([getattr(large, name), getattr(small, name)]) for name in COLUMNS]
+    champion = ArmSeen(*columns, run)
+    assert not is_slower(champion, arm(3, 1_000), 1.5, 0.01)
+    assert not is_slower(champion, arm(3, 16_000, per_run=16, slower=4.0), 1.5, 0.01)
+    assert not is_slower(large, arm(3, 1_000, slower=4.0), 1.5, 0.01)
+    assert "took longer" in is_slower(champion, arm(3, 1_000, slower=4.0), 1.5, 0.01)
+    assert "took longer" in is_slower(large, arm(3, 1_000, slower=12.0), 1.5, 0.01)
 
 
 @pytest.mark.parametrize(("failures", "others"), [(0, 3), (2, 1), (5, 20), (9, 0)])

@@ -169,7 +169,7 @@ async def test_a_canary_that_fails_on_live_traffic_is_stopped_here_and_taken_bac
         monitor.consider(scene.store.current("fraud"), datetime.now(UTC))
         newest = scene.store.deployments("fraud")[-1]
         assert (newest.canary, newest.withdrawn, newest.deployed_by) == (None, "broken", "monitor")
-        assert "its model failed in 5 of 5 decisions" in newest.reason
+        assert "its model failed in 5 of 5 runs" in newest.reason
         await until(lambda: scene.server.ready()[1] == "model v1")
 
 

@@ -107,7 +107,25 @@ def test_a_canary_whose_model_fails_is_taken_back_within_a_few_decisions() -> No
     assert led.consider(BEGAN + timedelta(seconds=3)) == ("v1", None, 0.0)
     newest = led.store.deployments("fraud")[-1]
     assert (newest.withdrawn, newest.deployed_by) == ("v2", "monitor")
-    assert "its model failed in 5 of 5 decisions" in newest.reason
+    assert "its model failed in 5 of 5 runs" in newest.reason
+
+
+def test_few_units_that_decide_often_need_not_meet_a_good_canary() -> None:
+    led = Led()
+    for number in range(3_000):
+        led.arms.add(decided(Role.CHAMPION, number), f"c{number % 60}")
+    assert led.consider() == ("v1", "v2", 0.01)
+    for number in range(2_000):
+        led.arms.add(decided(Role.CHAMPION, number), f"c{number}")
+    assert led.consider() == ("v1", None, 0.0)
+
+
+def test_requests_that_a_process_answered_together_are_one_run() -> None:
+    arms = Arms()
+    for number, writer in ((1, "a"), (1, "a"), (1, "b"), (2, "a")):
+        arms.add(decided(Role.CANARY, number).model_copy(update={"writer": writer}), "c1")
+    run = arms.seen(Role.CANARY, "v2", 0).run
+    assert [int(run[0]) == int(other) for other in run] == [True, True, False, False]
 
 
 def test_what_failed_for_want_of_features_tells_nothing_of_a_model() -> None:
