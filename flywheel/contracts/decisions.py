@@ -52,6 +52,20 @@ class Step(StrEnum):
     RULE = "rule"
     STATIC = "static"
 
+    @property
+    def is_by_model(self) -> bool:
+        """Whether a model gives the score on this step."""
+        return self in (Step.MODEL, Step.DEFAULTS)
+
+    def or_lower(self, other: Step) -> Step:
+        """The lower one of the two.
+
+        >>> Step.DEFAULTS.or_lower(Step.RULE)
+        <Step.RULE: 'rule'>
+        """
+        order = list(Step)
+        return max(self, other, key=order.index)
+
 
 class DecisionLogged(Message):
     """One answered decision.

@@ -29,8 +29,10 @@ UNKNOWN = "unknown"
 """Why a candidate was dropped of which nothing is stored."""
 UNREADABLE = "unreadable"
 """Why one was dropped of which something is stored that cannot be read."""
+STALE_CANDIDATE = "stale"
+"""Why one was dropped whose features are too old, where the ladder keeps such from the model."""
 
-_RESERVED = frozenset({UNKNOWN, UNREADABLE})
+_RESERVED = frozenset({UNKNOWN, UNREADABLE, STALE_CANDIDATE})
 
 
 class Ties(StrEnum):
@@ -112,7 +114,7 @@ class Ranking:
     @property
     def dropped_by(self) -> tuple[str, ...]:
         """Every reason for which a candidate can be dropped."""
-        return (*(each.name for each in self.filters), UNKNOWN, UNREADABLE)
+        return (*(each.name for each in self.filters), UNKNOWN, UNREADABLE, STALE_CANDIDATE)
 
 
 def check_ranking(where: str, ranking: Ranking, request: type[Event], features: Sequence[str]) -> None:

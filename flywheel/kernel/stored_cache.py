@@ -98,7 +98,9 @@ class StoredCache:
         return StoredColumns(values, status, np.where(known, ages_us / 1000, np.nan))
 
     def _keep(self, lookup: Lookup, read: StoredColumns, now_s: float) -> None:
-        worth = np.flatnonzero((read.status != StoredStatus.STALE).all(axis=1)).tolist()[: self._capacity]
+        # What was too old or corrupt may have been replaced by the next time.
+        passing = (read.status == StoredStatus.STALE) | (read.status == StoredStatus.REFUSED)
+        worth = np.flatnonzero(~passing.any(axis=1)).tolist()[: self._capacity]
         if not worth:
             return
         slots = np.array([self._slot(lookup.keys[row]) for row in worth])

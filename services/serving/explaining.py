@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flywheel.adapters.logs import logger
-from flywheel.contracts.decisions import Step
 from flywheel.contracts.metrics import SERVING_EXPLANATION_SECONDS, SERVING_EXPLANATIONS
 from flywheel.contracts.proto.decision_pb2 import Contribution, DecideResponse
 from flywheel.kernel.attribution import Attribution, Explaining, NotExplainable
@@ -21,7 +20,6 @@ from flywheel.kernel.declaration import UseCase
 
 _PENDING = 8
 _SCORE_TOLERANCE = 1e-4
-_BY_MODEL = (Step.MODEL, Step.DEFAULTS)
 
 SHARE = 0.25
 """Of one core, on average: explanations are asked for a decision at a time, and must never slow all others down."""
@@ -54,7 +52,7 @@ class Explainer:
 
     async def _attributed(self, decision: Decided, deadline_s: float) -> Attribution:
         model = decision.case.model
-        if decision.step not in _BY_MODEL or model is None:
+        if not decision.step.is_by_model or model is None:
             raise _Dropped("no_model")
         scorer = model.scorer
         if not isinstance(scorer, Explaining):
@@ -65,9 +63,9 @@ class Explainer:
         if self._pending >= _PENDING or not self._has_credit():
             raise _Dropped("overloaded")
         row = decision.model_row[0].copy()
-        self._pending += 1
         until_s = self._steady_s() + left_s
         running = asyncio.get_running_loop().run_in_executor(self._worker, self._timed, scorer, row, until_s)
+        self._pending += 1
         running.add_done_callback(self._ended)
         try:
             # Nobody can stop a thread: its place is free when it has ended.

@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from flywheel.adapters.logs import logger
-from flywheel.contracts.decisions import Step
 from flywheel.contracts.events import from_us
 from flywheel.contracts.metrics import SERVING_SHADOW
 from flywheel.contracts.shadows import ShadowScored
@@ -24,7 +23,6 @@ from flywheel.kernel.lineup import Lineup, LoadedModel
 from flywheel.kernel.policy import cheapest
 from flywheel.kernel.ports import DecisionLog
 
-_BY_MODEL = (Step.MODEL, Step.DEFAULTS)
 _AT_ONCE = 32
 _CORE_SHARE = 0.2
 """Of its time the thread works this part and sleeps the rest."""
@@ -67,7 +65,7 @@ class Shadow:
         if self._thread is None:
             self._start()
         for decision in decisions:
-            if decision.step not in _BY_MODEL:
+            if not decision.step.is_by_model:
                 continue
             if len(self._waiting) >= self._capacity:
                 self._dropped.inc()

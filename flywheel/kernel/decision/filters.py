@@ -7,12 +7,14 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from flywheel.contracts.decisions import Step
+from flywheel.contracts.decisions import Fallback, Step
 from flywheel.kernel.decision.requests import Case
 from flywheel.kernel.declaration import UseCase
-from flywheel.kernel.hydration import MISSING, UNAVAILABLE, Hydrated
-from flywheel.kernel.ranking import UNKNOWN, UNREADABLE, Ranking, Unknown
+from flywheel.kernel.hydration import MISSING, STALE, UNAVAILABLE, Hydrated
+from flywheel.kernel.ranking import STALE_CANDIDATE, UNKNOWN, UNREADABLE, Ranking, Unknown
 from flywheel.kernel.vector import RowLayout
+
+_SOME_ARE_READ = (Fallback.NONE, Fallback.FEATURES_STALE)
 
 
 class Filters(Protocol):
@@ -23,10 +25,12 @@ class Filters(Protocol):
 
 
 class CandidateFilters:
-    """The declared filters; beside them, what cannot be read of a candidate drops it, and what is not known may."""
+    """The declared filters; beside them, what cannot be read of a candidate drops it, as does what is stale where the
+    model must not see that, and what is not known may."""
 
     def __init__(self, usecase: UseCase, ranking: Ranking) -> None:
         self._ranking = ranking
+        self._takes_stale = usecase.ladder.stale is Step.MODEL
         self._filters = [(each, usecase.feature_names.index(each.feature)) for each in ranking.filters]
         varying = {entity.name for entity in usecase.entities if ranking.candidate in entity.request_keys}
         varying |= {table.name for table in usecase.attribute_tables if table.entity.name in varying}
@@ -41,8 +45,10 @@ class CandidateFilters:
         codes = hydrated.status[mine]
         some_unread = bool(codes.any())
         if some_unread:
-            if case.step is Step.MODEL:
+            if case.why in _SOME_ARE_READ:
                 _drop(stays, (codes == UNAVAILABLE).any(axis=1), UNREADABLE, dropped)
+            if case.step is Step.MODEL and not self._takes_stale:
+                _drop(stays, (codes == STALE).any(axis=1), STALE_CANDIDATE, dropped)
             if self._ranking.unknown is Unknown.DROP:
                 _drop(stays, (codes[:, self._of_candidate] == MISSING).any(axis=1), UNKNOWN, dropped)
         for each, place in self._filters:

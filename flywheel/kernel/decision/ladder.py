@@ -51,11 +51,13 @@ class FallbackLadder:
         codes = hydrated.status[row : row + case.subject.rows]
         if not np.count_nonzero(codes):
             return
-        # One candidate that cannot be read is dropped; when none can, nothing is left to be judged.
-        if late or (codes == UNAVAILABLE).any(axis=1).all():
+        # One candidate that cannot be read, or is too old, is dropped; the case goes down when that holds for all.
+        unread = (codes == UNAVAILABLE).any(axis=1)
+        stale = (codes == STALE).any(axis=1)
+        if late or unread.all():
             case.why = Fallback.DEADLINE if late else Fallback.FEATURES_UNAVAILABLE
-            case.step = self._ladder.unavailable
-        elif self._ladder.stale is not Step.MODEL and (codes == STALE).any():
+            case.step = self._ladder.unavailable.or_lower(self._ladder.stale if stale.any() else Step.MODEL)
+        elif self._ladder.stale is not Step.MODEL and (stale | unread).all():
             case.why, case.step = Fallback.FEATURES_STALE, self._ladder.stale
 
     def without_model(self, case: Case, why: Fallback) -> Scored:

@@ -7,12 +7,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from flywheel.contracts.decisions import Fallback, Step
+from flywheel.contracts.decisions import Fallback
 from flywheel.kernel.decision.ladder import FallbackLadder, Observer, Scored, Scores
 from flywheel.kernel.decision.requests import Case
 from flywheel.kernel.lineup import LoadedModel
-
-_BY_MODEL = (Step.MODEL, Step.DEFAULTS)
 
 Rows = NDArray[np.float32]
 Own = slice | NDArray[np.intp]
@@ -37,10 +35,12 @@ class ScoringStage:
             own = slice(start, start + case.subject.rows) if case.left is None else start + case.left
             start += case.subject.rows
             number += case.rows
-            if case.step not in _BY_MODEL or not case.rows:
+            if not case.step.is_by_model:
                 found[place] = self._ladder.score(case)
             elif case.model is None:
                 found[place] = self._ladder.without_model(case, Fallback.MODEL_UNAVAILABLE)
+            elif not case.rows:
+                found[place] = Scored(np.empty(0), case.model.version)
             elif not case.allowance.has_time_for_model(now_s):
                 found[place] = self._ladder.without_model(case, Fallback.DEADLINE)
             else:

@@ -10,7 +10,6 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from flywheel.contracts.decisions import Step
 from flywheel.contracts.events import from_us, iso_utc
 from flywheel.contracts.rankings import RankingLogged
 from flywheel.kernel.decision.ladder import Scored
@@ -20,8 +19,6 @@ from flywheel.kernel.declaration import UseCase
 from flywheel.kernel.hydration import STATUSES, UNAVAILABLE, Hydrated
 from flywheel.kernel.ranking import Ranking
 from flywheel.kernel.selection import Selection, select
-
-_BY_MODEL = (Step.MODEL, Step.DEFAULTS)
 
 
 @dataclass(slots=True)
@@ -114,7 +111,7 @@ class Shortlist:
     def select(self, case: Case, scored: Scored, hydrated: Hydrated, row: int, decided_at_us: int) -> Ranked:
         """The ranking."""
         keep = case.request.keep or self._ranking.keep
-        if case.step in _BY_MODEL:
+        if case.step.is_by_model:
             chosen = select(self._ranking, scored.scores, keep, case.request_id)
         else:
             # Nothing tells the candidates apart: they stay in the order in which they were given.
@@ -132,7 +129,7 @@ class Shortlist:
             shown=shown,
             scores=scored.scores[chosen.places],
             propensities=chosen.propensities,
-            known=None if case.step in _BY_MODEL else _known(hydrated, row + shown),
+            known=None if case.step.is_by_model else _known(hydrated, row + shown),
         )
 
 

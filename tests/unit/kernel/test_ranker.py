@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +20,7 @@ from flywheel.kernel.attributes import AttributeRow
 from flywheel.kernel.decision import DecisionRequest, Refused
 from flywheel.kernel.decision.ranker import Ranker
 from flywheel.kernel.decision.shortlist import Ranked
-from flywheel.kernel.declaration import UseCase
+from flywheel.kernel.declaration import Ladder, UseCase
 from flywheel.kernel.features import InvalidDeclaration
 from flywheel.kernel.lineup import Lineup, LoadedModel
 from flywheel.kernel.plan import compile_plan
@@ -75,7 +76,7 @@ class Shop:
     """A store with one user and items, whose first column is given, and a ranker on it."""
 
     def __init__(self, ranking: Ranking, stock: Sequence[float | None] = (0.2, 0.8, 0.5), **parts: Any) -> None:
-        usecase = declared(ranking)
+        usecase = dataclasses.replace(declared(ranking), ladder=parts.pop("ladder", Ladder()))
         self.store = MemoryFeatureStore(compile_plan(usecase))
         self.store.put(USERS, [row("user-0", 1.0)])
         self.store.put(ITEMS, [row(item(number), value) for number, value in enumerate(stock)])
@@ -192,6 +193,41 @@ async def test_stale_items_are_ranked_by_their_defaults() -> None:
     assert ranked.statuses["item_profile"] == {"fresh": 1, "stale": 1}
     assert (ranked.candidates, ranked.fallback) == ([item(0), item(1)], Fallback.NONE)
     assert ranked.scores[1] == 0
+
+
+async def test_a_stale_item_is_kept_from_the_model_where_the_ladder_says_so_and_decides_for_no_other() -> None:
+    shop = Shop(Ranking("item_id"), ladder=Ladder(stale=Step.RULE))
+    shop.store.put(ITEMS, [row(item(1), 0.9, AT_US - 31 * DAY_US)])
+    ranked = await shop.rank(item(1), item(0))
+    assert (ranked.candidates, ranked.dropped) == ([item(0)], {"stale": 1})
+    assert (ranked.fallback, ranked.step) == (Fallback.NONE, Step.MODEL)
+    all_stale = await shop.rank(item(1))
+    assert (all_stale.candidates, all_stale.dropped) == ([item(1)], {})
+    assert (all_stale.fallback, all_stale.step) == (Fallback.FEATURES_STALE, Step.RULE)
+
+
+async def test_an_unreadable_candidate_is_dropped_beside_a_stale_one_too() -> None:
+    shop = Shop(Ranking("item_id"), ladder=Ladder(stale=Step.DEFAULTS))
+    shop.store.put(ITEMS, [row(item(2), 0.9, AT_US - 31 * DAY_US)])
+    shop.store.attributes[ITEMS.entity].put("shop_item_profile", "item_profile_i05", {"item_id": item(1)}, b"?")
+    ranked = await shop.rank(item(0), item(1), item(2))
+    assert (ranked.candidates, ranked.dropped) == ([item(0)], {"unreadable": 1, "stale": 1})
+
+
+async def test_of_two_steps_that_are_declared_the_lower_one_counts() -> None:
+    shop = Shop(Ranking("item_id"), ladder=Ladder(stale=Step.RULE, unavailable=Step.DEFAULTS))
+    shop.store.put(USERS, [row("user-0", 1.0, AT_US - 31 * DAY_US)])
+    shop.store.attributes[ITEMS.entity].put("shop_item_profile", "item_profile_i05", {"item_id": item(1)}, b"?")
+    ranked = await shop.rank(item(1))
+    assert (ranked.fallback, ranked.step) == (Fallback.FEATURES_UNAVAILABLE, Step.RULE)
+
+
+async def test_a_ranking_of_which_nothing_is_left_names_the_model_of_its_arm() -> None:
+    shop = Shop(Ranking("item_id", filters=(Filter("none", "item_i00", at_least=9),)))
+    ranked = await shop.rank(item(0), item(1))
+    assert (ranked.candidates, ranked.dropped) == ([], {"none": 2})
+    assert (ranked.model_version, ranked.step) == ("v1", Step.MODEL)
+    assert shop.scorer.rows == []
 
 
 @pytest.mark.parametrize("strict", [False, True])

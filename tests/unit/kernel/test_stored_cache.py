@@ -129,3 +129,14 @@ async def test_rows_of_several_keys_are_told_apart_and_shared_keys_stay_shared()
         assert lookup.missing.keys["item"] == missing
         found = cache.join(lookup, await store.read(lookup.missing, 1), 0)
         _assert_equal(found, await store.read(request, 1))
+
+
+async def test_what_is_corrupt_is_read_again_for_it_may_be_mended() -> None:
+    store = _filled()
+    cached = _Cached(StoredCache(PLAN, keep_s=60.0, capacity=8), store)
+    first = await cached.read(["corrupt", "a"], 0.0)
+    store.write(PRICES, {"item": "corrupt"}, {"price": 7.0, "stock": None}, AT_US)
+    mended = await cached.read(["corrupt", "a"], 1.0)
+    assert cached.asked == [["corrupt", "a"], ["corrupt"]]
+    assert first.values[0, 0] != 7.0
+    assert mended.values[0, 0] == 7.0
