@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from hpack import Decoder, Encoder
 
-from flywheel.adapters.grpc_server.calls import Call, Gate, Unary
+from flywheel.adapters.grpc_server.calls import Call, Gate, Streaming, Unary
 from flywheel.adapters.grpc_server.connection import Connection, Shared
 from flywheel.adapters.grpc_server.frames import (
     END_HEADERS,
@@ -112,13 +112,18 @@ class Wire:
     """A connection without a socket. What it has to do later is done by `turn`."""
 
     def __init__(
-        self, unary: Mapping[str, Unary] | None = None, *, gate: Gate | None = None, limits: Limits | None = None
+        self,
+        unary: Mapping[str, Unary] | None = None,
+        *,
+        streaming: Mapping[str, Streaming] | None = None,
+        gate: Gate | None = None,
+        limits: Limits | None = None,
     ) -> None:
         self.later: list[Callable[[], None]] = []
         self.gate = gate or RecordingGate()
         self.limits = limits or Limits()
         turn = Turn(cast(Any, self.later.append), unary or {PATH: echo}, self.limits)
-        self.shared = Shared(self.gate, self.limits, turn, {})
+        self.shared = Shared(self.gate, self.limits, turn, streaming or {})
         self.connection = Connection(self.shared)
         self.transport = FakeTransport()
         self.encoder = Encoder()

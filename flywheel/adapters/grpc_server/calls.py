@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Protocol
 
@@ -54,8 +54,11 @@ class StreamCall(Protocol):
 Unary = Callable[[Sequence[Call]], None]
 """Takes every call of one method that arrived in one turn of the loop. It must not block."""
 
-Streaming = Callable[[AsyncIterator[bytes], StreamCall], AsyncIterator[bytes]]
-"""Turns the caller's messages into answers; raises CallFailed for any status but OK. Closed when the caller goes."""
+Streaming = Callable[[AsyncGenerator[bytes, None], StreamCall], AsyncIterator[bytes]]
+"""Turns the caller's messages into answers; raises CallFailed for any status but OK. Closed when the caller goes.
+
+What the caller sends is kept until it is asked for; a handler that needs no more of it closes it.
+"""
 
 
 class Gate(Protocol):

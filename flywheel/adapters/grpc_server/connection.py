@@ -37,6 +37,7 @@ from flywheel.adapters.grpc_server.turns import Turn
 from flywheel.adapters.grpc_server.unary import UnaryCall
 
 _UNKNOWN = Refusal(Status.UNIMPLEMENTED, "there is no such method here")
+_TOO_MANY_STREAMING = Refusal(Status.RESOURCE_EXHAUSTED, "too many streaming calls on one connection")
 _ANSWERED_EARLY = 4_096
 _BLOCK_SHARE = 4
 _PRIORITY_BYTES = 5
@@ -69,6 +70,9 @@ class Connection(Lifetime):
         self.gate = shared.gate
         self.turn = shared.turn
         self.kept_bytes = 0
+        """Of messages that are unfinished or wait to be asked for."""
+        self.streamed: set[int] = set()
+        """Streaming calls in flight."""
         self._shared = shared
         self._blocks = HeaderBlocks(shared.limits.header_list_bytes)
         self._control = Control(self)
@@ -241,6 +245,10 @@ class Connection(Lifetime):
         if handle is None:
             self._turn_away(stream_id, _UNKNOWN.block, is_last)
             return
+        if len(self.streamed) >= self.limits.streaming_calls:
+            self._turn_away(stream_id, _TOO_MANY_STREAMING.block, is_last)
+            return
+        self.streamed.add(stream_id)
         call = self.streams[stream_id] = StreamedCall(self, stream_id, head, handle, self.read_s)
         if is_last:
             call.receive(b"", 0, 0, True)

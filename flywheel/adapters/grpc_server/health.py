@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
 
 from google.protobuf.message import DecodeError
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse, HealthListResponse
@@ -49,8 +50,9 @@ class Health:
         statuses = {name: HealthCheckResponse(status=status) for name, status in self._statuses.items()}
         return bytes(HealthListResponse(statuses=statuses).SerializeToString())
 
-    async def _watch(self, messages: AsyncIterator[bytes], _: StreamCall) -> AsyncIterator[bytes]:
-        service = _service(await anext(messages, b""))
+    async def _watch(self, messages: AsyncGenerator[bytes, None], _: StreamCall) -> AsyncIterator[bytes]:
+        async with aclosing(messages):
+            service = _service(await anext(messages, b""))
         told: int | None = None
         while True:
             changed = self._changed

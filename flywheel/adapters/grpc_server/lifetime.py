@@ -54,6 +54,9 @@ class Lifetime(asyncio.Protocol):
         self._unfinished = b""
         self._has_preface = False
         self._is_over = False
+        self.writable = asyncio.Event()
+        """Clear while the client leaves too much unread."""
+        self.writable.set()
         self._paused_s: float | None = None
         self._over_s = 0.0
         self._asked_s = 0.0
@@ -104,11 +107,13 @@ class Lifetime(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The client does not read: nothing more is read from it either."""
         self._paused_s = perf_counter()
+        self.writable.clear()
         cast(asyncio.Transport, self._transport).pause_reading()
 
     def resume_writing(self) -> None:
         """The client reads again."""
         self._paused_s = None
+        self.writable.set()
         cast(asyncio.Transport, self._transport).resume_reading()
 
     def depart(self) -> None:

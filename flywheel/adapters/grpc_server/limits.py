@@ -15,9 +15,11 @@ class Limits:
     message_bytes_of: Mapping[str, int] = field(default_factory=dict)
     """Another length for some methods, by path."""
     kept_bytes: int = 64 * 1024 * 1024
-    """Of unfinished messages of one connection; whatever begins above that is refused."""
+    """Of one connection's messages that are unfinished or wait to be asked for; what comes above that is refused."""
     streams: int = 1024
     """Calls in flight on one connection, as announced to it."""
+    streaming_calls: int = 16
+    """Those of them that are of streaming methods; no gate admits these."""
     connections: int = 4096
     """One more is closed at once."""
     header_list_bytes: int = 16 * 1024

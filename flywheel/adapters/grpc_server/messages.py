@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
 
 from flywheel.adapters.grpc_server.status import CallFailed, Status
 
@@ -42,7 +41,7 @@ def plain(body: bytes, compressed: int, limit: int, *, is_gzip: bool) -> bytes:
 
 
 class Messages:
-    """Cuts a stream of bytes into messages."""
+    """Cuts a stream of bytes into messages, each unpacked when it is asked for and not before."""
 
     def __init__(self, limit: int, *, is_gzip: bool) -> None:
         self._limit = limit
@@ -50,18 +49,27 @@ class Messages:
         self._kept = bytearray()
 
     @property
-    def is_whole(self) -> bool:
-        """Whether no message is under way."""
-        return not self._kept
+    def kept_bytes(self) -> int:
+        """What came and was not taken, as it came."""
+        return len(self._kept)
 
-    def fed(self, data: bytes) -> Iterator[tuple[bytes, int]]:
-        """The messages that are complete now, each with the bytes it took. Raises CallFailed as `plain` does."""
+    def feed(self, data: bytes) -> None:
+        """Keeps bytes of the stream."""
+        self._kept += data
+
+    def take(self) -> tuple[bytes, int] | None:
+        """The next message and the bytes it took, None until it is whole. Raises CallFailed as `plain` does."""
         kept = self._kept
-        kept += data
-        while len(kept) >= PREFIX_BYTES:
-            stop = declared_bytes(kept, self._limit) + PREFIX_BYTES
-            if len(kept) < stop:
-                return
-            body, compressed = bytes(kept[PREFIX_BYTES:stop]), kept[0]
-            del kept[:stop]
-            yield plain(body, compressed, self._limit, is_gzip=self._is_gzip), stop
+        if len(kept) < PREFIX_BYTES:
+            return None
+        stop = declared_bytes(kept, self._limit) + PREFIX_BYTES
+        if len(kept) < stop:
+            return None
+        body, compressed = bytes(kept[PREFIX_BYTES:stop]), kept[0]
+        del kept[:stop]
+        return plain(body, compressed, self._limit, is_gzip=self._is_gzip), stop
+
+    def clear(self) -> int:
+        """Drops what was kept; how many bytes that were."""
+        dropped, self._kept = len(self._kept), bytearray()
+        return dropped

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, cast
 
@@ -38,10 +37,10 @@ class StreamedCall:
         self._connection = connection
         self._messages = Messages(connection.limits.message_bytes, is_gzip=head.is_gzip)
         self._room_bytes = connection.stream_window_bytes
-        self._inbox: deque[tuple[bytes, int]] = deque()
-        self._fault: CallFailed | None = None
+        self._is_deaf = False
         self._stirred = asyncio.Event()
         self._has_gone = asyncio.Event()
+        connection.output.put(headers(stream_id, INITIAL, 0))
         self._task = asyncio.get_running_loop().create_task(self._run(handle))
 
     def receive(self, data: bytes, at: int, stop: int, is_last: bool) -> None:
@@ -50,12 +49,13 @@ class StreamedCall:
         self._room_bytes -= stop - at
         if self._room_bytes < 0:
             raise StreamFault(self.stream_id, ErrorCode.FLOW_CONTROL_ERROR)
-        try:
-            self._inbox.extend(self._messages.fed(data[at:stop]))
-            if is_last and not self._messages.is_whole:
-                raise CallFailed(Status.INTERNAL, "the request ended before its message did")
-        except CallFailed as failed:
-            self._fault = failed
+        connection = self._connection
+        if not self._is_deaf:
+            self._messages.feed(data[at:stop])
+            connection.kept_bytes += stop - at
+        if connection.kept_bytes > connection.limits.kept_bytes:
+            self._finish(Status.RESOURCE_EXHAUSTED, "too many messages of one connection wait")
+            self._task.cancel()
         self._stirred.set()
 
     def sent(self) -> None:
@@ -70,10 +70,12 @@ class StreamedCall:
         self._task.cancel()
 
     def forget(self) -> None:
-        """Nothing is kept beyond the stream's window."""
+        """Gives back what came and was not asked for; nothing more is kept."""
+        self._is_deaf = True
+        self._connection.kept_bytes -= self._messages.clear()
+        self._connection.streamed.discard(self.stream_id)
 
     async def _run(self, handle: Streaming) -> None:
-        self._connection.output.put(headers(self.stream_id, INITIAL, 0))
         try:
             async with asyncio.timeout(None if self.deadline_s == math.inf else self.deadline_s - time.perf_counter()):
                 answers = cast(AsyncGenerator[bytes, None], handle(self._requests(), self))
@@ -89,28 +91,47 @@ class StreamedCall:
             _log.error("call_failed", path=self.path, exc_info=error)
             self._finish(Status.INTERNAL, "the call failed; the server's log says why")
 
-    async def _requests(self) -> AsyncIterator[bytes]:
-        while True:
-            while self._inbox:
-                message, size = self._inbox.popleft()
-                self._room_bytes += size
-                if not self.is_ended:
-                    self._connection.output.put(window_update(self.stream_id, size))
-                yield message
-            if self._fault:
-                raise self._fault
-            if self.is_ended:
-                return
-            self._stirred.clear()
-            await self._stirred.wait()
+    async def _requests(self) -> AsyncGenerator[bytes, None]:
+        try:
+            while True:
+                while message := self._next():
+                    yield message[0]
+                if self.is_ended:
+                    break
+                self._stirred.clear()
+                await self._stirred.wait()
+            if self._messages.kept_bytes:
+                raise CallFailed(Status.INTERNAL, "the request ended before its message did")
+        finally:
+            # The handler asks for nothing more, so what else comes is passed over.
+            self._is_deaf = True
+            self._connection.kept_bytes -= self._messages.clear()
+
+    def _next(self) -> tuple[bytes, int] | None:
+        kept_bytes = self._messages.kept_bytes
+        try:
+            taken = self._messages.take()
+        finally:
+            self._connection.kept_bytes -= kept_bytes - self._messages.kept_bytes
+        if taken is not None:
+            self._room_bytes += taken[1]
+            if not self.is_ended:
+                self._connection.output.put(window_update(self.stream_id, taken[1]))
+        return taken
 
     async def _send(self, message: bytes) -> None:
         self._has_gone.clear()
-        if not self._connection.output.send(self, prefixed(message), b""):
+        connection = self._connection
+        if not connection.output.send(self, prefixed(message), b""):
             await self._has_gone.wait()
+        # Short questions with long answers must neither hold up the others nor pile up unread.
+        await asyncio.sleep(0)
+        await connection.writable.wait()
 
     def _finish(self, status: Status, reason: str, extra: Mapping[str, str] = NO_TRAILERS) -> None:
         connection = self._connection
+        if connection.streams.get(self.stream_id) is not self:
+            return
         connection.output.drop(self.stream_id)
         last = trailers(status, percent_encoded(reason), extra)
         connection.output.put(headers(self.stream_id, last, END_STREAM))
