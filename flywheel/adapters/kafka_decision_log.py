@@ -49,6 +49,7 @@ class KafkaDecisionLog:
         self._on_lost = on_lost
         self._capacity = capacity
         self._fatal: str | None = None
+        self._not_taken = ""
         self._failure = "undelivered"
         self._poller: asyncio.Task[None] | None = None
         self.in_flight = 0
@@ -69,7 +70,8 @@ class KafkaDecisionLog:
         """How many of the records were taken, from the first on; the caller keeps them, and their account.
 
         `ended` is told for each that was taken, in whatever order: None for acknowledged, `undelivered` for one to be
-        sent again, `refused` for one that the broker will never take.
+        sent again, `refused` for one that the broker will never take. Nothing is taken from a producer's fatal error
+        until another has replaced it.
         """
 
         def delivered(error: KafkaError | None, _: Message) -> None:
@@ -84,11 +86,21 @@ class KafkaDecisionLog:
             except BufferError:
                 return number
             except KafkaException as error:
+                if error.args[0].code() not in _NEVER_TAKEN:
+                    self._say_not_taken(str(error))
+                    return number
                 _log.error("decision_refused", reason=str(error))
                 ended("refused")
             else:
                 self.sending += 1
+                self._not_taken = ""
         return len(records)
+
+    def _say_not_taken(self, reason: str) -> None:
+        # The caller comes again many times a second.
+        if reason != self._not_taken:
+            self._not_taken = reason
+            _log.warning("decisions_not_taken", reason=reason)
 
     def _append(self, key: bytes, value: bytes) -> None:
         if self.in_flight >= self._capacity:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 
 import pytest
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, KafkaException
 
 from flywheel.adapters import kafka_decision_log
 from flywheel.adapters.kafka_decision_log import KafkaDecisionLog
@@ -22,11 +22,14 @@ class SlowProducer:
         self.waiting: list[Report] = []
         self.settled: list[tuple[Report, KafkaError | None]] = []
         self.polls_until_reports = 0
+        self.refusal: KafkaError | None = None
 
     def __len__(self) -> int:
         return len(self.waiting) + len(self.settled)
 
     def produce(self, *_: object, on_delivery: Report) -> None:
+        if self.refusal is not None:
+            raise KafkaException(self.refusal)
         self.waiting.append(on_delivery)
 
     def settle(self, error: KafkaError | None = None) -> None:
@@ -109,6 +112,33 @@ async def test_a_close_reports_what_a_replaced_producer_still_held(scene: Scene)
     scene.log._replace("the producer's identity was lost")
     await scene.log.close(0.0)
     assert (scene.ends, scene.log.in_flight) == ({"shutdown": 1}, 0)
+
+
+async def test_what_a_broken_producer_does_not_take_stays_with_the_caller(scene: Scene) -> None:
+    ends: list[str | None] = []
+    records = [(b"k", b"v")] * 3
+    assert scene.log.send(records[:1], ends.append) == 1
+    scene.producers[0].refusal = KafkaError(KafkaError._FATAL, "the producer's identity was lost")
+    assert scene.log.send(records, ends.append) == 0
+    assert (ends, scene.log.sending) == ([], 1)
+    scene.log._replace("the producer's identity was lost")
+    assert scene.log.send(records, ends.append) == 3
+    scene.producers[1].settle()
+    scene.log.start()
+    async with asyncio.timeout(5):
+        while scene.log.sending:
+            await asyncio.sleep(0.005)
+    assert Counter(ends) == {"undelivered": 1, None: 3}
+    await scene.log.close(1.0)
+
+
+@pytest.mark.parametrize("code", sorted(kafka_decision_log._NEVER_TAKEN))
+async def test_what_no_broker_will_take_is_refused_and_the_rest_is_taken(scene: Scene, code: int) -> None:
+    ends: list[str | None] = []
+    scene.producers[0].refusal = KafkaError(code)
+    assert scene.log.send([(b"k", b"v")] * 2, ends.append) == 2
+    assert (ends, scene.log.sending) == (["refused", "refused"], 0)
+    await scene.log.close(0.0)
 
 
 async def test_reports_go_on_after_one_that_failed(scene: Scene) -> None:
