@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 _MISSING_KEPT = 100_000
 _WRITERS_KEPT = 256
+_NAMES_KEPT = 10_000
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class _Writer:
     """Missing numbers that are too many to be kept."""
     first: int = 0
     """Where its account begins: one before its first number."""
+    lost_before: int = 0
+    """How many of its lost ones another account has."""
 
 
 class Reconciliation:
@@ -58,19 +61,21 @@ class Reconciliation:
         self._patience_us = patience_us
         self._writers: dict[str, _Writer] = {}
         self._gone = _Writer()
+        self._gone_names: dict[str, tuple[int, int]] = {}
+        """Writers not heard of for long: the highest number of each, and how many it had lost."""
         self._gone_writers = 0
+        self._forgets_names = False
         self._repeats = 0
         self.truncated = False
         """Whether the log has forgotten its beginning: what its writers wrote before their first record is unknown."""
 
     def take(self, writer: str, number: int, *, lost: int, at_us: int) -> None:
         """A record was read. Numbers begin with 1; order does not matter, nor does reading one again."""
-        account = self._writers.get(writer)
-        if account is None:
-            first = number - 1 if self.truncated else 0
-            account = self._writers[writer] = _Writer(highest=first, first=first)
-            self._bound_writers()
-        account.lost = max(account.lost, lost)
+        # Whoever was heard last is forgotten last.
+        account = self._writers.pop(writer) if writer in self._writers else self._begun(writer, number)
+        self._writers[writer] = account
+        self._bound_writers()
+        account.lost = max(account.lost, lost - account.lost_before)
         if number > account.highest:
             self._miss(account, account.highest + 1, number, at_us)
             account.highest = number
@@ -114,10 +119,24 @@ class Reconciliation:
             young += 1
         return len(account.missing) - young + account.forgotten
 
+    def _begun(self, writer: str, number: int) -> _Writer:
+        if (gone := self._gone_names.pop(writer, None)) is not None:
+            self._gone_writers -= 1
+            first, lost = gone
+            return _Writer(highest=first, first=first, lost_before=lost)
+        # A name that was forgotten cannot be told from a new one.
+        first = number - 1 if self.truncated or self._forgets_names else 0
+        return _Writer(highest=first, first=first)
+
     def _bound_writers(self) -> None:
         if len(self._writers) <= _WRITERS_KEPT:
             return
-        oldest = self._writers.pop(next(iter(self._writers)))
+        name = next(iter(self._writers))
+        oldest = self._writers.pop(name)
+        self._gone_names[name] = (oldest.highest, oldest.lost_before + oldest.lost)
+        if len(self._gone_names) > _NAMES_KEPT:
+            del self._gone_names[next(iter(self._gone_names))]
+            self._forgets_names = True
         missing = len(oldest.missing) + oldest.forgotten
         lost = min(oldest.lost, missing)
         self._gone.highest += oldest.highest - oldest.first

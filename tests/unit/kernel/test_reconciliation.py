@@ -55,6 +55,42 @@ def test_a_log_without_its_beginning_accounts_for_what_it_has() -> None:
     assert (found.answered, found.logged, found.lost, found.repeats) == (3, 2, 1, 0)
 
 
+def test_a_writer_that_is_heard_again_after_many_others_goes_on_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconciliation, "_WRITERS_KEPT", 2)
+    account = Reconciliation(patience_us=PATIENCE_US)
+    for number in (1, 2, 4):
+        account.take("alive", number, lost=1, at_us=0)
+    for short in "abc":
+        account.take(short, 1, lost=0, at_us=0)
+    account.take("alive", 5, lost=1, at_us=0)
+    account.take("alive", 7, lost=1, at_us=0)
+    found = account.state(now_us=1_000)
+    assert (found.answered, found.logged, found.lost, found.unexplained, found.writers) == (10, 8, 1, 1, 4)
+
+
+def test_the_writer_heard_last_is_forgotten_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconciliation, "_WRITERS_KEPT", 2)
+    account = Reconciliation(patience_us=PATIENCE_US)
+    account.take("alive", 2, lost=0, at_us=0)
+    for number, short in enumerate("abc", start=3):
+        account.take(short, 1, lost=0, at_us=0)
+        account.take("alive", number, lost=0, at_us=0)
+    account.take("alive", 1, lost=0, at_us=0)
+    found = account.state(now_us=1_000)
+    assert (found.answered, found.logged, found.unexplained) == (8, 8, 0)
+
+
+def test_a_writer_whose_name_was_forgotten_begins_at_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconciliation, "_WRITERS_KEPT", 1)
+    monkeypatch.setattr(reconciliation, "_NAMES_KEPT", 1)
+    account = Reconciliation(patience_us=PATIENCE_US)
+    for writer in ("alive", "b", "c"):
+        account.take(writer, 1, lost=0, at_us=0)
+    account.take("alive", 2, lost=0, at_us=0)
+    found = account.state(now_us=1_000)
+    assert (found.answered, found.logged, found.unexplained) == (4, 4, 0)
+
+
 def test_the_account_is_bounded_and_stays_right(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reconciliation, "_MISSING_KEPT", 10)
     monkeypatch.setattr(reconciliation, "_WRITERS_KEPT", 2)
