@@ -10,8 +10,8 @@ from functools import partial
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from flywheel.adapters.kafka_breaker import Breaker
-from flywheel.adapters.kafka_records import TRACE_HEADER
 from flywheel.adapters.logs import logger
+from flywheel.contracts.metadata import TRACEPARENT
 from flywheel.kernel.ports import Unavailable
 
 _POLL_BUSY_S = 0.001
@@ -55,7 +55,7 @@ def _meaning(error: KafkaError) -> Exception:
 
 
 def _headers(trace: str) -> _Headers:
-    return {TRACE_HEADER: trace.encode()} if trace else None
+    return {TRACEPARENT: trace.encode()} if trace else None
 
 
 class _Delivery:

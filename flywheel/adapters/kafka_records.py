@@ -6,9 +6,8 @@ from collections.abc import Iterator
 
 from confluent_kafka import Consumer, Message, TopicPartition
 
+from flywheel.contracts.metadata import TRACEPARENT
 from flywheel.kernel.ports import Record, Unavailable
-
-TRACE_HEADER = "traceparent"
 
 _READ_AT_ONCE = 10_000
 
@@ -22,7 +21,7 @@ def record_of(message: Message) -> Record:
 
 def _trace(headers: list[tuple[str, bytes]]) -> str:
     # Whoever else writes to the topic may send anything there.
-    return next((value.decode("ascii", "replace") for name, value in headers if name == TRACE_HEADER and value), "")
+    return next((value.decode("ascii", "replace") for name, value in headers if name == TRACEPARENT and value), "")
 
 
 def consume(consumer: Consumer, timeout_s: float, limit: int) -> list[Message]:

@@ -21,6 +21,7 @@ from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace import SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from flywheel.contracts.metadata import TRACEPARENT
 from flywheel.contracts.settings import PlatformSettings
 
 __all__ = ["UNTRACED", "OtlpTracing", "SpanKind", "Tracing", "open_tracing"]
@@ -152,7 +153,7 @@ def open_tracing(service: str, settings: PlatformSettings) -> Tracing:
 
 def _context(traceparent: str) -> Context:
     # A context of its own: never that of whatever happens to run.
-    return _PROPAGATOR.extract({"traceparent": traceparent}, Context()) if traceparent else Context()
+    return _PROPAGATOR.extract({TRACEPARENT: traceparent}, Context()) if traceparent else Context()
 
 
 def _traceparent(span: trace.Span) -> str:
@@ -160,4 +161,4 @@ def _traceparent(span: trace.Span) -> str:
         return ""
     found: dict[str, str] = {}
     _PROPAGATOR.inject(found, trace.set_span_in_context(span, Context()))
-    return found["traceparent"]
+    return found[TRACEPARENT]

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from flywheel.adapters.http_problem import FieldError, Problem
 from flywheel.adapters.tracing import SpanKind, Tracing
 from flywheel.contracts.events import BACKFILL_HEADER
+from flywheel.contracts.metadata import TRACEPARENT
 from flywheel.contracts.metrics import INGEST_SECONDS
 from services.ingest.answers import ClockAnswer, answer_batch, answer_one, clock_unknown, invalid
 from services.ingest.bodies import read_json
@@ -150,7 +151,7 @@ def _timed(intake: Intake, handle: Handler, tracing: Tracing) -> Handler:
     async def timed(request: Request) -> Response:
         started = time.perf_counter()
         try:
-            parent = request.headers.get("traceparent", "")
+            parent = request.headers.get(TRACEPARENT, "")
             with tracing.span(name, parent, kind=SpanKind.SERVER) as request.state.trace:
                 return await handle(request)
         finally:

@@ -131,7 +131,8 @@ def build(
         unary = _ranking(settings, usecase, usecase.policy, features, models, log, failures, tracing)
     else:
         decider = Decider(usecase, features, models.lineup, clock=CLOCK, new_id=new_id, observer=journal)
-        servicer = DecisionsServicer({name: Desk(decider, journal, Explainer(usecase), traces=AnswerTraces(tracing))})
+        desk = Desk(decider, journal, Explainer(usecase), traces=AnswerTraces(tracing))
+        servicer = DecisionsServicer({name: desk}, max_subject_bytes=settings.serving_max_subject_bytes)
         unary = servicer.unary()
     unary = {**unary, **inference_methods(inference)}
     gate = _gate(settings, usecase)

@@ -9,6 +9,7 @@ from functools import partial
 
 from flywheel.adapters.grpc_server.status import Refusal, Status
 from flywheel.adapters.logs import logger
+from flywheel.contracts.metadata import CRITICALITY
 from flywheel.contracts.metrics import (
     SERVING_ADMISSION_LIMIT,
     SERVING_IN_FLIGHT,
@@ -19,8 +20,6 @@ from flywheel.kernel.admission import Admission, Criticality, Reason, lowered
 from flywheel.kernel.declaration import UseCase
 from services.serving.loop_lag import LoopLag
 
-CRITICALITY = "flywheel-criticality"
-"""Metadata by which a caller says how much its request matters."""
 PUSHBACK = "grpc-retry-pushback-ms"
 
 _WORDS = {

@@ -17,6 +17,7 @@ from flywheel.adapters.grpc_server.tls import CertificateFiles, Certificates, In
 from flywheel.adapters.logs import logger
 from flywheel.contracts.metrics import SERVING_CERTIFICATE_DAYS
 from services.serving.inference.methods import INFER
+from services.serving.servicer import DECIDE_BATCH
 from services.serving.settings import ServingSettings
 
 _CERTIFICATE_CHECK_S = 5.0
@@ -48,7 +49,10 @@ class Port:
         self._health = Health([*services, HEALTH])
         limits = Limits(
             message_bytes=settings.serving_max_subject_bytes,
-            message_bytes_of={INFER: settings.serving_inference_max_bytes},
+            message_bytes_of={
+                INFER: settings.serving_inference_max_bytes,
+                DECIDE_BATCH: settings.serving_max_batch_bytes,
+            },
         )
         self._server = GrpcServer(
             {**unary, **self._health.unary()},

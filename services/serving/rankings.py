@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError
 from flywheel.adapters.grpc_server.calls import Call
 from flywheel.adapters.grpc_server.status import CallFailed, Status
 from flywheel.adapters.request_ids import admitted
+from flywheel.contracts.metadata import CRITICALITY
 from flywheel.contracts.proto.ranking_pb2 import RankedCandidate, RankRequest, RankResponse, StatusCounts
 from flywheel.contracts.rankings import impression_id
 from flywheel.kernel.decision import DecisionRequest, Refused
@@ -19,7 +20,6 @@ from flywheel.kernel.decision.ranker import Ranker
 from flywheel.kernel.decision.shortlist import Ranked
 from flywheel.kernel.subject import InvalidSubject
 from flywheel.kernel.timing import OutOfTime
-from services.serving.gate import CRITICALITY
 from services.serving.ranking_journal import RankingJournal
 from services.serving.traces import AnswerTraces
 

@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError
 from flywheel.adapters.grpc_server.calls import Call, Unary, awaited
 from flywheel.adapters.grpc_server.status import CallFailed, Status
 from flywheel.adapters.request_ids import admitted
+from flywheel.contracts.metadata import CRITICALITY
 from flywheel.contracts.proto.decision_pb2 import (
     DecideBatchRequest,
     DecideBatchResponse,
@@ -25,11 +26,11 @@ from flywheel.kernel.subject import InvalidSubject
 from flywheel.kernel.timing import OutOfTime
 from services.serving.answers import AnswerEncoder
 from services.serving.explaining import Explainer
-from services.serving.gate import CRITICALITY
 from services.serving.journal import Journal
 from services.serving.traces import AnswerTraces
 
 SERVICE = "flywheel.v1.Decisions"
+DECIDE_BATCH = f"/{SERVICE}/DecideBatch"
 MAX_BATCH = 1_000
 
 _STATUS = {
@@ -50,15 +51,16 @@ class Desk:
 
 
 class DecisionsServicer:
-    """Answers `flywheel.v1.Decisions` for the use cases given by name."""
+    """Answers `flywheel.v1.Decisions` for the use cases given by name, on subjects of at most so many bytes."""
 
-    def __init__(self, desks: Mapping[str, Desk]) -> None:
+    def __init__(self, desks: Mapping[str, Desk], *, max_subject_bytes: int) -> None:
         self._desks = desks
+        self._max_subject_bytes = max_subject_bytes
         self._running: set[asyncio.Task[None]] = set()
 
     def unary(self) -> dict[str, Unary]:
         """What answers each method, by its path."""
-        return {f"/{SERVICE}/Decide": self.decide, f"/{SERVICE}/DecideBatch": awaited(self.decide_batch)}
+        return {f"/{SERVICE}/Decide": self.decide, DECIDE_BATCH: awaited(self.decide_batch)}
 
     def decide(self, calls: Sequence[Call]) -> None:
         """Answers calls that came together: a decision each, or INVALID_ARGUMENT, NOT_FOUND, DEADLINE_EXCEEDED,
@@ -95,6 +97,10 @@ class DecisionsServicer:
                 Status.INVALID_ARGUMENT,
                 f"subjects: {len(batch.subjects)} where {MAX_BATCH} are accepted at once; send several batches",
             )
+        # A single request of that size would not have come this far.
+        if large := [place for place, each in enumerate(batch.subjects) if len(each) > self._max_subject_bytes]:
+            reason = f"{len(batch.subjects[large[0]])} bytes where {self._max_subject_bytes} are accepted"
+            raise CallFailed(Status.INVALID_ARGUMENT, f"subjects.{large[0]}: {reason}")
         batch_id = admitted(batch.request_id)
         outcomes: list[Decided | Refused] = []
         answers: list[DecideOutcome] = []

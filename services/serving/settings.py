@@ -20,6 +20,8 @@ class ServingSettings(PlatformSettings):
     """At most so many decisions at once; how many it really are follows the time they take. One more is refused."""
     serving_max_subject_bytes: int = Field(default=64 * 1024, gt=0)
     """A larger request is refused before it is decoded, with RESOURCE_EXHAUSTED."""
+    serving_max_batch_bytes: int = Field(default=1024 * 1024, gt=0)
+    """The same of a batch as a whole; a thousand subjects of a kilobyte."""
     serving_workers: int = Field(default=1, gt=0)
     """Processes behind the one port, one for each core that serving may have; SIGHUP replaces them one by one. Callers
     need as many connections to use them all."""

@@ -6,10 +6,8 @@ import time
 from collections.abc import Callable, Mapping
 
 from flywheel.adapters.tracing import UNTRACED, Tracing
+from flywheel.contracts.metadata import TRACEPARENT
 from flywheel.kernel.decision.record import Answered
-
-TRACEPARENT = "traceparent"
-"""Metadata by which a caller's trace goes on here."""
 
 
 class AnswerTraces:

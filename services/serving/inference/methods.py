@@ -9,7 +9,7 @@ from typing import TypeVar
 from google.protobuf.message import DecodeError, Message
 
 from flywheel.adapters.grpc_server.calls import Call, Unary, awaited
-from flywheel.adapters.grpc_server.status import CallFailed, Status
+from flywheel.adapters.grpc_server.status import CallFailed
 from flywheel.contracts.proto.inference_pb2 import (
     ModelInferRequest,
     ModelMetadataRequest,
@@ -20,30 +20,20 @@ from flywheel.contracts.proto.inference_pb2 import (
     ServerMetadataResponse,
     ServerReadyResponse,
 )
-from flywheel.kernel.timing import OutOfTime
 from services.serving.inference.messages import (
     SERVER_NAME,
     SERVER_VERSION,
-    ModelFailed,
-    ModelNotReady,
     UnknownModel,
 )
 from services.serving.inference.plane import Inference
 from services.serving.inference.proto_messages import read_request, write_answer, write_description, write_index
+from services.serving.inference.refusals import ENDINGS
 from services.serving.inference.tensors import InvalidInference
 
 SERVICE = "inference.GRPCInferenceService"
 INFER = f"/{SERVICE}/ModelInfer"
 
 Request = TypeVar("Request", bound=Message)
-
-_STATUS: Mapping[type[Exception], Status] = {
-    InvalidInference: Status.INVALID_ARGUMENT,
-    UnknownModel: Status.NOT_FOUND,
-    ModelNotReady: Status.UNAVAILABLE,
-    ModelFailed: Status.INTERNAL,
-    OutOfTime: Status.DEADLINE_EXCEEDED,
-}
 
 
 def inference_methods(inference: Inference) -> dict[str, Unary]:
@@ -100,8 +90,8 @@ def failing_calls() -> Iterator[None]:
     """Whatever the data plane refuses in the block fails the call: CallFailed, caused by the refusal."""
     try:
         yield
-    except tuple(_STATUS) as error:
-        raise CallFailed(_STATUS[type(error)], str(error)) from error
+    except tuple(ENDINGS) as error:
+        raise CallFailed(ENDINGS[type(error)].status, str(error)) from error
 
 
 def _ending(method: Callable[[Call], Awaitable[Message]]) -> Callable[[Call], Awaitable[bytes]]:

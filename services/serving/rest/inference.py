@@ -14,19 +14,18 @@ from starlette.responses import Response
 
 from flywheel.adapters.grpc_server.status import CallFailed
 from flywheel.adapters.http_problem import FieldError, Problem
-from flywheel.kernel.timing import OutOfTime
 from services.serving.inference.json_bodies import LENGTH_HEADER, read_ready_only, read_request, write_answer
 from services.serving.inference.messages import (
     SERVER_NAME,
     SERVER_VERSION,
     ModelDescription,
-    ModelFailed,
     ModelNotReady,
     TensorDescription,
     UnknownModel,
 )
 from services.serving.inference.methods import INFER, failing_calls
 from services.serving.inference.plane import Inference
+from services.serving.inference.refusals import ENDINGS
 from services.serving.inference.tensors import InvalidInference
 from services.serving.rest.answers import problem_of
 from services.serving.rest.calls import Calls
@@ -118,26 +117,17 @@ class _Handlers:
             raise replace(found, extra={"error": found.detail}) from found
 
 
-_STATUS: Mapping[type[Exception], tuple[int, str, str]] = {
-    InvalidInference: (400, "invalid-inference", "The request cannot be served as it is"),
-    UnknownModel: (404, "unknown-model", "There is no such model"),
-    ModelNotReady: (503, "model-not-ready", "The model is not loaded"),
-    ModelFailed: (500, "model-failed", "The model gave no scores"),
-    OutOfTime: (504, "out-of-time", "There was no time for an answer"),
-}
-
-
 def problem(error: Exception) -> Problem:
     """The refusal as a problem that carries, in `error`, what clients of the protocol look for."""
-    status, kind, title = _STATUS[type(error)]
+    ending = ENDINGS[type(error)]
     errors = [FieldError(error.field, error.reason, error.hint)] if isinstance(error, InvalidInference) else []
-    headers = {"Retry-After": "1"} if status == 503 else {}
-    return Problem(status, kind, title, str(error), errors, {"error": str(error)}, headers)
+    headers = {"Retry-After": "1"} if ending.http_status == 503 else {}
+    return Problem(ending.http_status, ending.kind, ending.title, str(error), errors, {"error": str(error)}, headers)
 
 
 def _problem_of(failed: CallFailed) -> Problem:
     refusal = failed.__cause__
-    if isinstance(refusal, Exception) and type(refusal) in _STATUS:
+    if isinstance(refusal, Exception) and type(refusal) in ENDINGS:
         return problem(refusal)
     return replace(problem_of(failed), extra={"error": failed.reason})
 

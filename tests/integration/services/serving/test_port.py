@@ -15,12 +15,15 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
+from flywheel.adapters.grpc_server.calls import Call, awaited
 from flywheel.adapters.grpc_server.gates import OpenGate
+from flywheel.contracts.proto.decision_pb2 import DecideBatchRequest
 from services.serving import port as module
 from services.serving.port import CannotServe, Port
 from services.serving.settings import ServingSettings
 from tests.certificates import Authority, Signed
 from tests.grpc_wire import PATH, echo
+from tests.serving_parts import payment
 
 
 def settings_of(**changes: Any) -> ServingSettings:
@@ -103,3 +106,22 @@ async def test_certificates_that_cannot_be_used_stop_the_start(tmp_path: Path) -
     signed.key.write_text("nothing")
     with pytest.raises(CannotServe, match=r"server\.key"):
         Port(secured(signed), {PATH: echo}, OpenGate())
+
+
+async def test_a_thousand_subjects_fit_into_a_batch_and_into_nothing_else() -> None:
+    async def count(call: Call) -> bytes:
+        return str(len(call.message)).encode()
+
+    paths = ["/flywheel.v1.Decisions/DecideBatch", "/flywheel.v1.Decisions/Decide"]
+    port = Port(settings_of(), {path: awaited(count) for path in paths}, OpenGate())
+    number = await port.bind()
+    await port.open()
+    batch = DecideBatchRequest(usecase="fraud", subjects=[payment()] * 1_000).SerializeToString()
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{number}") as channel:
+            answered = await channel.unary_unary(paths[0])(batch, timeout=10)
+            assert int(answered) == len(batch) > settings_of().serving_max_subject_bytes
+            with pytest.raises(grpc.aio.AioRpcError, match="RESOURCE_EXHAUSTED"):
+                await channel.unary_unary(paths[1])(batch, timeout=10)
+    finally:
+        await port.close(1.0)

@@ -10,9 +10,10 @@ import pytest
 from prometheus_client import REGISTRY
 
 from flywheel.adapters.grpc_server.status import Refusal, Status
+from flywheel.contracts.metadata import CRITICALITY
 from flywheel.kernel.admission import Admission, Criticality
 from flywheel.kernel.concurrency import Bounds
-from services.serving.gate import CRITICALITY, PUSHBACK, AdmissionGate, retry_after_s
+from services.serving.gate import PUSHBACK, AdmissionGate, retry_after_s
 from services.serving.loop_lag import LoopLag
 from tests.serving_parts import USECASE
 

@@ -38,6 +38,7 @@ from tests.trace_collector import collecting
 
 SECRET = "4111 1111 1111 1111"
 STEADY_S = 100.0
+MAX_SUBJECT_BYTES = 4096
 # No time passes, however busy the machine is.
 STOPPED = Clock(wall_us=CLOCK.wall_us, steady_s=lambda: STEADY_S)
 
@@ -73,7 +74,8 @@ class Scene:
         store = MemoryFeatureStore(PLAN).reader()
         decider = Decider(USECASE, store, lambda: Lineup(), clock=STOPPED, new_id=new_id, observer=journal)
         self.servicer = DecisionsServicer(
-            {"fraud": Desk(decider, journal, Explainer(USECASE), traces=AnswerTraces(tracing))}
+            {"fraud": Desk(decider, journal, Explainer(USECASE), traces=AnswerTraces(tracing))},
+            max_subject_bytes=MAX_SUBJECT_BYTES,
         )
 
     @property
@@ -198,6 +200,12 @@ async def test_a_batch_is_answered_in_pieces_and_in_its_order() -> None:
         str(n) for n in range(len(subjects))
     ]
     assert [logged.event_id for logged in scene.logged] == [f"tx{n}" for n in range(len(subjects))]
+
+
+async def test_a_subject_too_large_for_a_request_of_its_own_is_too_large_in_a_batch() -> None:
+    request = DecideBatchRequest(usecase="fraud", subjects=[payment(), b" " * (MAX_SUBJECT_BYTES + 1)])
+    with pytest.raises(CallFailed, match=r"subjects\.1: 4097 bytes where 4096"):
+        await Scene().servicer.decide_batch(Made(request.SerializeToString()))
 
 
 async def test_a_batch_too_large_or_for_nobody_is_refused() -> None:
