@@ -40,6 +40,7 @@ from flywheel.kernel import catalog
 from flywheel.kernel.declaration import UseCase
 from flywheel.kernel.deployment import Author
 from flywheel.kernel.features import InvalidDeclaration
+from flywheel.kernel.ranking import Ranking
 from flywheel.kernel.variants import Tolerance
 
 _HTTP_TIMEOUT_S = 10.0
@@ -130,6 +131,12 @@ def _send(options: argparse.Namespace, settings: PlatformSettings) -> int:
 
 def _decide(options: argparse.Namespace, settings: PlatformSettings) -> int:
     usecase = catalog.load(options.usecase)
+    if isinstance(usecase.policy, Ranking):
+        path = f"{settings.serving_rest_address}/v1/usecases/{usecase.name}/rankings"
+        raise ClientError(
+            f"{usecase.name} ranks candidates and decides about none alone; POST its subject and candidates to {path}, "
+            "as docs/serving.md says under Rankings"
+        )
     given = parse_fields(usecase.request, options.fields)
 
     async def ask() -> int:

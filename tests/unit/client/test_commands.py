@@ -21,6 +21,7 @@ from flywheel.contracts.proto.decision_pb2 import DecideResponse, FeatureValue
 from flywheel.contracts.training import TrainingFinished, TrainingRequested
 from flywheel.kernel import catalog
 from flywheel.kernel.gates import Demands, Evidence, Soundness, judge
+from tests import ranking_declaration
 from usecases.fraud.events import Transaction
 
 _AT = "event_time=2018-04-01T00:00:31Z"
@@ -54,6 +55,15 @@ def test_failures_are_one_sentence(line: str, words: str, capsys: pytest.Capture
     said = capsys.readouterr().err
     assert words in said
     assert said.count("\n") == 1
+
+
+def test_who_asks_a_use_case_that_ranks_for_a_decision_is_told_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shop = ranking_declaration.declared()
+    monkeypatch.setattr(catalog, "load", lambda _: shop)
+    assert main(["decide", "shop"]) == 1
+    assert "POST its subject and candidates to 127.0.0.1:8082/v1/usecases/shop/rankings" in capsys.readouterr().err
 
 
 def test_speedup_needs_a_recorded_pace(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

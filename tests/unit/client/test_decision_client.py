@@ -10,9 +10,17 @@ import grpc
 import pytest
 
 from flywheel.client.decision_client import DecisionClient
-from flywheel.client.errors import ServingUnreachable
-from flywheel.contracts.proto.decision_pb2 import DecideRequest, DecideResponse
+from flywheel.client.errors import ClientError, ServingUnreachable
+from flywheel.contracts.proto.decision_pb2 import (
+    DecideBatchRequest,
+    DecideBatchResponse,
+    DecideOutcome,
+    DecideRequest,
+    DecideResponse,
+)
 from flywheel.contracts.proto.decision_pb2_grpc import add_DecisionsServicer_to_server
+from flywheel.contracts.proto.ranking_pb2 import RankedCandidate, RankRequest, RankResponse
+from flywheel.contracts.proto.ranking_pb2_grpc import add_RankingsServicer_to_server
 
 PUSHBACK_MS = 120
 
@@ -34,6 +42,18 @@ class Serving:
             await context.abort(self.status, "overloaded", trailing_metadata=trailers)
         return DecideResponse(request_id=request.request_id)
 
+    async def DecideBatch(self, request: DecideBatchRequest, _: grpc.aio.ServicerContext) -> DecideBatchResponse:
+        ids = [f"{request.request_id}:{subject.decode()}" for subject in request.subjects]
+        decided = [DecideResponse(request_id=request_id) for request_id in ids]
+        return DecideBatchResponse(outcomes=[DecideOutcome(decision=decision) for decision in decided])
+
+    async def Rank(self, request: RankRequest, context: grpc.aio.ServicerContext) -> RankResponse:
+        await self.Decide(DecideRequest(), context)
+        shown = sorted(request.candidates)[: request.keep]
+        return RankResponse(
+            request_id=request.request_id, ranked=[RankedCandidate(candidate=candidate) for candidate in shown]
+        )
+
     def __getattr__(self, name: str) -> object:
         if name[:1].isupper():
             return self.Decide
@@ -44,6 +64,7 @@ class Serving:
 async def serving() -> AsyncIterator[tuple[Serving, DecisionClient]]:
     servicer, server = Serving(), grpc.aio.server()
     add_DecisionsServicer_to_server(servicer, server)
+    add_RankingsServicer_to_server(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     client = DecisionClient(f"127.0.0.1:{port}", timeout_s=5)
@@ -93,3 +114,25 @@ async def test_a_caller_may_say_that_its_request_matters_less(serving: tuple[Ser
     assert servicer.metadata["flywheel-criticality"] == "sheddable"
     await client.decide("fraud", {})
     assert "flywheel-criticality" not in servicer.metadata
+
+
+async def test_a_batch_has_an_outcome_for_each_event(serving: tuple[Serving, DecisionClient]) -> None:
+    outcomes = await serving[1].decide_batch("fraud", [{"n": 1}, {"n": 2}], "b")
+    assert [outcome.decision.request_id for outcome in outcomes] == ['b:{"n":1}', 'b:{"n":2}']
+
+
+async def test_a_ranking_that_is_refused_comes_again_like_a_decision(serving: tuple[Serving, DecisionClient]) -> None:
+    servicer, client = serving
+    servicer.refuses = 2
+    answer = await client.rank("shop", {"user_id": "u"}, ["b", "a", "c"], "r1", keep=2, criticality="sheddable")
+    assert [each.candidate for each in answer.ranked] == ["a", "b"]
+    assert answer.request_id == "r1"
+    assert servicer.metadata["flywheel-criticality"] == "sheddable"
+    assert len(servicer.asked_s) == 3
+
+
+async def test_what_is_not_served_there_is_a_refusal(serving: tuple[Serving, DecisionClient]) -> None:
+    servicer, client = serving
+    servicer.refuses, servicer.status = 1, grpc.StatusCode.UNIMPLEMENTED
+    with pytest.raises(ClientError, match="serving refuses the request"):
+        await client.rank("shop", {}, ["a"])
