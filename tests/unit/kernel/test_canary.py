@@ -12,7 +12,6 @@ from flywheel.kernel.rollout import Guardrail, Rollout
 
 ROLLOUT = Rollout(step_lasts="10m", decisions=1_000, guardrails=(Guardrail("decline", 0.02),))
 LONG_S = 600.0
-COLUMNS = ("unit", "failed", "model_ms", "score", "action")
 
 
 def arm(
@@ -134,9 +133,14 @@ def test_one_run_that_fails_is_one_failure_however_many_it_served(size: int) -> 
 
 def test_a_slow_canary_of_small_runs_is_seen_beside_a_champion_of_large_ones() -> None:
     large, small = arm(1, 16_000, per_run=16, slower=4.0), arm(2, 4_000)
-    run = np.concatenate([large.run, large.run[-1] + 1 + small.run])
-    columns = [np.concatenate([getattr(large, name), getattr(small, name)]) for name in COLUMNS]
-    champion = ArmSeen(*columns, run)
+    champion = ArmSeen(
+        np.concatenate([large.unit, small.unit]),
+        np.concatenate([large.failed, small.failed]),
+        np.concatenate([large.model_ms, small.model_ms]),
+        np.concatenate([large.score, small.score]),
+        np.concatenate([large.action, small.action]),
+        np.concatenate([large.run, large.run[-1] + 1 + small.run]),
+    )
     assert not is_slower(champion, arm(3, 1_000), 1.5, 0.01)
     assert not is_slower(champion, arm(3, 16_000, per_run=16, slower=4.0), 1.5, 0.01)
     assert not is_slower(large, arm(3, 1_000, slower=4.0), 1.5, 0.01)
