@@ -40,8 +40,12 @@ class RecordingGate:
         self.admitted = 0
         self.ended_as: list[Status] = []
 
-    def refusal(self, path: str, metadata: Mapping[str, str], timeout_s: float) -> Refusal | None:  # noqa: ARG002
+    def look(self, path: str, metadata: Mapping[str, str], timeout_s: float) -> Refusal | None:  # noqa: ARG002
         """As told."""
+        return self.refused
+
+    def begin(self, path: str, metadata: Mapping[str, str], timeout_s: float) -> Refusal | None:  # noqa: ARG002
+        """As told, and told of what changed since."""
         if self.refused is None:
             self.admitted += 1
         return self.refused

@@ -81,30 +81,52 @@ class Admission:
     def refusal(
         self, criticality: Criticality, now_s: float, *, patience_s: float = math.inf, age_s: float = 0.0
     ) -> Reason | None:
-        """Why the request is refused, or None: it has begun, and `ended` is to be told of its end.
+        """Why the request, which has come whole, is refused, or None: it has begun, and `ended` is to be told."""
+        return self.look(criticality, now_s, patience_s=patience_s, age_s=age_s) or self.begin(
+            criticality, now_s, patience_s=patience_s, age_s=age_s
+        )
+
+    def look(
+        self, criticality: Criticality, now_s: float, *, patience_s: float = math.inf, age_s: float = 0.0
+    ) -> Reason | None:
+        """Why a request is refused of which the first is known, or None; it takes no place before all has come.
 
         `patience_s` is what its caller gives it, `age_s` how much of that may have passed before it was read.
         """
         if patience_s <= age_s:
             return Reason.EXPIRED
-        limit, shares = self._limit, self._shares
+        shares = self._shares
         shares.renew(now_s)
         if not shares.lets(criticality):
-            limit.refused()
+            self._limit.refused()
             return Reason.PRIORITY
+        return self._crowded(criticality, patience_s - age_s)
+
+    def begin(
+        self, criticality: Criticality, now_s: float, *, patience_s: float = math.inf, age_s: float = 0.0
+    ) -> Reason | None:
+        """Why a request that `look` let pass is refused now that all of it has come, or None: it has begun."""
+        if patience_s <= age_s:
+            return Reason.EXPIRED
+        reason = self._crowded(criticality, patience_s - age_s)
+        if reason is None:
+            self._limit.began(now_s)
+            self._shares.admitted()
+        return reason
+
+    def _crowded(self, criticality: Criticality, left_s: float) -> Reason | None:
+        limit = self._limit
         if limit.in_flight >= limit.limit * _SHARES[criticality]:
             limit.refused()
-            shares.crowded(criticality)
+            self._shares.crowded(criticality)
             return Reason.LIMIT
         # One alone waits for nobody, whatever is expected of many.
-        if limit.in_flight and limit.expected_s() + age_s > patience_s:
+        if limit.in_flight and limit.expected_s() > left_s:
             return Reason.DEADLINE
-        limit.began(now_s)
-        shares.admitted()
         return None
 
     def ended(self, spent_s: float, now_s: float, *, telling: bool = True) -> None:
-        """An admitted request took `spent_s`, its wait for being read included.
+        """A request that had begun took `spent_s`, its wait for being read included.
 
         `telling` is False for one whose caller gave it up: that says nothing of how long it would have taken.
         """

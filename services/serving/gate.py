@@ -74,15 +74,29 @@ class AdmissionGate:
         self._loop_lag.stop()
         self._renew(0.0, self.lag_s)
 
-    def refusal(self, path: str, metadata: Mapping[str, str], timeout_s: float = math.inf) -> Refusal | None:
-        """Why the request is refused, or None: `ended` is to be told of it. `timeout_s` is what its caller gives it."""
+    def look(self, path: str, metadata: Mapping[str, str], timeout_s: float = math.inf) -> Refusal | None:
+        """Why a request is refused whose message has yet to come, or None: then `begin` is to be asked.
+
+        `timeout_s` is what its caller gives it.
+        """
         criticality = self._criticality(path, metadata)
         if criticality is None:
             return None
-        reason = self._admission.refusal(criticality, self._steady_s(), patience_s=timeout_s, age_s=self.age_s)
-        if reason is None:
-            self._held[criticality] += 1
+        reason = self._admission.look(criticality, self._steady_s(), patience_s=timeout_s, age_s=self.age_s)
+        return None if reason is None else self._refused_for(criticality, reason)
+
+    def begin(self, path: str, metadata: Mapping[str, str], timeout_s: float = math.inf) -> Refusal | None:
+        """Why a request that has come whole is refused, or None: it has a place, and `ended` is to be told of it."""
+        criticality = self._criticality(path, metadata)
+        if criticality is None:
             return None
+        reason = self._admission.begin(criticality, self._steady_s(), patience_s=timeout_s, age_s=self.age_s)
+        if reason is not None:
+            return self._refused_for(criticality, reason)
+        self._held[criticality] += 1
+        return None
+
+    def _refused_for(self, criticality: Criticality, reason: Reason) -> Refusal:
         counted = (criticality, reason)
         self._refused[counted] = self._refused.get(counted, 0) + 1
         if reason is Reason.EXPIRED:
@@ -92,7 +106,7 @@ class AdmissionGate:
         return ring[self._turn % len(ring)]
 
     def ended(self, path: str, metadata: Mapping[str, str], seconds: float, outcome: Status) -> None:
-        """An admitted request ended, so many seconds after it was read."""
+        """A request that had begun ended, so many seconds after that."""
         criticality = self._criticality(path, metadata)
         if criticality is None:
             return

@@ -27,7 +27,7 @@ class Call(Protocol):
     """Names in lower case; values of `-bin` names as they came, in base64."""
     message: bytes
     arrived_s: float
-    """`time.perf_counter()` when its headers were read."""
+    """`time.perf_counter()` when the last of it was read."""
     deadline_s: float
     """On the same clock; infinite when the caller set none."""
     cancelled: bool
@@ -62,16 +62,19 @@ What the caller sends is kept until it is asked for; a handler that needs no mor
 
 
 class Gate(Protocol):
-    """Admits unary calls."""
+    """Admits unary calls, in two steps: how long a caller takes to send its message must cost others nothing.
 
-    def refusal(self, path: str, metadata: Mapping[str, str], timeout_s: float) -> Refusal | None:
-        """Why the call is not admitted, or None. Asked when its headers are read, before any byte of its message.
+    `timeout_s` is the time that the caller gives it, from now on; infinite when it said nothing.
+    """
 
-        `timeout_s` is the time that the caller gives it, from now on; infinite when it said nothing.
-        """
+    def look(self, path: str, metadata: Mapping[str, str], timeout_s: float) -> Refusal | None:
+        """Why the message need not be sent, or None. Asked when the headers are read; it takes no place."""
+
+    def begin(self, path: str, metadata: Mapping[str, str], timeout_s: float) -> Refusal | None:
+        """Why the call is not admitted after all, or None: it has a place. Asked when its message has come whole."""
 
     def ended(self, path: str, metadata: Mapping[str, str], seconds: float, outcome: Status) -> None:
-        """An admitted call ended after that time; path and metadata are those it was asked with.
+        """A call that had begun ended after that time; path and metadata are those it was asked with.
 
         Told exactly once for each, CANCELLED when the caller went.
         """

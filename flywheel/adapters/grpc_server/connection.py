@@ -73,6 +73,8 @@ class Connection(Lifetime):
         """Of messages that are unfinished or wait to be asked for."""
         self.streamed: set[int] = set()
         """Streaming calls in flight."""
+        self.unfinished = 0
+        """Unary calls whose message has not come whole."""
         self._shared = shared
         self._blocks = HeaderBlocks(shared.limits.header_list_bytes)
         self._control = Control(self)
@@ -231,10 +233,12 @@ class Connection(Lifetime):
         if method is None:
             self._stream(stream_id, head, is_last)
             return
-        refusal = self.gate.refusal(head.path, head.metadata, head.timeout_s)
+        refusal = self.gate.look(head.path, head.metadata, head.timeout_s)
         if refusal is not None:
             self._turn_away(stream_id, refusal.block, is_last)
             return
+        if self.unfinished >= self.limits.unfinished:
+            raise StreamFault(stream_id, ErrorCode.REFUSED_STREAM)
         call = UnaryCall(self, stream_id, head, method, self.read_s)
         self.streams[stream_id] = call
         if is_last:

@@ -10,9 +10,11 @@ from flywheel.adapters.grpc_server.status import Refusal, Status
 class OpenGate:
     """Admits everything."""
 
-    def refusal(self, path: str, metadata: Mapping[str, str], timeout_s: float) -> Refusal | None:  # noqa: ARG002
+    def look(self, path: str, metadata: Mapping[str, str], timeout_s: float) -> Refusal | None:  # noqa: ARG002
         """None."""
         return None
+
+    begin = look
 
     def ended(self, path: str, metadata: Mapping[str, str], seconds: float, outcome: Status) -> None:
         """Nothing is counted."""

@@ -20,6 +20,8 @@ class Limits:
     """Calls in flight on one connection, as announced to it."""
     streaming_calls: int = 16
     """Those of them that are of streaming methods; no gate admits these."""
+    unfinished: int = 256
+    """Of those, the unary ones whose message has not come whole; one more is refused, for its client to try again."""
     connections: int = 4096
     """One more is closed at once."""
     header_list_bytes: int = 16 * 1024

@@ -24,8 +24,10 @@ class UnaryCall:
     __slots__ = (
         "_callbacks",
         "_connection",
+        "_has_begun",
         "_head",
         "_is_answered",
+        "_is_unfinished",
         "_kept",
         "_method",
         "arrived_s",
@@ -54,6 +56,9 @@ class UnaryCall:
         self._head = head
         self._method = method
         self._is_answered = False
+        self._has_begun = False
+        self._is_unfinished = True
+        connection.unfinished += 1
         self._kept: bytearray | None = None
         self._callbacks: list[Callable[[], object]] | None = None
 
@@ -63,7 +68,7 @@ class UnaryCall:
             return
         self._is_answered = True
         connection = self._connection
-        connection.gate.ended(self.path, self.metadata, perf_counter() - self.arrived_s, Status.OK)
+        self._tell_end(Status.OK)
         if connection.output.answer(self, message):
             connection.release(self)
 
@@ -73,7 +78,7 @@ class UnaryCall:
             return
         self._is_answered = True
         connection = self._connection
-        connection.gate.ended(self.path, self.metadata, perf_counter() - self.arrived_s, status)
+        self._tell_end(status)
         connection.put_last(self.stream_id, trailers_only(status, percent_encoded(reason), trailers))
         connection.release(self)
 
@@ -95,12 +100,12 @@ class UnaryCall:
         if self._is_answered:
             return
         self._is_answered = self.cancelled = True
-        self._connection.gate.ended(self.path, self.metadata, perf_counter() - self.arrived_s, Status.CANCELLED)
+        self._tell_end(Status.CANCELLED)
         for callback in self._callbacks or ():
             callback()
 
     def check(self, now_s: float) -> None:
-        """Gives up a request that is sent too slowly; it holds a place that others could use."""
+        """Gives up a request that is sent too slowly; its stream and what is kept of it are others' too."""
         if not self.is_ended and now_s - self.arrived_s > self._connection.limits.request_s:
             self.fail(Status.DEADLINE_EXCEEDED, "the request was sent too slowly")
 
@@ -113,7 +118,8 @@ class UnaryCall:
             if is_whole and size <= self._method.message_bytes:
                 self.is_ended = True
                 self.message = data[begin:stop]
-                self._connection.turn.ready(self._method, self)
+                if self._begins():
+                    self._connection.turn.ready(self._method, self)
                 return
         try:
             self._keep(data[at:stop], is_last)
@@ -122,6 +128,9 @@ class UnaryCall:
 
     def forget(self) -> None:
         """Gives back what is kept of an unfinished message."""
+        if self._is_unfinished:
+            self._is_unfinished = False
+            self._connection.unfinished -= 1
         if self._kept:
             self._connection.kept_bytes -= len(self._kept)
             self._kept = None
@@ -149,6 +158,25 @@ class UnaryCall:
             raise StreamFault(self.stream_id, ErrorCode.PROTOCOL_ERROR)
         if len(kept) < PREFIX_BYTES or len(kept) < declared_bytes(kept, limit) + PREFIX_BYTES:
             raise CallFailed(Status.INTERNAL, "the request ended before its message did")
-        self.message = plain(bytes(kept[PREFIX_BYTES:]), kept[0], limit, is_gzip=self._head.is_gzip)
+        # Unpacking is work, for which it takes a place.
+        if self._begins():
+            self.message = plain(bytes(kept[PREFIX_BYTES:]), kept[0], limit, is_gzip=self._head.is_gzip)
+            self._connection.turn.ready(self._method, self)
+
+    def _begins(self) -> bool:
+        """Asks for a place, now that the message is there: what its caller took to send it is nobody else's time."""
         self.forget()
-        self._connection.turn.ready(self._method, self)
+        connection = self._connection
+        self.arrived_s = connection.read_s
+        refusal = connection.gate.begin(self.path, self.metadata, self.deadline_s - self.arrived_s)
+        if refusal is None:
+            self._has_begun = True
+            return True
+        self._is_answered = True
+        connection.put_last(self.stream_id, refusal.block)
+        connection.release(self)
+        return False
+
+    def _tell_end(self, outcome: Status) -> None:
+        if self._has_begun:
+            self._connection.gate.ended(self.path, self.metadata, perf_counter() - self.arrived_s, outcome)

@@ -99,8 +99,11 @@ class _Handlers:
         deadline_s = perf_counter() + patience_s
         counted = self._inference.counted("rest")
         try:
+            # All of it first: how long a caller takes to send its rows must cost others nothing.
+            body = await self._body(request)
+            patience_s = deadline_s - perf_counter()
             with self._methods.admitted(INFER, dict(request.headers), patience_s), failing_calls(), counted:
-                asked = read_request(*_named(request), await self._body(request), _json_length(request))
+                asked = read_request(*_named(request), body, _json_length(request))
                 answer = await self._inference.infer(asked.request, deadline_s)
         except CallFailed as failed:
             raise _problem_of(failed) from failed

@@ -78,7 +78,7 @@ class Methods:
     @contextmanager
     def admitted(self, path: str, metadata: Mapping[str, str], patience_s: float) -> Iterator[None]:
         """Holds a place at the gate until the block ends. Raises CallFailed when there is none."""
-        refusal = self._gate.refusal(path, metadata, patience_s)
+        refusal = self._gate.look(path, metadata, patience_s) or self._gate.begin(path, metadata, patience_s)
         if refusal is not None:
             raise CallFailed(refusal.status, refusal.reason, refusal.trailers)
         started_s = perf_counter()

@@ -32,11 +32,13 @@ class Counting:
         self.asked = 0
         self.ended_as: list[Status] = []
 
-    def refusal(self, path: str, metadata: Any, timeout_s: float) -> Refusal | None:
+    def look(self, path: str, metadata: Any, timeout_s: float) -> Refusal | None:
         assert timeout_s > 0
         assert path.startswith("/test.Echo/")
-        if "refuse-me" in metadata:
-            return BUSY
+        return BUSY if "refuse-me" in metadata else None
+
+    def begin(self, path: str, metadata: Any, timeout_s: float) -> Refusal | None:  # noqa: ARG002
+        assert path.startswith("/test.Echo/")
         self.asked += 1
         return None
 

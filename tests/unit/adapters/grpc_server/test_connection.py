@@ -6,6 +6,7 @@ import gzip
 import tracemalloc
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from time import perf_counter
 from typing import Any, cast
 
 import pytest
@@ -119,9 +120,38 @@ def test_an_admitted_call_ends_exactly_once_in_whatever_order_things_happen(step
             wire.feed(data.get(step, reset(stream_id, ErrorCode.CANCEL)))
     wire.turn()
     wire.connection.connection_lost(None)
-    assert len(ended(wire)) == cast(RecordingGate, wire.gate).admitted == len(opened)
+    # Ended are those whose message came whole, and nobody else.
+    assert len(ended(wire)) == cast(RecordingGate, wire.gate).admitted
+    assert wire.connection.unfinished == 0
     assert wire.connection.kept_bytes == 0
     assert not wire.connection.streams
+
+
+def test_a_call_asks_for_its_place_when_all_of_it_has_come() -> None:
+    desk, gate = Desk(), RecordingGate()
+    wire = greeted(unary={PATH: desk}, gate=gate)
+    wire.say(wire.headers(1) + wire.headers(3) + wire.headers(5))
+    assert (gate.admitted, wire.connection.unfinished) == (0, 3)
+    before_s = perf_counter()
+    wire.say(frame(Kind.DATA, END_STREAM, 1, prefixed(b"hello")) + reset(3, ErrorCode.CANCEL))
+    assert (gate.admitted, wire.connection.unfinished) == (1, 1)
+    assert desk.calls[0].arrived_s >= before_s
+    gate.refused = Refusal(Status.RESOURCE_EXHAUSTED, "busy")
+    wire.say(frame(Kind.DATA, END_STREAM, 5, prefixed(b"hello")))
+    assert (wire.answers()[5].status, wire.answers()[5].is_ended) == (Status.RESOURCE_EXHAUSTED, True)
+    desk.calls[0].reply(b"")
+    wire.connection.connection_lost(None)
+    assert (len(desk.calls), ended(wire), wire.connection.unfinished) == (1, [Status.OK], 0)
+
+
+def test_unfinished_calls_of_a_connection_are_bounded_and_whole_ones_are_not() -> None:
+    wire = greeted(limits=Limits(unfinished=4))
+    wire.say(b"".join(wire.call(2 * n + 1) for n in range(10)))
+    assert {answer.status for answer in wire.answers().values()} == {0}
+    wire.say(b"".join(wire.headers(2 * n + 1) for n in range(10, 15)))
+    assert wire.answers()[29].reset is ErrorCode.REFUSED_STREAM
+    wire.say(frame(Kind.DATA, END_STREAM, 21, prefixed(b"hello")) + wire.call(31))
+    assert (wire.answers()[21].status, wire.answers()[31].status) == (0, 0)
 
 
 def test_calls_of_one_turn_are_handed_over_together() -> None:
@@ -262,7 +292,8 @@ def test_a_message_that_is_none_is_an_error_of_that_call(body: bytes) -> None:
     assert wire.answers()[1].status == Status.INTERNAL
     wire.say(wire.call(3))
     assert wire.answers()[3].status == 0
-    assert ended(wire) == [Status.INTERNAL, Status.OK]
+    assert ended(wire)[-1] is Status.OK
+    assert len(ended(wire)) == cast(RecordingGate, wire.gate).admitted
 
 
 def test_padding_is_passed_over_and_given_back_to_the_stream() -> None:
@@ -362,15 +393,17 @@ def test_unfinished_messages_are_bounded_over_all_calls() -> None:
     assert wire.connection.kept_bytes == 16_000
 
 
-def test_a_request_sent_too_slowly_gives_its_place_back() -> None:
+def test_a_request_sent_too_slowly_is_given_up() -> None:
     wire = greeted(limits=Limits(request_s=5.0))
     wire.say(wire.headers(1) + frame(Kind.DATA, 0, 1, b"\0"))
     begun_s = wire.connection.read_s
     wire.connection.check(begun_s + 4.9)
-    assert ended(wire) == []
+    wire.turn()
+    assert (wire.answers(), wire.connection.unfinished) == ({}, 1)
     wire.connection.check(begun_s + 5.1)
     wire.turn()
-    assert ended(wire) == [Status.DEADLINE_EXCEEDED]
+    assert wire.answers()[1].status == Status.DEADLINE_EXCEEDED
+    assert (ended(wire), wire.connection.unfinished) == ([], 0)
     assert wire.answers()[1].status == Status.DEADLINE_EXCEEDED
 
 

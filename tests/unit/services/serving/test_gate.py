@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from dataclasses import replace
 
@@ -31,7 +32,11 @@ class Scene:
 
     def asked(self, times: int, path: str = DECIDE, **metadata: str) -> list[Refusal | None]:
         words = {name.replace("_", "-"): value for name, value in metadata.items()}
-        return [self.gate.refusal(path, words) for _ in range(times)]
+        return [self.admitted(path, words) for _ in range(times)]
+
+    def admitted(self, path: str, metadata: dict[str, str], timeout_s: float = math.inf) -> Refusal | None:
+        """Both steps, as of a request whose message comes with its headers."""
+        return self.gate.look(path, metadata, timeout_s) or self.gate.begin(path, metadata, timeout_s)
 
 
 def sample(metric: str, **labels: str) -> float:
@@ -66,7 +71,7 @@ def test_an_ended_request_makes_room_however_it_ended() -> None:
 def test_a_caller_may_lower_its_criticality_and_rows_for_a_model_have_less(path: str, asked: str, room: int) -> None:
     scene = Scene()
     metadata = {CRITICALITY: asked} if asked else {}
-    assert sum(scene.gate.refusal(path, metadata) is None for _ in range(20)) == room
+    assert sum(scene.admitted(path, metadata) is None for _ in range(20)) == room
 
 
 def test_nobody_matters_more_than_is_declared() -> None:
@@ -89,10 +94,21 @@ def test_what_costs_nothing_is_always_admitted_and_not_counted(path: str) -> Non
 def test_whose_deadline_passed_while_the_loop_was_busy_is_told_so_at_once() -> None:
     scene = Scene()
     scene.gate.age_s = 0.03
-    late = scene.gate.refusal(DECIDE, {}, 0.02)
+    late = scene.gate.look(DECIDE, {}, 0.02)
     assert late is not None
     assert (late.status, dict(late.trailers)) == (Status.DEADLINE_EXCEEDED, {})
-    assert scene.gate.refusal(DECIDE, {}, 0.04) is None
+    assert scene.gate.look(DECIDE, {}, 0.04) is None
+
+
+def test_a_request_whose_message_has_yet_to_come_takes_no_place() -> None:
+    scene = Scene()
+    assert [scene.gate.look(DECIDE, {}) for _ in range(40)] == [None] * 40
+    assert scene.admission.in_flight == 0
+    assert [scene.gate.begin(DECIDE, {}) for _ in range(10)] == [None] * 10
+    # There is no room any more: neither for those that looked when there was, nor for whoever looks now.
+    for refusal in (scene.gate.begin(DECIDE, {}), scene.gate.look(DECIDE, {})):
+        assert refusal is not None
+        assert refusal.status is Status.RESOURCE_EXHAUSTED
 
 
 async def test_metrics_tell_the_limit_who_is_under_way_and_who_was_refused() -> None:

@@ -69,7 +69,10 @@ class OneAtOnce:
     def __init__(self) -> None:
         self.in_flight = 0
 
-    def refusal(self, path: str, metadata: Mapping[str, str], timeout_s: float) -> Turned | None:
+    def look(self, path: str, metadata: Mapping[str, str], timeout_s: float) -> Turned | None:  # noqa: ARG002
+        return None
+
+    def begin(self, path: str, metadata: Mapping[str, str], timeout_s: float) -> Turned | None:
         assert path == "/flywheel.v1.Decisions/Decide"
         assert metadata["host"] == "here"
         if timeout_s < 0.001:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -242,9 +243,14 @@ class Recorded:
         self.asked: list[tuple[str, str | None]] = []
         self.ends: list[Status] = []
 
-    def refusal(self, path: str, metadata: Mapping[str, str], timeout_s: float) -> Refusal | None:
+    def look(self, path: str, metadata: Mapping[str, str], timeout_s: float) -> Refusal | None:
         assert timeout_s == math.inf
         self.asked.append((path, metadata.get("flywheel-criticality")))
+        return self.refused
+
+    def begin(self, path: str, metadata: Mapping[str, str], timeout_s: float) -> Refusal | None:
+        assert timeout_s == math.inf
+        assert (path, metadata.get("flywheel-criticality")) == self.asked[-1]
         return self.refused
 
     def ended(self, path: str, metadata: Mapping[str, str], seconds: float, outcome: Status) -> None:
@@ -261,11 +267,27 @@ async def test_inferences_pass_the_same_gate_as_over_grpc() -> None:
         await client.post(INFER, content=b" " * 100_001)
         await client.post("/v2/models/other/infer", json=body())
         assert gate.asked[0] == ("/inference.GRPCInferenceService/ModelInfer", "sheddable")
-        assert gate.ends == [Status.OK, Status.INVALID_ARGUMENT, Status.INVALID_ARGUMENT, Status.NOT_FOUND]
+        # What is too long is not read to its end, and asks for no place.
+        assert gate.ends == [Status.OK, Status.INVALID_ARGUMENT, Status.NOT_FOUND]
         gate.refused = Refusal(Status.RESOURCE_EXHAUSTED, "full", {"grpc-retry-pushback-ms": "1200"})
         answer = await client.post(INFER, json=body())
         assert (answer.status_code, answer.headers["retry-after"], answer.json()["error"]) == (429, "2", "full")
-        assert len(gate.ends) == 4
+        assert len(gate.ends) == 3
+
+
+async def test_rows_that_are_sent_slowly_hold_no_place() -> None:
+    gate = Recorded()
+
+    async def dawdling() -> AsyncIterator[bytes]:
+        sent = orjson.dumps(body())
+        yield sent[:10]
+        await asyncio.sleep(0)
+        assert gate.asked == []
+        yield sent[10:]
+
+    async with serving(Lineup(champion=MODEL), gate) as client:
+        assert (await client.post(INFER, content=dawdling())).status_code == 200
+    assert (len(gate.asked), gate.ends) == (1, [Status.OK])
 
 
 @given(st.binary(max_size=60), st.one_of(st.none(), st.integers(0, 80)))
