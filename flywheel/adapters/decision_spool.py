@@ -48,6 +48,7 @@ class Told:
 
     acknowledged: Callable[[], None]
     lost: Callable[[str], None]
+    """Why; `inherited` is a record of an earlier process, which the account of this one does not have."""
     replayed: Callable[[], None]
     """A record of an earlier process was acknowledged."""
     unprotected: Callable[[Unprotected, int], None]
@@ -193,7 +194,7 @@ class SpooledDecisionLog:
         segment = self._segment
         if segment is not None:
             idle = segment.end >= _EARLY_BYTES and segment.is_answered
-            if segment.end < _SEGMENT_BYTES and not idle:
+            if segment.end < _SEGMENT_BYTES and not idle and not segment.damaged:
                 return segment
             self._segment = None
             self._delivery.seal(segment)

@@ -16,7 +16,7 @@ _CHUNK_BYTES = 256 * 1024
 _WAIT_S = 0.02
 _AGAIN_S = 1.0
 _READS_TRIED = 5
-_ACKNOWLEDGED, _UNDELIVERED = "acknowledged", "undelivered"
+_ACKNOWLEDGED, _UNDELIVERED, _DAMAGED = "acknowledged", "undelivered", "damaged"
 
 _log = logger(__name__)
 
@@ -48,6 +48,16 @@ class Segment:
     told: Counter[str] = field(default_factory=Counter)
     """Ends that were told, over all attempts: an end that comes again is told once."""
     sealed: bool = False
+    damaged: bool = False
+    """What followed its end is not what was written."""
+
+    @property
+    def missing(self) -> int:
+        """Records of this process that this attempt can no longer bring: none of those under way counts as missing."""
+        under_way = self.sent - self.ends.total()
+        acknowledged = max(self.told[_ACKNOWLEDGED], self.ends[_ACKNOWLEDGED] + under_way)
+        others = self.told.total() - self.told[_ACKNOWLEDGED]
+        return max(0, self.count - acknowledged - others)
 
     @property
     def is_answered(self) -> bool:
@@ -145,7 +155,7 @@ class Delivery:
         if self._send(segment, chunk.records, chunk.sizes) < len(chunk.records):
             await asyncio.sleep(_WAIT_S)
         elif chunk.damaged:
-            self._give_up(segment)
+            await self._give_up(segment)
 
     async def _rewind(self) -> None:
         if self._sender.sending:
@@ -156,6 +166,9 @@ class Delivery:
             segment.ends.clear()
         self._failed = False
         self._behind = True
+        for segment in tuple(self._segments):
+            # Nothing is sent of a file that is damaged from its beginning.
+            self._forget_if_done(segment)
         await asyncio.sleep(_AGAIN_S)
 
     async def _read(self, segment: Segment) -> Chunk | None:
@@ -196,21 +209,32 @@ class Delivery:
         if not segment.inherited:
             self.in_flight -= 1
         if failure is not None:
-            self._on_lost(failure)
+            self._on_lost("inherited" if segment.inherited else failure)
         elif segment.inherited:
             self._on_replayed()
         else:
             self._on_acknowledged()
 
-    def _give_up(self, segment: Segment) -> None:
-        """The rest of the file is not what was written."""
-        _log.error("decision_spool_damaged", left_bytes=segment.end - segment.cursor, inherited=segment.inherited)
-        segment.cursor = segment.end
-        for _ in range(0 if segment.inherited else segment.count - segment.sent):
-            self.in_flight -= 1
-            self._on_lost("damaged")
-        segment.count = segment.sent
+    async def _give_up(self, segment: Segment) -> None:
+        """The rest of the file is not what was written: it is set aside when all before it has arrived."""
+        lost = await self._inherited_after(segment) if segment.inherited else segment.missing
+        left_bytes = segment.end - segment.cursor
+        _log.error("decision_spool_damaged", left_bytes=left_bytes, decisions=lost, inherited=segment.inherited)
+        # An attempt after this one ends here as well.
+        segment.end = segment.cursor
+        self.size_bytes -= left_bytes
+        segment.damaged = True
+        segment.told[_DAMAGED] += lost
+        for _ in range(lost):
+            self._tell(segment, _DAMAGED)
         self._forget_if_done(segment)
+
+    async def _inherited_after(self, segment: Segment) -> int:
+        try:
+            return await asyncio.to_thread(segment.file.frames_after, segment.cursor)
+        except OSError:
+            # Nobody can tell how many it holds.
+            return 1
 
     def _forget_if_done(self, segment: Segment) -> None:
         # After a failure nothing is forgotten before it was sent again.
@@ -219,7 +243,8 @@ class Delivery:
         self._segments.remove(segment)
         self.size_bytes -= segment.end
         # A file system takes its time to give space back.
-        removal = asyncio.get_running_loop().run_in_executor(None, segment.file.remove)
+        done = segment.file.set_aside if segment.damaged else segment.file.remove
+        removal = asyncio.get_running_loop().run_in_executor(None, done)
         self._removals.add(removal)
         removal.add_done_callback(self._removals.discard)
 

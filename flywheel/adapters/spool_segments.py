@@ -21,6 +21,7 @@ Record = tuple[bytes, bytes]
 
 _HEAD = struct.Struct("<III")
 _SUFFIX = ".spool"
+_SET_ASIDE = ".damaged"
 _SLOTS = 256
 
 
@@ -104,6 +105,24 @@ class SegmentFile:
             # One record is longer than that, or the file shorter than it was.
             return parsed(data + file.read(max(0, end - offset - len(data))), whole=True)
 
+    def frames_after(self, offset: int) -> int:
+        """How many whole frames follow the place, by their lengths; raises OSError."""
+        with self.path.open("rb") as file:
+            file.seek(offset)
+            data = file.read()
+        found = at = 0
+        while at + _HEAD.size <= len(data):
+            key_size, value_size, _ = _HEAD.unpack_from(data, at)
+            at += _HEAD.size + key_size + value_size
+            found += at <= len(data)
+        return found
+
+    def set_aside(self) -> None:
+        """Leaves the file to people: no process takes it for records any more."""
+        self.seal()
+        with contextlib.suppress(OSError):
+            self.path.rename(self.path.with_suffix(_SET_ASIDE))
+
     def remove(self) -> None:
         """Forgets the file; one that cannot be removed is sent once more by the next process."""
         self.seal()
@@ -117,7 +136,8 @@ class Slot:
     def __init__(self, directory: Path, lock: int) -> None:
         self.directory = directory
         self._lock = lock
-        self._next = 1 + max((int(path.stem) for path in _segments(directory)), default=0)
+        known = (*_segments(directory), *_segments(directory, _SET_ASIDE))
+        self._next = 1 + max((int(path.stem) for path in known), default=0)
 
     @classmethod
     def claim(cls, root: Path) -> Slot:
@@ -168,8 +188,8 @@ def _checksum(key: bytes, value: bytes) -> int:
     return zlib.crc32(value, zlib.crc32(key))
 
 
-def _segments(directory: Path) -> list[Path]:
-    return sorted(path for path in directory.glob(f"*{_SUFFIX}") if path.stem.isdigit())
+def _segments(directory: Path, suffix: str = _SUFFIX) -> list[Path]:
+    return sorted(path for path in directory.glob(f"*{suffix}") if path.stem.isdigit())
 
 
 def _locked(path: Path) -> int | None:

@@ -1,5 +1,7 @@
 """What became of the decisions of this process: answered = acknowledged + lost + in flight, at every moment.
 
+What an earlier process answered is not part of it: such records are counted as replayed, or as lost for `inherited`.
+
 Each record says who wrote it, the how manieth it is and how many before it were lost, so that whoever reads them all
 can tell without asking whether one is missing.
 """
@@ -21,7 +23,7 @@ from flywheel.contracts.metrics import (
 )
 from flywheel.kernel.ports import DecisionLog
 
-_LOST = ("queue_full", "undelivered", "refused", "shutdown", "damaged")
+_LOST = ("queue_full", "undelivered", "refused", "shutdown", "damaged", "inherited")
 _UNPROTECTED = get_args(Unprotected)
 
 
@@ -49,7 +51,8 @@ class Account:
         )
 
     def _lose(self, reason: str) -> None:
-        self.lost += 1
+        # What an earlier process answered has another writer's numbers.
+        self.lost += reason != "inherited"
         self._lost[reason].inc()
 
 

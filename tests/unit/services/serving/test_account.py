@@ -54,3 +54,12 @@ def test_each_end_has_a_series_before_it_happens() -> None:
     told.replayed()
     assert sample("log_acknowledged_total") == acknowledged + 1
     assert sample("log_replayed_total")
+
+
+def test_a_lost_record_of_an_earlier_process_is_no_loss_of_this_writer() -> None:
+    account = Account("account")
+    before = sample("log_lost_total", reason="inherited") or 0.0
+    account.told.lost("inherited")
+    account.told.lost("damaged")
+    assert account.lost == 1
+    assert sample("log_lost_total", reason="inherited") == before + 1
