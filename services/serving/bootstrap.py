@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from flywheel.adapters.cached_reader import CachedReader
@@ -33,7 +33,7 @@ from flywheel.contracts.topics import decisions_topic, shadow_topic
 from flywheel.kernel import catalog
 from flywheel.kernel.admission import Admission
 from flywheel.kernel.concurrency import Bounds
-from flywheel.kernel.decision import Decider
+from flywheel.kernel.decision import Decided, Decider
 from flywheel.kernel.decision.ranker import Ranker
 from flywheel.kernel.declaration import UseCase
 from flywheel.kernel.plan import compile_plan
@@ -109,20 +109,26 @@ def build(
     )
     SERVING_BREAKER_OPEN.labels("model").set_function(lambda: _any_model_away(models))
     verbose = settings.log_level.upper() == "DEBUG"
-    failures = ArmFailures(models.stop, CLOCK.steady_s)
+    failures = ArmFailures(models.stop)
     shadow = Shadow(
         usecase,
         models.lineup,
         open_shadow_log or (lambda: _shadow_log(settings, usecase)),
         capacity=settings.serving_shadow_capacity,
-        on_failed=failures.failed,
+        on_failed=failures.failed_alone,
+        on_scored=failures.scored,
     )
+
+    def answered(decisions: Sequence[Decided]) -> None:
+        failures.answered(decisions)
+        shadow.offer(decisions)
+
     journal = Journal(
         usecase,
         log,
         Pseudonyms(settings.pseudonym_key),
         verbose=verbose,
-        on_answered=shadow.offer,
+        on_answered=answered,
         on_model_failed=failures.failed,
     )
     repository = Repository(usecase, models.lineup, lambda: store.versions(name))
@@ -179,8 +185,14 @@ def _ranking(
 ) -> dict[str, Unary]:
     """What a use case that ranks answers."""
     name = usecase.name
-    journal = RankingJournal(usecase, ranking, log, Pseudonyms(settings.pseudonym_key), on_model_failed=failures.failed)
-
+    journal = RankingJournal(
+        usecase,
+        ranking,
+        log,
+        Pseudonyms(settings.pseudonym_key),
+        on_model_failed=failures.failed,
+        on_ranked=failures.answered,
+    )
     ranker = Ranker(
         usecase,
         reader,

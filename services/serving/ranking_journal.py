@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import numpy as np
 
@@ -38,8 +38,10 @@ class RankingJournal(Journal):
         pseudonyms: Pseudonyms,
         *,
         on_model_failed: Callable[[str, str], None] = lambda *_: None,
+        on_ranked: Callable[[Sequence[Ranked]], None] = lambda _: None,
     ) -> None:
         super().__init__(usecase, log, pseudonyms, on_model_failed=on_model_failed)
+        self._on_ranked = on_ranked
         self._log = log
         self._name = usecase.name
         self._took = SERVING_SECONDS.labels(usecase.name)
@@ -64,6 +66,7 @@ class RankingJournal(Journal):
             for status, number in statuses.items():
                 SERVING_FEATURE_STATUS.labels(self._name, source, status).inc(number)
         self._tell_ages(ranking)
+        self._on_ranked([ranking])
         return waiting
 
     def _tell_ages(self, ranking: Ranked) -> None:

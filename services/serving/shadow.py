@@ -42,12 +42,14 @@ class Shadow:
         *,
         capacity: int,
         on_failed: Callable[[str, str], None],
+        on_scored: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._usecase = usecase
         self._lineup = lineup
         self._open_log = open_log
         self._capacity = capacity
         self._on_failed = on_failed
+        self._on_scored = on_scored
         self._waiting: deque[_Offered] = deque()
         self._wake = threading.Event()
         self._stopping = threading.Event()
@@ -125,6 +127,8 @@ class Shadow:
         sound = (scores >= 0) & (scores <= 1)
         if not sound.all():
             self._fail(model, int((~sound).sum()), "a score is no probability")
+        if sound.any():
+            self._on_scored(model.version)
         self._scored.inc(int(sound.sum()))
         return [
             (decision.decision_id.encode(), self._message(model, decision, float(score)).to_bytes())

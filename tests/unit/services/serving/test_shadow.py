@@ -17,7 +17,7 @@ from flywheel.contracts.decisions import Step
 from flywheel.contracts.shadows import ShadowScored
 from flywheel.kernel.decision import Decided
 from flywheel.kernel.lineup import Lineup, LoadedModel
-from services.serving.arms import STOPPED_AFTER, WITHIN_S, ArmFailures
+from services.serving.arms import STOPPED_AFTER, ArmFailures
 from services.serving.shadow import Shadow
 from tests.decided import decided
 from tests.serving_parts import USECASE
@@ -145,16 +145,38 @@ async def test_scores_are_of_the_rows_that_were_decided_on() -> None:
     assert [message.score for message in scene.messages] == pytest.approx([0.0, 0.1, 0.2, 0.3])
 
 
-def test_an_arm_is_stopped_by_failures_that_lie_close_together_alone() -> None:
+def test_an_arm_is_stopped_by_failures_in_a_row_alone() -> None:
     stopped: list[tuple[str, str]] = []
-    now_s = 0.0
-    failures = ArmFailures(lambda version, reason: stopped.append((version, reason)), lambda: now_s)
-    for number in range(3 * STOPPED_AFTER):
-        now_s = number * WITHIN_S / (STOPPED_AFTER - 2)
+    failures = ArmFailures(lambda version, reason: stopped.append((version, reason)))
+    good, by_rule = (
+        dataclasses.replace(decided(), model_version="v2"),
+        dataclasses.replace(decided(), model_version="rule"),
+    )
+    for _ in range(10 * STOPPED_AFTER):
         failures.failed("v2", "NaN")
+        failures.answered([by_rule, good])
+        failures.failed("v2", "NaN")
+        failures.answered([by_rule])
+        failures.answered([good])
+    for _ in range(10 * STOPPED_AFTER):
+        failures.failed("v2", "NaN")
+    failures.answered([by_rule] * 50)
     assert stopped == []
+    for number in range(2, STOPPED_AFTER + 1):
+        assert stopped == []
+        failures.failed("v2", f"NaN {number}")
+        failures.answered([by_rule])
+        failures.answered([dataclasses.replace(good, model_version="v1")])
+    assert stopped == [("v2", "5 failures in a row, the last one: NaN 5")]
+
+
+def test_a_shadow_is_stopped_by_runs_in_a_row_that_give_nothing() -> None:
+    stopped: list[str] = []
+    failures = ArmFailures(lambda version, _: stopped.append(version))
     for _ in range(STOPPED_AFTER - 1):
-        failures.failed("v3", "NaN")
-    assert stopped == []
-    failures.failed("v3", "NaN")
-    assert stopped == [("v3", f"{STOPPED_AFTER} failures within {WITHIN_S:g} s, the last one: NaN")]
+        failures.failed_alone("v3", "NaN")
+    failures.scored("v3")
+    for _ in range(STOPPED_AFTER):
+        assert stopped == []
+        failures.failed_alone("v3", "NaN")
+    assert stopped == ["v3"]
