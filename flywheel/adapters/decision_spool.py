@@ -158,15 +158,31 @@ class SpooledDecisionLog:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._segment is not None:
+        hangs = self._writing is not None
+        if self._writing is not None:
+            self._leave_writing(self._writing)
+        elif self._segment is not None:
             self._delivery.seal(self._segment)
         await self._delivery.removed()
         await self._behind.close(max(0.0, until - loop.time()))
-        self._writer.shutdown(wait=False)
         if self._slot is not None:
-            self._slot.release()
+            # After a write that hangs: until it has ended, nobody else may have the place.
+            self._writer.submit(self._slot.release)
+        self._writer.shutdown(wait=not hangs)
         if self._delivery.in_flight:
             _log.warning("decisions_kept", decisions=self._delivery.in_flight, size_bytes=self.size_bytes)
+
+    def _leave_writing(self, writing: asyncio.Task[None]) -> None:
+        _log.error("decision_spool_hangs", decisions=self._gathered, directory=str(self._directory))
+        writing.cancel()
+        if self._segment is not None:
+            # Its thread may still write to the file, which is the next process's.
+            self._writer.submit(self._segment.file.seal)
+        if (group := self._group) is not None:
+            self._group = None
+            self._gathered -= len(group.records)
+            self._behind.append_many(group.records)
+            group.release()
 
     def _obstacle(self, now_s: float, size: int) -> Unprotected | None:
         if self._paused is not None and now_s < self._paused.until_s:

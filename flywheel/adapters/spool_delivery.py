@@ -139,7 +139,12 @@ class Delivery:
             await self._wake.wait()
             self._wake.clear()
             while self._behind or self._failed:
-                await self._catch_up()
+                try:
+                    await self._catch_up()
+                except Exception:
+                    # Without resending the spool would fill up and every later decision be unprotected.
+                    _log.exception("decision_spool_delivery_failed")
+                    await asyncio.sleep(_AGAIN_S)
 
     async def _catch_up(self) -> None:
         if self._failed:
@@ -187,7 +192,14 @@ class Delivery:
     def _send(self, segment: Segment, records: Sequence[Record], sizes: Sequence[int]) -> int:
         # Counted before: an acknowledgement may come while the sender still takes them.
         segment.sent += len(records)
-        taken = self._sender.send(records, partial(self._ended, segment))
+        try:
+            taken = self._sender.send(records, partial(self._ended, segment))
+        except Exception:
+            # Nobody can tell how many were taken: all of them are sent again.
+            _log.exception("decision_spool_send_failed")
+            taken = 0
+            self._failed = True
+            self._wake.set()
         segment.sent -= len(records) - taken
         segment.cursor += sum(sizes[:taken])
         self._forget_if_done(segment)

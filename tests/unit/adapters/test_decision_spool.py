@@ -17,7 +17,7 @@ import pytest
 from flywheel.adapters import decision_spool, spool_delivery
 from flywheel.adapters.decision_spool import Promise, SpooledDecisionLog, Told
 from flywheel.adapters.memory_decision_log import MemoryDecisionLog
-from flywheel.adapters.spool_segments import SegmentFile, framed, parsed
+from flywheel.adapters.spool_segments import SegmentFile, Slot, framed, parsed
 
 RECORDS = [(f"k{number}".encode(), b"v" * number) for number in range(20)]
 
@@ -330,6 +330,53 @@ async def test_a_disk_that_hangs_keeps_an_answer_for_a_bounded_time(
     await scene.until(lambda: scene.ends["acknowledged"] == 3)
     await scene.log.close(1.0)
     os.close(gate)
+
+
+async def test_a_close_leaves_a_write_that_hangs_its_file_and_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = Scene(tmp_path, "disk", patience_s=0.01)
+    scene.log.start()
+    await append(scene.log, RECORDS[:1])
+    await scene.until(lambda: scene.ends["acknowledged"])
+    hangs, write = threading.Event(), os.write
+
+    def hang(handle: int, data: bytes) -> int:
+        assert hangs.wait(5)
+        return write(handle, data)
+
+    monkeypatch.setattr(os, "write", hang)
+    await append(scene.log, RECORDS[1:2])
+    assert scene.log.append_many(RECORDS[2:3]) is None
+    await scene.log.close(0.01)
+    assert scene.log._slot is not None
+    assert Slot.claim(tmp_path).directory != scene.log._slot.directory
+    hangs.set()
+    await asyncio.to_thread(scene.log._writer.shutdown)
+    assert scene.behind.records == [RECORDS[0], RECORDS[2]]
+    second = Scene(tmp_path)
+    async with second.living():
+        await second.until(lambda: second.ends["replayed"] == 2)
+    assert second.behind.records == RECORDS[:2]
+
+
+@pytest.mark.parametrize("behind", [False, True])
+async def test_resending_goes_on_after_an_error_nobody_foresaw(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, behind: bool
+) -> None:
+    scene = Scene(tmp_path, capacity=3)
+    scene.behind.away = behind
+    async with scene.living() as log:
+        with monkeypatch.context() as broken:
+            broken.setattr(scene.behind, "send", _raising(RuntimeError("unforeseen")))
+            await append(log, RECORDS)
+            await asyncio.sleep(0.03)
+        with monkeypatch.context() as broken:
+            broken.setattr(SegmentFile, "read", _raising(RuntimeError("unforeseen")))
+            await asyncio.sleep(0.03)
+        scene.behind.away = False
+        await scene.until(lambda: log.in_flight == 0)
+    assert scene.ends == {"acknowledged": 20}
 
 
 async def test_a_disk_that_is_slow_again_and_again_is_left_alone_for_a_while(
