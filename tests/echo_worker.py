@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from flywheel.adapters.grpc_server.calls import Call
 from flywheel.adapters.grpc_server.server import GrpcServer
-from flywheel.adapters.worker_channel import Word, WorkerChannel
+from flywheel.adapters.worker_channel import ConnectionCounts, Word, WorkerChannel
 from tests.grpc_wire import PATH
 
 
@@ -28,11 +28,12 @@ async def work(channel: WorkerChannel) -> None:
     """Until told to stop or left alone."""
     told = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
-    server = GrpcServer({PATH: tell}, on_closed=lambda: channel.send(Word.CLOSED))
+    counts = ConnectionCounts(channel)
+    server = GrpcServer({PATH: tell}, on_closed=counts.gone)
 
     def hear(word: Word, payload: bytes, connected: socket.socket | None) -> None:
         if word is Word.CONNECTION and connected is not None:
-            channel.send(Word.TAKEN)
+            counts.came()
             server.adopt(connected)
         elif word is Word.SHED:
             server.shed(int.from_bytes(payload, "big"))

@@ -7,8 +7,12 @@ import socket
 from collections.abc import Callable
 from enum import IntEnum
 
+from flywheel.adapters.logs import logger
+
 _MESSAGE_BYTES = 64 * 1024
 _CHUNK_BYTES = 32 * 1024
+_TELL_AGAIN_S = 0.5
+_log = logger(__name__)
 
 
 class Word(IntEnum):
@@ -20,10 +24,8 @@ class Word(IntEnum):
     """To a worker, with a number: ask so many clients to come again."""
     READY = 3
     """From a worker, with the port of its metrics."""
-    CLOSED = 4
-    """From a worker: one connection has gone."""
-    TAKEN = 6
-    """From a worker: the oldest connection that it did not confirm yet is its own now."""
+    COUNTS = 4
+    """From a worker, with two numbers of eight bytes: connections that came since it began, and that have gone."""
     LAST_METRICS = 5
     """From a worker that ends, with a piece of its metrics."""
 
@@ -101,6 +103,43 @@ class WorkerChannel:
                 return
             connected = socket.socket(fileno=descriptors[0]) if descriptors else None
             self._on_message(Word(message[0]), message[1:], connected)
+
+
+class ConnectionCounts:
+    """Counts, in a worker, the connections that came and those that have gone, and tells both through the channel.
+
+    They are whole numbers, so that one message makes good for those that were not taken.
+    """
+
+    def __init__(self, channel: WorkerChannel) -> None:
+        self._channel = channel
+        self._came = 0
+        self._gone = 0
+        self._again: asyncio.TimerHandle | None = None
+
+    def came(self) -> None:
+        """Another one is here."""
+        self._came += 1
+        self._tell_now()
+
+    def gone(self) -> None:
+        """Another one has gone."""
+        self._gone += 1
+        self._tell_now()
+
+    def dropped(self) -> None:
+        """One was sent and did not arrive, which is how the system says that this process is out of descriptors."""
+        _log.warning("connection_not_received")
+        self._gone += 1
+        self.came()
+
+    def _tell_now(self) -> None:
+        if self._again is None:
+            self._tell()
+
+    def _tell(self) -> None:
+        told = self._channel.send(Word.COUNTS, self._came.to_bytes(8, "big") + self._gone.to_bytes(8, "big"))
+        self._again = None if told else asyncio.get_running_loop().call_later(_TELL_AGAIN_S, self._tell)
 
 
 def _ignore(_word: Word, _payload: bytes, _connected: socket.socket | None) -> None:

@@ -18,6 +18,7 @@ from flywheel.adapters.worker_channel import Word, WorkerChannel
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 5.0
 _SETTLED_S = 5.0
+_RETRY_S = 0.1
 _log = logger(__name__)
 
 
@@ -34,7 +35,9 @@ class Worker:
     channel: WorkerChannel
     started_s: float
     metrics_port: int = 0
-    connections: int = 0
+    taken: int = 0
+    """Connections that it confirmed, of which `ended` have gone."""
+    ended: int = 0
     untaken: deque[socket.socket] = field(default_factory=deque)
     """Handed over and not confirmed; kept open here, too, lest they end with the worker."""
     is_leaving: bool = False
@@ -43,9 +46,21 @@ class Worker:
     gone: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
+    def connections(self) -> int:
+        """How many it has."""
+        return self.taken + len(self.untaken) - self.ended
+
+    @property
     def takes_connections(self) -> bool:
         """Whether new ones may be handed to it."""
         return self.ready.is_set() and not self.is_leaving
+
+    def hear_counts(self, taken: int, ended: int) -> None:
+        """What it says of its connections since it began."""
+        while self.untaken and self.taken < taken:
+            self.untaken.popleft().close()
+            self.taken += 1
+        self.ended = ended
 
 
 class WorkerPool:
@@ -72,6 +87,7 @@ class WorkerPool:
         self._on_ended = on_ended
         self._listener: Listener | None = None
         self._waiting: list[socket.socket] = []
+        self._retry: asyncio.TimerHandle | None = None
         self._stopping = asyncio.Event()
         self._has_served = False
         self._failures = [0] * count
@@ -115,6 +131,10 @@ class WorkerPool:
         await asyncio.gather(*(self._end(worker) for worker in list(self.workers)))
         if self._tasks:
             await asyncio.wait(self._tasks)
+        if self._retry:
+            self._retry.cancel()
+        if self._waiting:
+            _log.warning("connections_not_served", connections=len(self._waiting))
         for connected in self._waiting:
             connected.close()
 
@@ -194,15 +214,9 @@ class WorkerPool:
             self._has_served = True
             _log.info("worker_ready", slot=worker.slot, pid=worker.process.pid)
             self._balance(worker)
-            waiting, self._waiting = self._waiting, []
-            for connected in waiting:
-                self._hand_over(connected)
-            if self._listener and not self._stopping.is_set() and not self._waiting:
-                self._listener.open()
-        elif word is Word.TAKEN:
-            worker.untaken.popleft().close()
-        elif word is Word.CLOSED:
-            worker.connections -= 1
+            self._hand_over_waiting()
+        elif word is Word.COUNTS:
+            worker.hear_counts(int.from_bytes(payload[:8], "big"), int.from_bytes(payload[8:], "big"))
         elif word is Word.LAST_METRICS:
             worker.last_metrics += payload
 
@@ -220,13 +234,27 @@ class WorkerPool:
         able = [worker for worker in self.workers if worker.takes_connections]
         for worker in sorted(able, key=lambda worker: worker.connections):
             if worker.channel.send(Word.CONNECTION, connected=connected):
-                worker.connections += 1
                 worker.untaken.append(connected)
                 return
-        # They all died a moment ago: the next one takes it.
+        # They all died a moment ago, and the next one takes it; or none of them reads, and it is tried again.
         self._waiting.append(connected)
         if self._listener:
             self._listener.pause()
+        if able and self._retry is None:
+            _log.warning("no_worker_takes_connections", workers=len(able))
+            self._retry = asyncio.get_running_loop().call_later(_RETRY_S, self._hand_over_waiting)
+
+    def _hand_over_waiting(self) -> None:
+        if self._retry:
+            self._retry.cancel()
+            self._retry = None
+        if self._stopping.is_set():
+            return
+        waiting, self._waiting = self._waiting, []
+        for connected in waiting:
+            self._hand_over(connected)
+        if self._listener and not self._waiting:
+            self._listener.open()
 
     def _later(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)

@@ -12,7 +12,7 @@ import uvloop
 from prometheus_client.exposition import generate_latest
 
 from flywheel.adapters import logs
-from flywheel.adapters.worker_channel import Word, WorkerChannel
+from flywheel.adapters.worker_channel import ConnectionCounts, Word, WorkerChannel
 from services.serving.bootstrap import real_server
 from services.serving.port import CannotServe
 from services.serving.server import Server
@@ -24,15 +24,15 @@ async def work(settings: ServingSettings, channel: WorkerChannel) -> None:
     told = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told.set)
-    server = real_server(settings)
+    server, counts = real_server(settings), ConnectionCounts(channel)
     try:
-        await server.start(on_closed=lambda: channel.send(Word.CLOSED))
+        await server.start(on_closed=counts.gone)
     except CannotServe:
         await server.stop()
         raise
     gc.collect()
     gc.freeze()
-    channel.watch(lambda word, payload, connected: _hear(server, channel, word, payload, connected), told.set)
+    channel.watch(lambda word, payload, connected: _hear(server, counts, word, payload, connected), told.set)
     channel.send(Word.READY, server.metrics_port.to_bytes(2, "big"))
     await told.wait()
     await server.stop()
@@ -40,10 +40,15 @@ async def work(settings: ServingSettings, channel: WorkerChannel) -> None:
     channel.send_all(Word.LAST_METRICS, generate_latest())
 
 
-def _hear(server: Server, channel: WorkerChannel, word: Word, payload: bytes, connected: socket.socket | None) -> None:
-    if word is Word.CONNECTION and connected is not None:
-        channel.send(Word.TAKEN)
-        server.adopt(connected)
+def _hear(
+    server: Server, counts: ConnectionCounts, word: Word, payload: bytes, connected: socket.socket | None
+) -> None:
+    if word is Word.CONNECTION:
+        if connected is not None:
+            counts.came()
+            server.adopt(connected)
+        else:
+            counts.dropped()
     elif word is Word.SHED:
         server.shed(int.from_bytes(payload, "big"))
 

@@ -90,7 +90,12 @@ class Workers:
         for worker, answer in zip(workers, answers, strict=True):
             if answer:
                 self._last[worker] = answer.decode()
-        return {self._name(worker): self._last[worker] for worker in workers if worker in self._last}
+        living = set(self._pool.workers)
+        for worker in workers:
+            if worker not in living:
+                # It ended while it was asked: what it counted is kept with those that ended.
+                self._last.pop(worker, None)
+        return {self._name(worker): said for worker in workers if (said := self._last.get(worker))}
 
     def _name(self, worker: Worker) -> str:
         return f"{worker.slot}-leaving" if worker.is_leaving else str(worker.slot)

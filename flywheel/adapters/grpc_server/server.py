@@ -72,7 +72,8 @@ class GrpcServer:
 
     def shed(self, count: int) -> None:
         """Asks so many clients to connect anew, which may bring them elsewhere; their calls are finished."""
-        for connection in list(self._shared.connections)[:count]:
+        staying = [connection for connection in self._shared.connections if not connection.is_leaving]
+        for connection in staying[:count]:
             connection.depart()
 
     async def drain(self, grace_s: float) -> None:

@@ -1,0 +1,37 @@
+"""What the process that accepts keeps of its workers, and what these make of connections that do not arrive."""
+
+from __future__ import annotations
+
+from unittest.mock import Mock
+
+import pytest
+
+from flywheel.adapters.worker_channel import ConnectionCounts, Word
+from flywheel.adapters.worker_pool import Worker
+from services.serving import workers
+from services.serving.settings import ServingSettings
+from services.serving.worker import _hear
+from services.serving.workers import Workers
+
+
+async def test_a_worker_that_ends_while_it_is_asked_is_not_counted_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    serving = Workers(ServingSettings(serving_workers=2))
+    ending, staying = (Worker(slot, Mock(), Mock(), started_s=0.0, metrics_port=1) for slot in range(2))
+    serving._pool.workers += [ending, staying]
+
+    def ask(worker: Worker, _: str) -> bytes:
+        if worker is ending:
+            serving._pool.workers.remove(worker)
+            serving._ended(worker)
+        return b"# nothing\n"
+
+    monkeypatch.setattr(workers, "_ask", ask)
+    assert serving._expositions() == {"1": "# nothing\n"}
+    assert list(serving._last) == [staying]
+
+
+def test_a_connection_that_the_system_dropped_on_its_way_counts_as_ended() -> None:
+    server, channel = Mock(), Mock()
+    _hear(server, ConnectionCounts(channel), Word.CONNECTION, b"", None)
+    channel.send.assert_called_once_with(Word.COUNTS, (1).to_bytes(8, "big") * 2)
+    assert not server.adopt.called
