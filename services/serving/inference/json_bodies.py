@@ -11,10 +11,27 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SkipValidation,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+)
 
 from services.serving.inference.messages import InferenceAnswer, InferenceRequest
-from services.serving.inference.tensors import MAX_DIMENSIONS, InvalidInference, Tensor, from_bytes, from_values
+from services.serving.inference.tensors import (
+    MAX_DIMENSIONS,
+    InvalidInference,
+    Tensor,
+    check_size,
+    from_bytes,
+    from_values,
+)
 
 LENGTH_HEADER = "Inference-Header-Content-Length"
 
@@ -32,7 +49,8 @@ class InputBody(_Part):
     shape: list[int]
     datatype: str
     parameters: Parameters = {}
-    data: list[Any] | None = None
+    # Elements are checked where the datatype is known.
+    data: SkipValidation[list[Any] | None] = None
 
 
 class OutputBody(_Part):
@@ -69,12 +87,18 @@ class Asked:
     binary_by_name: Mapping[str, bool]
 
 
-def read_request(model: str, version: str, body: bytes, json_length: int | None) -> Asked:
-    """The request in a body, whose JSON takes `json_length` bytes; None: all of it. Raises InvalidInference."""
+def read_request(
+    model: str, version: str, body: bytes, json_length: int | None, max_elements: int | None = None
+) -> Asked:
+    """The request in a body, whose JSON takes `json_length` bytes; None: all of it. Raises InvalidInference.
+
+    Tensors of more than `max_elements` together are refused before their elements are looked at.
+    """
     split = len(body) if json_length is None else json_length
     if split > len(body):
         raise InvalidInference(LENGTH_HEADER, f"it says {split} of {len(body)} bytes", "give the length of the JSON")
     parsed = _parsed(body[:split], InferenceBody)
+    check_size((tensor.shape for tensor in parsed.inputs), max_elements)
     parameters = dict(parsed.parameters)
     binary = _flag(parameters.pop("binary_data_output", False), "binary_data_output")
     request = InferenceRequest(
@@ -136,6 +160,8 @@ def _tensors(inputs: Sequence[InputBody], binary: memoryview) -> Iterator[Tensor
         if size is None:
             if tensor.data is None:
                 raise InvalidInference(tensor.name, "it has no data", "send data, or binary data and binary_data_size")
+            if not isinstance(tensor.data, list):
+                raise InvalidInference(tensor.name, "its data is no list", "send the elements row by row")
             yield from_values(tensor.name, tensor.datatype, tensor.shape, _flat(tensor))
             continue
         if type(size) is not int or size < 0 or tensor.data is not None:

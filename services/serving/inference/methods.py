@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
@@ -23,6 +24,7 @@ from flywheel.contracts.proto.inference_pb2 import (
 from services.serving.inference.messages import (
     SERVER_NAME,
     SERVER_VERSION,
+    InferenceRequest,
     UnknownModel,
 )
 from services.serving.inference.plane import Inference
@@ -74,9 +76,13 @@ class _Methods:
 
     async def model_infer(self, call: Call) -> Message:
         with self._inference.counted("grpc"):
-            request = _parsed(ModelInferRequest, call)
-            answer = await self._inference.infer(read_request(request), call.deadline_s)
-            return write_answer(answer, raw=bool(request.raw_input_contents))
+            request, raw = await self._inference.read(len(call.message), partial(self._read, call))
+            return write_answer(await self._inference.infer(request, call.deadline_s), raw=raw)
+
+    def _read(self, call: Call) -> tuple[InferenceRequest, bool]:
+        message = _parsed(ModelInferRequest, call)
+        max_elements = self._inference.max_elements(message.model_name, message.model_version)
+        return read_request(message, max_elements), bool(message.raw_input_contents)
 
     async def repository_index(self, call: Call) -> Message:
         request = _parsed(RepositoryIndexRequest, call)

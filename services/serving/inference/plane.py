@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,9 @@ SCORE = "score"
 
 # As many rows take as long as a decision or two; more are run beside the event loop, which goes on deciding.
 _INLINE_ROWS = 32
+_INLINE_BYTES = 16 * 1024
+
+Read = TypeVar("Read")
 
 
 class Inference:
@@ -78,6 +82,16 @@ class Inference:
         """What is loaded and, unless `ready_only`, whatever else is published."""
         loaded = self._repository.loaded()
         return loaded if ready_only else loaded + await asyncio.to_thread(self._repository.unloaded)
+
+    def max_elements(self, name: str, version: str = "") -> int | None:
+        """How many numbers a request may bring to the model. Raises UnknownModel and ModelNotReady."""
+        return self._repository.get(name, version).max_elements(self._max_rows)
+
+    async def read(self, size: int, read: Callable[[], Read]) -> Read:
+        """What `read` makes of a request of so many bytes, beside the event loop if they are many."""
+        if size <= _INLINE_BYTES:
+            return read()
+        return await asyncio.get_running_loop().run_in_executor(self._beside, read)
 
     async def infer(self, request: InferenceRequest, deadline_s: float = math.inf) -> InferenceAnswer:
         """Scores of all rows, in their order, by `deadline_s` of the steady clock.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+
+import numpy as np
 
 from flywheel.contracts.proto.inference_pb2 import (
     InferParameter,
@@ -21,7 +22,7 @@ from services.serving.inference.messages import (
     Parameter,
     TensorDescription,
 )
-from services.serving.inference.tensors import InvalidInference, Tensor, from_bytes, from_values
+from services.serving.inference.tensors import InvalidInference, Tensor, check_size, from_array, from_bytes
 
 _CONTENTS: Mapping[str, str] = {
     "BOOL": "bool_contents",
@@ -38,8 +39,9 @@ _CONTENTS: Mapping[str, str] = {
 }
 
 
-def read_request(message: ModelInferRequest) -> InferenceRequest:
-    """What the message asks for. Raises InvalidInference."""
+def read_request(message: ModelInferRequest, max_elements: int | None = None) -> InferenceRequest:
+    """What the message asks for, with no more elements than that in its tensors. Raises InvalidInference."""
+    check_size((tensor.shape for tensor in message.inputs), max_elements)
     with_parameters = [tensor.name for tensor in message.inputs if tensor.parameters]
     with_parameters += [output.name for output in message.outputs if output.parameters]
     if with_parameters:
@@ -114,8 +116,9 @@ def _typed(tensor: ModelInferRequest.InferInputTensor) -> Tensor:
     if other := [field.name for field, _ in tensor.contents.ListFields() if field.name != wanted]:
         hint = f"fill {wanted}" if wanted else "send raw contents, or another datatype"
         raise InvalidInference(tensor.name, f"elements of {tensor.datatype or 'no datatype'} come in {other[0]}", hint)
-    values: Sequence[Any] = getattr(tensor.contents, wanted) if wanted else ()
-    return from_values(tensor.name, tensor.datatype, tensor.shape, values)
+    # An array is made of such a field without an object for each element.
+    values = np.asarray(getattr(tensor.contents, wanted) if wanted else ())
+    return from_array(tensor.name, tensor.datatype, tensor.shape, values)
 
 
 def _parameter(name: str, value: InferParameter) -> Parameter:

@@ -40,6 +40,11 @@ class Runnable:
         """The rows that these tensors are. Raises InvalidInference."""
         return rows_of(inputs, self.columns, max_rows) if self.columns else whole_rows(inputs, self._width, max_rows)
 
+    def max_elements(self, max_rows: int) -> int | None:
+        """How many numbers so many rows have; None where the model does not tell how wide they are."""
+        width = len(self.columns) or self._width
+        return None if width < 0 else width * max_rows
+
     @property
     def _width(self) -> int:
         # Not every scorer knows how wide its rows are; one that does lets a wrong row be told from a failing model.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,10 +79,7 @@ def from_values(name: str, datatype: str, shape: Sequence[int], values: Sequence
     In floating-point tensors None stands for NaN.
     """
     dtype, count = _layout(name, datatype, shape)
-    if len(values) != count:
-        raise InvalidInference(
-            name, f"{len(values)} elements where the shape {list(shape)} takes {count}", "send one for each place"
-        )
+    _check_count(name, shape, len(values), count)
     _check_kinds(name, datatype, dtype, values)
     if dtype.kind == "f":
         values = [math.nan if value is None else value for value in values]
@@ -91,8 +88,43 @@ def from_values(name: str, datatype: str, shape: Sequence[int], values: Sequence
         with np.errstate(over="ignore"):
             found = np.array(values, dtype)
     except OverflowError as error:
-        raise InvalidInference(name, f"an element is out of the range of {datatype}", "use a wider datatype") from error
+        raise _out_of_range(name, datatype) from error
     return Tensor(name, found.reshape(shape))
+
+
+def from_array(name: str, datatype: str, shape: Sequence[int], values: NDArray[Any]) -> Tensor:
+    """The tensor of these elements, given row by row in an array of their kind. Raises InvalidInference."""
+    dtype, count = _layout(name, datatype, shape)
+    _check_count(name, shape, len(values), count)
+    if dtype.kind in "iu":
+        bounds = np.iinfo(dtype)
+        if values.min() < bounds.min or values.max() > bounds.max:
+            raise _out_of_range(name, datatype)
+    return Tensor(name, values.astype(dtype, copy=False).reshape(shape))
+
+
+def check_size(shapes: Iterable[Sequence[int]], max_elements: int | None) -> None:
+    """Raises InvalidInference when tensors of these shapes have more elements than that; None: as many as come."""
+    if max_elements is None:
+        return
+    elements = sum(math.prod(shape) for shape in shapes if len(shape) <= MAX_DIMENSIONS)
+    if elements > max_elements:
+        raise InvalidInference(
+            "inputs",
+            f"{elements} elements where the model takes {max_elements} at once",
+            "send fewer rows",
+        )
+
+
+def _check_count(name: str, shape: Sequence[int], given: int, count: int) -> None:
+    if given != count:
+        raise InvalidInference(
+            name, f"{given} elements where the shape {list(shape)} takes {count}", "send one for each place"
+        )
+
+
+def _out_of_range(name: str, datatype: str) -> InvalidInference:
+    return InvalidInference(name, f"an element is out of the range of {datatype}", "use a wider datatype")
 
 
 def _layout(name: str, datatype: str, shape: Sequence[int]) -> tuple[np.dtype[Any], int]:

@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from flywheel.adapters.grpc_server.status import CallFailed
 from flywheel.adapters.http_problem import FieldError, Problem
-from services.serving.inference.json_bodies import LENGTH_HEADER, read_ready_only, read_request, write_answer
+from services.serving.inference.json_bodies import LENGTH_HEADER, Asked, read_ready_only, read_request, write_answer
 from services.serving.inference.messages import (
     SERVER_NAME,
     SERVER_VERSION,
@@ -103,7 +103,7 @@ class _Handlers:
             body = await self._body(request)
             patience_s = deadline_s - perf_counter()
             with self._methods.admitted(INFER, dict(request.headers), patience_s), failing_calls(), counted:
-                asked = read_request(*_named(request), body, _json_length(request))
+                asked = await self._read(request, body)
                 answer = await self._inference.infer(asked.request, deadline_s)
         except CallFailed as failed:
             raise _problem_of(failed) from failed
@@ -112,6 +112,11 @@ class _Handlers:
             return Response(content, media_type="application/json")
         headers = {LENGTH_HEADER: str(json_length)}
         return Response(content, headers=headers, media_type="application/octet-stream")
+
+    async def _read(self, request: Request, body: bytes) -> Asked:
+        name, version = _named(request)
+        length, max_elements = _json_length(request), self._inference.max_elements(name, version)
+        return await self._inference.read(len(body), lambda: read_request(name, version, body, length, max_elements))
 
     async def _body(self, request: Request) -> bytes:
         try:

@@ -196,7 +196,8 @@ async def test_many_rows_are_taken_up_to_the_limits(stub: Any) -> None:
     more = raw(np.tile(GOLDEN, (201, 1)))
     assert await refusal(stub.ModelInfer(more)) == (
         grpc.StatusCode.INVALID_ARGUMENT,
-        "inputs: 1005 rows where 1000 are accepted at once; send them in several requests",
+        f"inputs: {201 * GOLDEN.size} elements where the model takes {1_000 * GOLDEN.shape[1]} at once; "
+        "send fewer rows",
     )
     too_large = raw(np.tile(GOLDEN, (4_000, 1)))
     assert (await refusal(stub.ModelInfer(too_large)))[0] is grpc.StatusCode.RESOURCE_EXHAUSTED

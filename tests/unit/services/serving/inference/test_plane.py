@@ -249,3 +249,15 @@ async def test_a_model_that_fails_is_told_apart_from_a_wrong_request(scorer: Bro
             with pytest.raises(ModelFailed, match=r"^v1 "), inference.counted("grpc"):
                 await inference.infer(asked(some(count)))
     assert REGISTRY.get_sample_value("flywheel_serving_inferences_total", labels) == before + 2
+
+
+async def test_large_requests_are_read_beside_the_event_loop(inference: Inference) -> None:
+    here = threading.get_ident()
+    assert await inference.read(1_000, threading.get_ident) == here
+    assert await inference.read(1_000_000, threading.get_ident) != here
+
+
+async def test_a_request_may_bring_as_many_numbers_as_the_model_takes_rows(inference: Inference) -> None:
+    assert inference.max_elements("fraud") == 1_000 * FEATURES
+    with pytest.raises(UnknownModel):
+        inference.max_elements("other")

@@ -12,6 +12,7 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
 from flywheel.contracts.proto.inference_pb2 import ModelInferRequest
+from services.serving.inference import json_bodies
 from services.serving.inference.messages import InferenceAnswer
 from services.serving.inference.proto_messages import contents_of, read_request, write_answer
 from services.serving.inference.tensors import DATATYPES, InvalidInference, Tensor, from_bytes, from_values
@@ -115,3 +116,32 @@ def test_a_bool_is_one_of_two_bytes() -> None:
 def test_a_shape_has_one_to_eight_sizes(shape: list[int]) -> None:
     with pytest.raises(InvalidInference, match="shape"):
         from_bytes("t", "FP32", shape, b"")
+
+
+def test_an_integer_out_of_range_is_refused_however_it_comes() -> None:
+    for datatype, field, value in (("INT8", "int_contents", 300), ("UINT16", "uint_contents", 70_000)):
+        request = ModelInferRequest(model_name="m")
+        tensor = request.inputs.add(name="t", datatype=datatype, shape=[1])
+        getattr(tensor.contents, field).append(value)
+        with pytest.raises(InvalidInference, match=f"out of the range of {datatype}"):
+            read_request(request)
+
+
+def test_too_many_elements_are_refused_before_they_are_looked_at() -> None:
+    request = ModelInferRequest(model_name="m")
+    request.inputs.add(name="t", datatype="nonsense", shape=[3, 2])
+    with pytest.raises(InvalidInference, match="6 elements where the model takes 5"):
+        read_request(request, max_elements=5)
+    with pytest.raises(InvalidInference, match="nonsense"):
+        read_request(request, max_elements=6)
+    sent = b'{"inputs": [{"name": "t", "datatype": "FP32", "shape": [2, 2], "data": [1, 2, "x", 4]}]}'
+    with pytest.raises(InvalidInference, match="4 elements where the model takes 3"):
+        json_bodies.read_request("m", "", sent, None, max_elements=3)
+    with pytest.raises(InvalidInference, match="element 2 is no FP32"):
+        json_bodies.read_request("m", "", sent, None, max_elements=4)
+
+
+def test_data_that_is_no_list_is_refused() -> None:
+    sent = b'{"inputs": [{"name": "t", "datatype": "FP32", "shape": [1], "data": "12"}]}'
+    with pytest.raises(InvalidInference, match="its data is no list"):
+        json_bodies.read_request("m", "", sent, None)
