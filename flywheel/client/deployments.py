@@ -67,7 +67,7 @@ class Deployments:
         """All versions, newest first: what each is, whether it passed its gates, which role it plays."""
         log = self._log()
         current = log[-1] if log else None
-        withdrawn = {entry.withdrawn for entry in log if entry.withdrawn}
+        withdrawn = entries.withdrawn_by(log)
         rows = [self._row(version, current, withdrawn) for version in self._store.versions(self._usecase.name)]
         if not rows:
             return "no model is published yet; `make train` makes one"

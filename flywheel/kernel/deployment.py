@@ -107,12 +107,25 @@ def rolled_back(log: Sequence[Deployment], author: Author) -> Deployment:
     current = log[-1]
     if current.canary is not None:
         return entry(current, author, canary=None, canary_share=0.0, withdrawn=current.canary)
-    withdrawn = {earlier.withdrawn for earlier in log} | {current.champion}
+    withdrawn = withdrawn_by(log) | {current.champion}
     for earlier in reversed(log):
         if earlier.champion not in withdrawn:
             freed = _freed(current, earlier.champion)
             return entry(current, author, **{**freed, "champion": earlier.champion, "withdrawn": current.champion})
     raise Unsupported(f"{current.usecase}: there was no champion before {current.champion} that was not withdrawn")
+
+
+def withdrawn_by(log: Sequence[Deployment]) -> set[str]:
+    """The versions that were withdrawn and not made champion since."""
+    found: set[str] = set()
+    champion = ""
+    for entered in log:
+        if entered.champion != champion:
+            champion = entered.champion
+            found.discard(champion)
+        if entered.withdrawn:
+            found.add(entered.withdrawn)
+    return found
 
 
 def _freed(current: Deployment, version: str) -> dict[str, Any]:

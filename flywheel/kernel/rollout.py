@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from flywheel.kernel.durations import parse_duration
 from flywheel.kernel.features import InvalidDeclaration
 
+MOST_DECISIONS = 20_000
+"""So many of an arm's decisions are kept to judge it by."""
+
 
 @dataclass(frozen=True)
 class Guardrail:
@@ -46,6 +49,8 @@ class Rollout:
             raise InvalidDeclaration(f"the steps of a rollout must rise from above 0 to 1, unlike {self.steps}")
         if parse_duration(self.step_lasts) <= 0 or self.decisions < 1:
             raise InvalidDeclaration("a step of a rollout needs some time and at least one decision")
+        if self.decisions > MOST_DECISIONS:
+            raise InvalidDeclaration(f"a step of a rollout sees at most {MOST_DECISIONS} decisions")
         for bound in (self.latency_factor - 1, self.score_psi, *(rail.more_by for rail in self.guardrails)):
             if not (math.isfinite(bound) and bound >= 0):
                 raise InvalidDeclaration(

@@ -10,8 +10,8 @@ from flywheel.contracts.decisions import MODEL_RUN, DecisionLogged, Fallback
 from flywheel.contracts.events import to_us
 from flywheel.contracts.models import Role
 from flywheel.kernel.canary import ArmSeen, arm_of
+from flywheel.kernel.rollout import MOST_DECISIONS
 
-_KEPT = 20_000
 _TOLD_BY_MODEL = (Fallback.NONE, Fallback.MODEL_UNAVAILABLE)
 
 
@@ -38,7 +38,7 @@ class Arms:
             return
         failed = logged.fallback is Fallback.MODEL_UNAVAILABLE
         model_ms = logged.stage_ms.get(MODEL_RUN, logged.stage_ms.get("model", math.nan))
-        self._seen.setdefault(logged.arm, deque(maxlen=_KEPT)).append(
+        self._seen.setdefault(logged.arm, deque(maxlen=MOST_DECISIONS)).append(
             _Seen(
                 to_us(logged.decided_at),
                 hash(unit),
@@ -56,7 +56,7 @@ class Arms:
         """Nothing is left of that unit."""
         gone = hash(unit)
         for role, seen in self._seen.items():
-            self._seen[role] = deque((one for one in seen if one.unit != gone), maxlen=_KEPT)
+            self._seen[role] = deque((one for one in seen if one.unit != gone), maxlen=MOST_DECISIONS)
 
     def number(self, role: Role, version: str, since_us: int) -> int:
         """How many decisions of that arm by that version, or by none, there are since then, as far as they are kept."""

@@ -172,6 +172,7 @@ def test_a_canary_that_does_as_one_unit_does_is_no_evidence_of_many() -> None:
         {"steps": (0.1, 0.5)},
         {"steps": (0.1, 1.0, 2.0)},
         {"decisions": 0},
+        {"decisions": 20_001},
         {"latency_factor": 0.9},
         {"score_psi": float("nan")},
         {"guardrails": (Guardrail("decline", -0.1),)},

@@ -7,7 +7,16 @@ from datetime import UTC, datetime
 import pytest
 
 from flywheel.contracts.models import Deployment, Role
-from flywheel.kernel.deployment import Author, Unsupported, advanced, check_roles, first, rolled_back, with_role
+from flywheel.kernel.deployment import (
+    Author,
+    Unsupported,
+    advanced,
+    check_roles,
+    first,
+    rolled_back,
+    with_role,
+    withdrawn_by,
+)
 from flywheel.kernel.rollout import Rollout
 
 AUTHOR = Author("somebody", datetime(2026, 11, 1, tzinfo=UTC), "because")
@@ -65,6 +74,17 @@ def test_a_rollback_ends_a_canary_first_and_then_goes_back_champion_by_champion(
     assert champions == [("v3", None, "v4"), ("v2", None, "v3"), ("v1", None, "v2")]
     with pytest.raises(Unsupported, match="no champion before v1"):
         rolled_back(log, AUTHOR)
+
+
+def test_who_was_made_champion_on_purpose_is_withdrawn_no_more() -> None:
+    log = [first("fraud", "v1", "salt", AUTHOR)]
+    log.append(with_role(log[-1], Role.CANARY, "v2", 0.01, AUTHOR))
+    log.append(rolled_back(log, AUTHOR))
+    assert withdrawn_by(log) == {"v2"}
+    log.append(with_role(log[-1], Role.CHAMPION, "v2", 0.0, AUTHOR))
+    log.append(with_role(log[-1], Role.CHAMPION, "v3", 0.0, AUTHOR))
+    log.append(rolled_back(log, AUTHOR))
+    assert (log[-1].champion, withdrawn_by(log)) == ("v2", {"v3"})
 
 
 def test_what_was_withdrawn_is_said_once() -> None:
