@@ -7,9 +7,10 @@ metadata, in the headers of a Kafka record.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Protocol
+from typing import Any, Protocol
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -17,8 +18,8 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
-from opentelemetry.trace import SpanKind, Status, StatusCode
+from opentelemetry.sdk.trace.sampling import Decision, ParentBased, Sampler, SamplingResult, TraceIdRatioBased
+from opentelemetry.trace import Link, SpanKind, Status, StatusCode, TraceState
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from flywheel.contracts.metadata import TRACEPARENT
@@ -31,6 +32,10 @@ Attributes = Mapping[str, str | int | float | bool]
 _EXPORT_TIMEOUT_S = 5.0
 _SPANS_KEPT = 8_192
 """While the collector is away; what is beyond is dropped rather than waited for."""
+
+_REQUESTS_PER_S = 100
+"""Of each process. One with its stages takes a tenth of a millisecond of the loop that answers everybody, and any
+caller can ask for it: so many take a few hundredths of a core at most."""
 
 _PROPAGATOR = TraceContextTextMapPropagator()
 
@@ -59,9 +64,10 @@ class Tracing(Protocol):
         stages: Mapping[str, float],
         *,
         kind: SpanKind = SpanKind.SERVER,
+        error: str = "",
     ) -> None:
         """A span of what is over already; times since the Unix epoch. `stages`: milliseconds each took, in their order,
-        from its beginning on; each becomes a span within it."""
+        from its beginning on; each becomes a span within it. With `error` the span has failed, and that is why."""
 
     def close(self, timeout_s: float = _EXPORT_TIMEOUT_S) -> None:
         """Sends what was not sent yet, as far as that is done in time."""
@@ -87,15 +93,25 @@ UNTRACED = Untraced()
 class OtlpTracing:
     """Sends spans over HTTP to `endpoint`, in batches and from a thread of its own.
 
-    `share` of the traces that begin here are sent; one that began elsewhere is sent if it was there.
+    `share` of the traces that begin here are sent; one that began elsewhere is sent if it was there. Of both together
+    at most `requests_per_s` are.
     """
 
     on = True
 
-    def __init__(self, service: str, endpoint: str, share: float) -> None:
+    def __init__(
+        self,
+        service: str,
+        endpoint: str,
+        share: float,
+        *,
+        requests_per_s: int = _REQUESTS_PER_S,
+        steady_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._sampler = _Capped(ParentBased(TraceIdRatioBased(share)), requests_per_s, steady_s)
         self._provider = TracerProvider(
             resource=Resource.create({SERVICE_NAME: f"flywheel-{service}"}),
-            sampler=ParentBased(TraceIdRatioBased(share)),
+            sampler=self._sampler,
             # That would wait for the collector as long as it likes.
             shutdown_on_exit=False,
         )
@@ -125,8 +141,11 @@ class OtlpTracing:
         stages: Mapping[str, float],
         *,
         kind: SpanKind = SpanKind.SERVER,
+        error: str = "",
     ) -> None:
         """As the port says."""
+        if self._sampler.is_exhausted():
+            return
         span = self._tracer.start_span(name, _context(parent), kind=kind, attributes=attributes, start_time=began_ns)
         if span.is_recording():
             within, at_ns = trace.set_span_in_context(span), began_ns
@@ -134,6 +153,8 @@ class OtlpTracing:
                 until_ns = at_ns + int(spent_ms * 1e6)
                 self._tracer.start_span(stage, within, start_time=at_ns).end(until_ns)
                 at_ns = until_ns
+            if error:
+                span.set_status(Status(StatusCode.ERROR, error))
         span.end(ended_ns)
 
     def close(self, timeout_s: float = _EXPORT_TIMEOUT_S) -> None:
@@ -142,6 +163,47 @@ class OtlpTracing:
         closing = threading.Thread(target=self._provider.shutdown, name="tracing-close", daemon=True)
         closing.start()
         closing.join(timeout_s)
+
+
+class _Capped(Sampler):
+    """Samples as another one does, and so many requests in a second at most; what is within a sampled one is free."""
+
+    def __init__(self, sampler: Sampler, per_s: int, steady_s: Callable[[], float]) -> None:
+        self._sampler = sampler
+        self._per_s = self._left = per_s
+        self._steady_s = steady_s
+        self._since_s = steady_s()
+
+    def is_exhausted(self) -> bool:
+        """Whether no request is sampled for the rest of this second."""
+        now_s = self._steady_s()
+        if now_s - self._since_s >= 1.0:
+            self._since_s, self._left = now_s, self._per_s
+        return self._left <= 0
+
+    def should_sample(
+        self,
+        parent_context: Context | None,
+        trace_id: int,
+        name: str,
+        kind: SpanKind | None = None,
+        attributes: Any = None,
+        links: Sequence[Link] | None = None,
+        trace_state: TraceState | None = None,  # noqa: ARG002  the SDK's; samplers take it from the context
+    ) -> SamplingResult:
+        """As the other sampler says, within the cap."""
+        parent = trace.get_current_span(parent_context).get_span_context()
+        result = self._sampler.should_sample(parent_context, trace_id, name, kind, attributes, links)
+        if result.decision is not Decision.RECORD_AND_SAMPLE or (parent.is_valid and not parent.is_remote):
+            return result
+        if self.is_exhausted():
+            return SamplingResult(Decision.DROP)
+        self._left -= 1
+        return result
+
+    def get_description(self) -> str:
+        """Itself in words."""
+        return f"{self._sampler.get_description()}, at most {self._per_s}/s"
 
 
 def open_tracing(service: str, settings: PlatformSettings) -> Tracing:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Never
 
 from google.protobuf.message import DecodeError
 
@@ -70,7 +69,9 @@ class Rankings:
             desk.journal.refused(Status.CANCELLED.name, request_id)
             raise
         if isinstance(answer, Refused):
-            _fail(desk.journal, request_id, answer.error)
+            failed = _failure(desk.journal, request_id, answer.error)
+            desk.traces.refused(failed.status.name, request_id, call.arrived_s, call.metadata)
+            raise failed
         if (logged := desk.journal.ranked(answer)) is not None:
             await logged
         desk.traces.answered(answer, call.metadata)
@@ -102,11 +103,11 @@ def respond(ranking: Ranked) -> RankResponse:
     )
 
 
-def _fail(journal: RankingJournal, request_id: str, error: Exception) -> Never:
+def _failure(journal: RankingJournal, request_id: str, error: Exception) -> CallFailed:
     status = _STATUS.get(type(error))
     if status is None:
         # Nobody foresaw it: the caller gets a status and the request's id, the log gets the whole story.
         journal.failed(request_id, error)
-        raise CallFailed(Status.INTERNAL, f"request {request_id} failed; serving's log says why")
+        return CallFailed(Status.INTERNAL, f"request {request_id} failed; serving's log says why")
     journal.refused(status.name, request_id, error)
-    raise CallFailed(status, str(error))
+    return CallFailed(status, str(error))

@@ -134,7 +134,7 @@ class DecisionsServicer:
             ]
         )
         for place, refused in begun.refused:
-            calls[place].fail(*_refusal(desk.journal, refused))
+            _refuse(desk, calls[place], refused)
         for cohort in begun.cohorts:
             self._run(self._answer(desk, cohort, calls, requests))
 
@@ -146,7 +146,7 @@ class DecisionsServicer:
         except Exception as error:
             # Nobody foresaw it, and nobody shall wait for an answer that does not come.
             for case in cohort.cases:
-                calls[case.place].fail(*_refusal(desk.journal, Refused(case.request_id, error)))
+                _refuse(desk, calls[case.place], Refused(case.request_id, error))
 
     async def _decide(
         self, desk: Desk, cohort: Cohort, calls: Sequence[Call], requests: Sequence[DecideRequest]
@@ -158,7 +158,7 @@ class DecisionsServicer:
                 # Nobody will hear it, so it was not decided.
                 desk.journal.refused(Status.CANCELLED.name, outcome.request_id)
             elif isinstance(outcome, Refused):
-                calls[place].fail(*_refusal(desk.journal, outcome))
+                _refuse(desk, calls[place], outcome)
             else:
                 decided.append((place, outcome))
         if not decided:
@@ -193,6 +193,12 @@ class DecisionsServicer:
 
 def _request(call: Call, subject: bytes, request_id: str) -> DecisionRequest:
     return DecisionRequest(subject, request_id, call.deadline_s, call.arrived_s, call.metadata.get(CRITICALITY, ""))
+
+
+def _refuse(desk: Desk, call: Call, refused: Refused) -> None:
+    status, reason = _refusal(desk.journal, refused)
+    call.fail(status, reason)
+    desk.traces.refused(status.name, refused.request_id, call.arrived_s, call.metadata)
 
 
 def _refusal(journal: Journal, refused: Refused) -> tuple[Status, str]:

@@ -1,4 +1,4 @@
-"""Spans of answered requests. They are told when the answer has gone, from the times it was made with anyway."""
+"""Spans of requests. They are told when the answer has gone, from the times it was made with anyway."""
 
 from __future__ import annotations
 
@@ -37,3 +37,12 @@ class AnswerTraces:
             "flywheel.fallback": answer.fallback.value,
         }
         self._tracing.tell(self._name, metadata.get(TRACEPARENT, ""), began_ns, ended_ns, said, stages)
+
+    def refused(self, status: str, request_id: str, arrived_s: float, metadata: Mapping[str, str]) -> None:
+        """This request, which came when `perf_counter` said `arrived_s`, has just been told that status instead."""
+        if not self.on:
+            return
+        ended_ns = self._wall_ns()
+        began_ns = ended_ns - int((time.perf_counter() - arrived_s) * 1e9)
+        said = {"flywheel.request_id": request_id}
+        self._tracing.tell(self._name, metadata.get(TRACEPARENT, ""), began_ns, ended_ns, said, {}, error=status)

@@ -94,6 +94,32 @@ def test_a_collector_that_does_not_answer_is_left_alone_when_the_time_is_over() 
         assert time.perf_counter() - began_s < 2.0
 
 
+def test_callers_who_ask_for_every_trace_get_so_many_in_a_second() -> None:
+    now_s = 0.0
+    with collecting() as collector:
+        tracing = OtlpTracing("serving", collector.url, share=1.0, requests_per_s=2, steady_s=lambda: now_s)
+        for second in range(2):
+            now_s = float(second)
+            with tracing.span(f"take {second}", PARENT) as handed_on:
+                assert handed_on
+            for _ in range(3):
+                tracing.tell(f"decide {second}", PARENT, 0, 9_000_000, {}, {"features": 1.0, "model": 1.0})
+            with tracing.span(f"late {second}", PARENT) as handed_on:
+                assert handed_on == ""
+        tracing.close()
+    names = sorted(span.name for _, span in collector.spans)
+    assert names == ["decide 0", "decide 1", "features", "features", "model", "model", "take 0", "take 1"]
+
+
+def test_what_is_not_followed_takes_no_place_of_what_is() -> None:
+    with collecting() as collector:
+        tracing = OtlpTracing("serving", collector.url, share=0.0, requests_per_s=1, steady_s=lambda: 0.0)
+        for parent in ("", UNSAMPLED, PARENT):
+            tracing.tell("decide", parent, 0, 1, {}, {})
+        tracing.close()
+    assert [span.trace_id.hex() for _, span in collector.spans] == [PARENT.split("-")[1]]
+
+
 def test_without_an_endpoint_nothing_is_traced() -> None:
     tracing = open_tracing("ingest", PlatformSettings(tracing_endpoint=""))
     assert tracing is UNTRACED

@@ -251,6 +251,21 @@ async def test_a_decision_goes_on_the_trace_of_its_caller_stage_by_stage() -> No
     assert stages[-1].end_time_unix_nano <= decide.end_time_unix_nano + 1_000
 
 
+async def test_a_refused_request_has_a_failed_span_on_the_trace_of_its_caller() -> None:
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    with collecting() as collector:
+        scene = Scene(tracing := OtlpTracing("serving", collector.url, share=0.0))
+        call = Made(DecideRequest(usecase="fraud", subject=b"{}", request_id="r1"), {"traceparent": parent})
+        scene.servicer.decide([call])
+        with pytest.raises(CallFailed):
+            await call.answer
+        await asyncio.to_thread(tracing.close)
+    decide = collector.named("decide")
+    assert decide.parent_span_id.hex() == parent.split("-")[2]
+    assert (decide.status.code, decide.status.message) == (2, "INVALID_ARGUMENT")
+    assert [each.value.string_value for each in decide.attributes] == ["r1"]
+
+
 async def test_what_nobody_foresaw_fails_the_calls_and_leaves_none_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> None:
         raise ZeroDivisionError("nobody foresaw this")
