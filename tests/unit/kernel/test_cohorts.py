@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -89,7 +89,8 @@ def told(outcome: Decided | Refused) -> Any:
     return {name: repr(value) for name, value in logged.items()}, outcome.model_row.tobytes()
 
 
-@settings(max_examples=60, deadline=None)
+# How fast examples are drawn is the machine's affair.
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(scenes(), SUBJECTS)
 async def test_a_cohort_gets_what_each_would_have_got_alone(scene: Scene, subjects: list[dict[str, Any]]) -> None:
     requests = [scene.request(payment(**subject)) for subject in subjects]
