@@ -83,6 +83,7 @@ class Connection(Lifetime):
         self._turned_away: list[int] = []
         self._uncredited_bytes = 0
         self._fragments: tuple[int, int, bytearray] | None = None
+        self._fragments_s = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greets the client."""
@@ -98,6 +99,7 @@ class Connection(Lifetime):
         stream_id = stream.stream_id
         if self.streams.pop(stream_id, None) is None:
             return
+        self._control.called()
         stream.forget()
         if not stream.is_ended:
             self._pass_over(stream_id)
@@ -115,6 +117,13 @@ class Connection(Lifetime):
             stream.cancel()
             if self.is_leaving:
                 self.finish_if_done()
+
+    def check(self, now_s: float) -> None:
+        """Ends what takes too long, header blocks included."""
+        if self._fragments is not None and now_s - self._fragments_s > self.limits.request_s:
+            self.abort()
+        else:
+            super().check(now_s)
 
     def parse(self, data: bytes) -> bytes:
         """Acts on all whole frames; what is left begins an unfinished one. Raises ConnectionFault."""
@@ -196,6 +205,7 @@ class Connection(Lifetime):
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "more padding than payload")
         if not flags & END_HEADERS:
             self._fragments = (stream_id, flags & END_STREAM, bytearray(data[at:stop]))
+            self._fragments_s = self.read_s
         else:
             self._request(stream_id, data[at:stop], flags & END_STREAM != 0)
         if fault:
@@ -220,7 +230,7 @@ class Connection(Lifetime):
             return
         if stream_id > self.last_call_id:
             return
-        if not self._control.is_greeted:
+        if not self.is_greeted:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "the first frame must be SETTINGS")
         self.last_id = stream_id
         if head.is_malformed or head.is_trailers:
@@ -272,6 +282,7 @@ class Connection(Lifetime):
 
     def _turn_away(self, stream_id: int, block: bytes, is_last: bool) -> None:
         self.put_last(stream_id, block)
+        self._control.called()
         if not is_last:
             self._pass_over(stream_id)
             self._turned_away.append(stream_id)

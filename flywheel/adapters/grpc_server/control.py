@@ -28,24 +28,26 @@ class Control:
     """The control frames of one connection."""
 
     def __init__(self, connection: Connection) -> None:
-        self.is_greeted = False
-        """The client's own settings have come."""
         self._connection = connection
         self._second = 0
         self._frames = 0
 
-    def count(self, now_s: float) -> None:
+    def called(self) -> None:
+        """A call was answered. Clients send a frame or so with each, so that one of them is not counted."""
+        self._frames -= 1
+
+    def count(self, now_s: float, frames: int = 1) -> None:
         """One more frame that is no request. Raises ConnectionFault when there are too many in a second."""
         second = int(now_s)
         if second != self._second:
             self._second, self._frames = second, 0
-        self._frames += 1
+        self._frames += frames
         if self._frames > self._connection.limits.control_frames_per_s:
             raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too many control frames")
 
     def receive(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
         """Acts on a frame. Raises ConnectionFault and StreamFault as the protocol says."""
-        if not self.is_greeted and kind != Kind.SETTINGS:
+        if not self._connection.is_greeted and kind != Kind.SETTINGS:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "the first frame must be SETTINGS")
         size = _SIZES.get(kind)  # type: ignore[call-overload]
         if size is not None and len(payload) != size:
@@ -72,7 +74,7 @@ class Control:
             self._connection.last_call()
 
     def _settings(self, flags: int, payload: bytes) -> None:
-        self.is_greeted = True
+        self._connection.is_greeted = True
         if flags & ACK:
             if payload:
                 raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "an acknowledgement has a payload")
@@ -89,8 +91,11 @@ class Control:
         if name == Setting.INITIAL_WINDOW_SIZE:
             if value > LARGEST_WINDOW:
                 raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "a window is too large")
-            self._connection.output.initial_bytes = value
-            self._connection.output.resume()
+            output = self._connection.output
+            # It changes the window of each answer that waits, and counts as much.
+            self.count(self._connection.read_s, output.held)
+            output.initial_bytes = value
+            output.resume_all()
         elif name == Setting.ENABLE_PUSH and value > 1:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "ENABLE_PUSH is 0 or 1")
         elif name == Setting.MAX_FRAME_SIZE and not FRAME_BYTES <= value <= _LARGEST_FRAME:
@@ -104,6 +109,7 @@ class Control:
             output.window_bytes += increment
             if output.window_bytes > LARGEST_WINDOW:
                 raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "the window is too large")
+            output.resume()
         else:
             if self._is_too_late(stream_id):
                 return
@@ -115,8 +121,7 @@ class Control:
             stream.credit_bytes += increment
             if output.initial_bytes + stream.credit_bytes > LARGEST_WINDOW:
                 raise StreamFault(stream_id, ErrorCode.FLOW_CONTROL_ERROR)
-        if output.is_held:
-            output.resume()
+            output.resume_stream(stream_id)
 
     def _reset(self, stream_id: int) -> None:
         if not self._is_too_late(stream_id):

@@ -49,10 +49,13 @@ class Lifetime(asyncio.Protocol):
         self.stream_window_bytes = max(WINDOW_BYTES, limits.longest_message_bytes + PREFIX_BYTES)
         self.window_share_bytes = _CONNECTION_WINDOW_BYTES // 2
         self.is_leaving = False
+        self.is_greeted = False
+        """The client's own settings have come."""
         self._on_lost = on_lost
         self._transport: asyncio.Transport | None = None
         self._unfinished = b""
         self._has_preface = False
+        self._made_s = self.read_s
         self._is_over = False
         self.writable = asyncio.Event()
         """Clear while the client leaves too much unread."""
@@ -60,7 +63,7 @@ class Lifetime(asyncio.Protocol):
         self._paused_s: float | None = None
         self._over_s = 0.0
         self._asked_s = 0.0
-        self._progress = (0, self.read_s)
+        self._released = (0, self.read_s)
 
     def parse(self, data: bytes) -> bytes:
         """Acts on all whole frames and returns the rest."""
@@ -71,7 +74,7 @@ class Lifetime(asyncio.Protocol):
         self._transport = self.output.transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=_UNWRITTEN_BYTES)
         _keep_alive(transport.get_extra_info("socket"))
-        self.read_s = perf_counter()
+        self.read_s = self._made_s = perf_counter()
         announced = {
             Setting.MAX_CONCURRENT_STREAMS: self.limits.streams,
             Setting.INITIAL_WINDOW_SIZE: self.stream_window_bytes,
@@ -169,13 +172,16 @@ class Lifetime(asyncio.Protocol):
 
     def _is_stalled(self, now_s: float) -> bool:
         limits = self.limits
-        if not self._has_preface:
-            return now_s - self.read_s > limits.handshake_s
+        if not self.is_greeted:
+            return now_s - self._made_s > limits.handshake_s
         if self._paused_s is not None:
             return now_s - self._paused_s > limits.stalled_s
-        if not self.output.is_held or self.output.progress != self._progress[0]:
-            self._progress = (self.output.progress, now_s)
-        return now_s - self._progress[1] > limits.stalled_s
+        released_bytes, since_s = self._released
+        enough = released_bytes + limits.released_bytes_per_s * limits.stalled_s
+        if not self.output.held or self.output.released_bytes >= enough:
+            self._released = (self.output.released_bytes, now_s)
+            return False
+        return now_s - since_s > limits.stalled_s
 
     def _greeted(self, data: bytes) -> bytes:
         if len(data) < len(PREFACE):

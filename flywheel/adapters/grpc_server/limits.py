@@ -22,18 +22,23 @@ class Limits:
     """Those of them that are of streaming methods; no gate admits these."""
     unfinished: int = 256
     """Of those, the unary ones whose message has not come whole; one more is refused, for its client to try again."""
+    held_bytes: int = 64 * 1024 * 1024
+    """Of one connection's answers that wait for its windows; calls whose answer comes above that fail."""
     connections: int = 4096
     """One more is closed at once."""
     header_list_bytes: int = 16 * 1024
     """Names and values of one request's headers, each with 32 bytes of overhead, as HTTP/2 counts."""
     control_frames_per_s: int = 20_000
-    """Resets, pings, settings, empty and unknown frames of one connection; it is closed above that."""
+    """Resets, pings, settings, empty and unknown frames of one connection, beyond one for each answered call; it is
+    closed above that."""
     handshake_s: float = 10.0
-    """From the connection to its first request settings."""
+    """From the connection to the client's settings."""
     request_s: float = 15.0
-    """From a call's headers to the end of its message; slower senders are cut off."""
+    """For a header block, and from there to the end of a call's message; slower senders are cut off."""
     stalled_s: float = 30.0
     """How long a client may leave answers unread before its connection is closed."""
+    released_bytes_per_s: int = 1024
+    """While answers wait for a client's windows, it must let go so many on average of `stalled_s`."""
     idle_s: float = 3600.0
     """A connection without calls is asked to go after that."""
     linger_s: float = 1.0

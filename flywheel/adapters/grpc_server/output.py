@@ -45,16 +45,20 @@ class Output:
         self.window_bytes = WINDOW_BYTES
         self.initial_bytes = WINDOW_BYTES
         self.transport: asyncio.Transport | None = None
-        self.progress = 0
-        """Changes whenever something held could go on."""
+        self.held_bytes = 0
+        """Of messages that wait for the client's windows."""
+        self.released_bytes = 0
+        """Of messages that had to wait, and have gone."""
         self._schedule = schedule
         self._parts: list[bytes] = []
         self._held: dict[int, _Body] = {}
+        self._ready: dict[int, _Body] = {}
+        """Those of the held that wait for the connection's window alone."""
 
     @property
-    def is_held(self) -> bool:
-        """Whether a message waits for the client's windows."""
-        return bool(self._held)
+    def held(self) -> int:
+        """How many messages wait for the client's windows."""
+        return len(self._held)
 
     def put(self, data: bytes) -> None:
         """Sends bytes that no window governs."""
@@ -90,19 +94,52 @@ class Output:
         if body.is_sent:
             return True
         self._held[stream.stream_id] = body
+        self.held_bytes += len(data) - body.at
+        self._sort(body)
         return False
 
     def drop(self, stream_id: int) -> None:
         """Forgets what waits of a stream."""
-        self._held.pop(stream_id, None)
+        self._ready.pop(stream_id, None)
+        body = self._held.pop(stream_id, None)
+        if body is not None:
+            self.held_bytes -= len(body.data) - body.at
 
     def resume(self) -> None:
-        """Sends what waited, as far as the windows now allow."""
+        """Sends what waited, as far as the connection's window now allows."""
+        while self._ready and self.window_bytes > 0:
+            self._go_on(next(iter(self._ready.values())))
+
+    def resume_stream(self, stream_id: int) -> None:
+        """Sends what waited of one stream, whose window is another now."""
+        body = self._held.get(stream_id)
+        if body is not None:
+            self._go_on(body)
+
+    def resume_all(self) -> None:
+        """Sends what waited, all streams' windows being others now."""
         for body in list(self._held.values()):
-            self._advance(body)
-            if body.is_sent:
-                del self._held[body.stream.stream_id]
-                body.stream.sent()
+            self._go_on(body)
+
+    def _go_on(self, body: _Body) -> None:
+        begin = body.at
+        self._advance(body)
+        self.held_bytes -= body.at - begin
+        self.released_bytes += body.at - begin
+        if not body.is_sent:
+            self._sort(body)
+            return
+        stream_id = body.stream.stream_id
+        self._ready.pop(stream_id, None)
+        del self._held[stream_id]
+        body.stream.sent()
+
+    def _sort(self, body: _Body) -> None:
+        stream = body.stream
+        if self.initial_bytes + stream.credit_bytes > 0:
+            self._ready[stream.stream_id] = body
+        else:
+            self._ready.pop(stream.stream_id, None)
 
     def _advance(self, body: _Body) -> None:
         stream = body.stream
@@ -112,7 +149,6 @@ class Output:
                 return
             piece = body.data[body.at : body.at + room]
             body.at += len(piece)
-            self.progress += 1
             self.window_bytes -= len(piece)
             stream.credit_bytes -= len(piece)
             self.put(frame(Kind.DATA, 0, stream.stream_id, piece))

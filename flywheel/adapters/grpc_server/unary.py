@@ -66,8 +66,11 @@ class UnaryCall:
         """Answers with a message and OK."""
         if self._is_answered:
             return
-        self._is_answered = True
         connection = self._connection
+        if connection.output.held_bytes > connection.limits.held_bytes:
+            self.fail(Status.RESOURCE_EXHAUSTED, "too many answers of one connection wait for its windows")
+            return
+        self._is_answered = True
         self._tell_end(Status.OK)
         if connection.output.answer(self, message):
             connection.release(self)
