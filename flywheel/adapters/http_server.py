@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import uvicorn
 from starlette.types import ASGIApp
 
-from flywheel.adapters.grpc_server.tls import Certificates, InvalidCertificates
+from flywheel.adapters.certificates import Certificates, InvalidCertificates
 from flywheel.adapters.logs import logger
 
 _CERTIFICATE_CHECK_S = 5.0

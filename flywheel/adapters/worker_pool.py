@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 
-from flywheel.adapters.grpc_server.listener import Listener
+from flywheel.adapters.listener import Listener
 from flywheel.adapters.logs import logger
 from flywheel.adapters.worker_channel import Word, WorkerChannel
 

@@ -7,13 +7,13 @@ import socket
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 
+from flywheel.adapters.certificates import CertificateFiles, Certificates, InvalidCertificates
 from flywheel.adapters.grpc_server.calls import Gate, Unary
 from flywheel.adapters.grpc_server.health import HEALTH, Health
 from flywheel.adapters.grpc_server.limits import Limits
-from flywheel.adapters.grpc_server.listener import bound
 from flywheel.adapters.grpc_server.reflection import reflection
 from flywheel.adapters.grpc_server.server import GrpcServer
-from flywheel.adapters.grpc_server.tls import CertificateFiles, Certificates, InvalidCertificates
+from flywheel.adapters.listener import bound
 from flywheel.adapters.logs import logger
 from flywheel.contracts.metrics import SERVING_CERTIFICATE_DAYS
 from services.serving.inference.methods import INFER

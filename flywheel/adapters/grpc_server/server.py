@@ -12,8 +12,8 @@ from flywheel.adapters.grpc_server.calls import Gate, Streaming, Unary
 from flywheel.adapters.grpc_server.connection import Connection, Shared
 from flywheel.adapters.grpc_server.gates import OpenGate
 from flywheel.adapters.grpc_server.limits import Limits
-from flywheel.adapters.grpc_server.listener import Listener, bound
 from flywheel.adapters.grpc_server.turns import Turn
+from flywheel.adapters.listener import Listener, bound
 from flywheel.adapters.logs import logger
 
 _CHECK_EVERY_S = 0.5

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 import grpc
 import pytest
 
-from flywheel.adapters.grpc_server.listener import bound
+from flywheel.adapters.listener import bound
 from flywheel.adapters.worker_pool import Worker, WorkerPool, WorkersFailed
 from tests.grpc_wire import PATH
 

@@ -12,7 +12,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from flywheel.adapters import http_server
-from flywheel.adapters.grpc_server.tls import CertificateFiles, Certificates
+from flywheel.adapters.certificates import CertificateFiles, Certificates
 from flywheel.adapters.http_server import HttpServer
 from tests.certificates import Authority, Signed
 

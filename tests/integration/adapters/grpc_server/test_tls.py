@@ -9,8 +9,8 @@ from pathlib import Path
 import grpc
 import pytest
 
+from flywheel.adapters.certificates import CertificateFiles, Certificates
 from flywheel.adapters.grpc_server.server import GrpcServer
-from flywheel.adapters.grpc_server.tls import CertificateFiles, Certificates
 from tests.certificates import Authority, Signed
 from tests.grpc_wire import PATH, echo
 

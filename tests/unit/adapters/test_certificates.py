@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flywheel.adapters.grpc_server.tls import CertificateFiles, Certificates, InvalidCertificates, expiry
+from flywheel.adapters.certificates import CertificateFiles, Certificates, InvalidCertificates, expiry
 from tests.certificates import Authority
 
 

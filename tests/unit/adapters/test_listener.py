@@ -8,8 +8,8 @@ import socket
 
 import pytest
 
-from flywheel.adapters.grpc_server import listener as module
-from flywheel.adapters.grpc_server.listener import Listener, bound
+from flywheel.adapters import listener as module
+from flywheel.adapters.listener import Listener, bound
 
 
 class Starved(socket.socket):
