@@ -16,22 +16,19 @@ from hypothesis import strategies as st
 from flywheel.adapters.grpc_server import connection
 from flywheel.adapters.grpc_server.calls import Call
 from flywheel.adapters.grpc_server.frames import (
-    ACK,
     END_HEADERS,
     END_STREAM,
     PADDED,
     ErrorCode,
     Kind,
     frame,
-    goaway,
     reset,
     window_update,
 )
 from flywheel.adapters.grpc_server.limits import Limits
 from flywheel.adapters.grpc_server.messages import prefixed
-from flywheel.adapters.grpc_server.output import Output
 from flywheel.adapters.grpc_server.status import Refusal, Status
-from tests.grpc_wire import GREETING, PATH, RecordingGate, Wire, echo, window
+from tests.grpc_wire import GREETING, PATH, RecordingGate, Wire, echo
 
 _MESSAGES = st.lists(st.binary(max_size=200), min_size=1, max_size=12)
 
@@ -315,31 +312,6 @@ def test_a_header_block_in_many_frames_is_one() -> None:
     assert wire.answers()[1].message == b"m"
 
 
-def test_answers_wait_for_the_windows_of_the_client() -> None:
-    wire = greeted()
-    wire.say(window(10) + wire.call(1, b"x" * 100) + wire.call(3, b"y" * 3))
-    assert wire.answers()[1].data == prefixed(b"x" * 100)[:10]
-    assert wire.answers()[3].is_ended
-    assert ended(wire) == [Status.OK, Status.OK]
-    wire.say(window_update(1, 20))
-    assert len(wire.answers()[1].data) == 30
-    wire.say(window(200))
-    assert (wire.answers()[1].message, wire.answers()[1].status) == (b"x" * 100, 0)
-    assert not wire.connection.streams
-
-
-def test_the_window_of_the_connection_holds_answers_too() -> None:
-    wire = greeted()
-    sent = 0
-    for n in range(5):
-        message = b"x" * 15_000
-        wire.say(wire.headers(2 * n + 1) + frame(Kind.DATA, END_STREAM, 2 * n + 1, prefixed(message)))
-        sent += len(prefixed(message))
-    assert sum(len(answer.data) for answer in wire.answers().values()) == 65_535 < sent
-    wire.say(window_update(0, 100_000))
-    assert sum(len(answer.data) for answer in wire.answers().values()) == sent
-
-
 @pytest.mark.parametrize(
     "flood",
     [
@@ -394,187 +366,6 @@ def test_unfinished_messages_are_bounded_over_all_calls() -> None:
     assert wire.connection.kept_bytes == 16_000
 
 
-def test_a_request_sent_too_slowly_is_given_up() -> None:
-    wire = greeted(limits=Limits(request_s=5.0))
-    wire.say(wire.headers(1) + frame(Kind.DATA, 0, 1, b"\0"))
-    begun_s = wire.connection.read_s
-    wire.connection.check(begun_s + 4.9)
-    wire.turn()
-    assert (wire.answers(), wire.connection.unfinished) == ({}, 1)
-    wire.connection.check(begun_s + 5.1)
-    wire.turn()
-    assert wire.answers()[1].status == Status.DEADLINE_EXCEEDED
-    assert (ended(wire), wire.connection.unfinished) == ([], 0)
-    assert wire.answers()[1].status == Status.DEADLINE_EXCEEDED
-
-
-def test_a_client_that_does_not_read_is_not_read_either_and_is_cut_off_at_last() -> None:
-    wire = greeted(limits=Limits(stalled_s=5.0))
-    wire.connection.pause_writing()
-    assert wire.transport.reading == ["paused"]
-    now_s = wire.connection.read_s
-    wire.connection.check(now_s + 4.0)
-    assert not wire.transport.is_closing()
-    wire.connection.resume_writing()
-    assert wire.transport.reading == ["paused", "resumed"]
-    wire.connection.check(now_s + 60.0)
-    assert not wire.transport.is_closing()
-    wire.connection.pause_writing()
-    wire.connection.check(now_s + 120.0)
-    assert wire.transport.is_aborted
-
-
-def test_a_client_that_never_opens_its_window_is_cut_off() -> None:
-    wire = greeted(limits=Limits(stalled_s=5.0))
-    now_s = wire.connection.read_s
-    wire.connection.check(now_s)
-    wire.say(window(0) + wire.call(1))
-    wire.connection.check(now_s + 4.0)
-    assert not wire.transport.is_closing()
-    wire.connection.check(now_s + 6.0)
-    assert wire.transport.is_aborted
-
-
-@pytest.mark.parametrize(("step_bytes", "is_kept"), [(1, False), (100, True)])
-def test_a_client_that_opens_its_window_a_crack_is_cut_off_as_well(step_bytes: int, is_kept: bool) -> None:
-    wire = greeted(limits=Limits(stalled_s=5.0, released_bytes_per_s=50))
-    wire.say(window(0) + wire.call(1, bytes(10_000)))
-    now_s = wire.connection.read_s
-    for second in range(20):
-        if not wire.transport.is_closing():
-            wire.say(window_update(1, step_bytes))
-            wire.connection.check(now_s + second)
-    assert wire.transport.is_aborted != is_kept
-
-
-@pytest.mark.parametrize("stream", [0, 1, 3999], ids=["connection", "oldest", "newest"])
-def test_a_window_moves_only_what_waits_for_it(stream: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    moved = 0
-    advance = Output._advance
-
-    def counted(output: Output, body: Any) -> None:
-        nonlocal moved
-        moved += 1
-        advance(output, body)
-
-    wire = greeted(limits=Limits(streams=2_000))
-    wire.say(window(0) + b"".join(wire.call(2 * n + 1, bytes(200)) for n in range(2_000)))
-    monkeypatch.setattr(Output, "_advance", counted)
-    wire.say(window_update(stream, 1) * 100)
-    assert moved <= 100
-    assert sum(len(answer.data) for answer in wire.answers().values()) == (100 if stream else 0)
-
-
-def test_a_window_of_the_connection_stops_where_it_is_used_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    wire = greeted(limits=Limits(streams=2_000))
-    wire.say(b"".join(wire.call(2 * n + 1, bytes(195)) for n in range(1_000)))
-    before = sum(len(answer.data) for answer in wire.answers().values())
-    moved: list[Any] = []
-    advance = Output._advance
-    monkeypatch.setattr(Output, "_advance", lambda output, body: (moved.append(body), advance(output, body))[1])
-    wire.say(window_update(0, 1) * 100)
-    assert len(moved) <= 100
-    assert sum(len(answer.data) for answer in wire.answers().values()) == before + 100
-
-
-def test_settings_count_as_many_frames_as_they_move_answers() -> None:
-    wire = greeted(limits=Limits(control_frames_per_s=1_000))
-    wire.say(window(0) + b"".join(wire.call(2 * n + 1, bytes(200)) for n in range(100)))
-    for size in (1, 0, 1):
-        wire.say(window(size))
-    assert wire.goaway is None
-    for size in (0, 1) * 10:
-        if not wire.transport.is_closing():
-            wire.say(window(size))
-    assert wire.goaway is ErrorCode.ENHANCE_YOUR_CALM
-
-
-_WINDOWS = st.lists(
-    st.one_of(
-        st.tuples(st.just("settings"), st.integers(0, 300)),
-        st.tuples(st.just("connection"), st.integers(1, 300)),
-        st.tuples(st.integers(0, 4), st.integers(1, 300)),
-        st.tuples(st.just("reset"), st.integers(0, 4)),
-    ),
-    max_size=30,
-)
-
-
-@given(st.integers(0, 50), st.lists(st.integers(0, 400), min_size=5, max_size=5), _WINDOWS)
-def test_however_the_windows_move_all_that_they_allow_is_sent_and_counted(
-    initial: int, sizes: list[int], steps: list[tuple[str | int, int]]
-) -> None:
-    wire = greeted()
-    wire.connection.output.window_bytes = 500
-    wire.say(window(initial) + b"".join(wire.call(2 * n + 1, bytes(size)) for n, size in enumerate(sizes)))
-    whole, credit, gone = 500, [0] * 5, set[int]()
-    for what, value in steps:
-        if what == "settings":
-            initial = value
-            wire.say(window(value))
-        elif what == "connection":
-            whole += value
-            wire.say(window_update(0, value))
-        elif what == "reset":
-            if 2 * value + 1 in wire.connection.streams:
-                gone.add(value)
-            wire.say(reset(2 * value + 1, ErrorCode.CANCEL))
-        else:
-            credit[cast(int, what)] += value
-            wire.say(window_update(2 * cast(int, what) + 1, value))
-    answers = wire.answers()
-    sent = [len(answers[2 * n + 1].data) for n in range(5)]
-    left = [size + 5 - done for size, done in zip(sizes, sent, strict=True)]
-    waiting = [n for n in range(5) if left[n] and n not in gone]
-    assert wire.goaway is None
-    assert sum(sent) <= whole
-    assert sum(sent) == whole or all(sent[n] >= initial + credit[n] for n in waiting)
-    assert wire.connection.output.held_bytes == sum(left[n] for n in waiting)
-    assert set(wire.connection.streams) == {2 * n + 1 for n in waiting}
-
-
-def test_answers_that_wait_are_bounded_over_all_calls() -> None:
-    wire = greeted(limits=Limits(held_bytes=1_000))
-    wire.say(window(0) + b"".join(wire.call(n, bytes(600)) for n in (1, 3, 5)))
-    assert {stream: answer.status for stream, answer in wire.answers().items()} == {1: None, 3: None, 5: 8}
-    assert ended(wire) == [Status.OK, Status.OK, Status.RESOURCE_EXHAUSTED]
-    wire.say(reset(1, ErrorCode.CANCEL) + window(2_000))
-    wire.say(wire.call(7, bytes(600)))
-    assert wire.answers()[7].status == 0
-    assert wire.connection.output.held_bytes == 0
-
-
-def test_who_says_nothing_or_not_http2_is_sent_away() -> None:
-    silent = Wire(limits=Limits(handshake_s=5.0))
-    silent.connection.check(silent.connection.read_s + 6.0)
-    assert silent.transport.is_aborted
-    chatty = Wire()
-    chatty.say(b"GET / HTTP/1.1\r\n\r\n")
-    assert chatty.goaway is ErrorCode.PROTOCOL_ERROR
-
-
-def test_who_sends_its_greeting_in_trickles_or_not_at_all_is_cut_off() -> None:
-    wire = Wire(limits=Limits(handshake_s=5.0))
-    made_s = wire.connection.read_s
-    wire.feed(GREETING[:24])
-    wire.connection.check(made_s + 4.9)
-    assert not wire.transport.is_closing()
-    wire.connection.read_s = made_s + 5.0
-    wire.connection.check(made_s + 5.2)
-    assert wire.transport.is_aborted
-
-
-def test_half_a_header_block_is_waited_for_as_long_as_a_request() -> None:
-    wire = greeted(limits=Limits(request_s=5.0))
-    wire.feed(frame(Kind.HEADERS, 0, 1, b"\x82"))
-    begun_s = wire.connection.read_s
-    wire.feed(frame(Kind.CONTINUATION, 0, 1, b"\x86"))
-    wire.connection.check(begun_s + 4.9)
-    assert not wire.transport.is_closing()
-    wire.connection.check(begun_s + 5.1)
-    assert wire.transport.is_aborted
-
-
 @pytest.mark.parametrize("refused", [None, Refusal(Status.UNAVAILABLE, "no")], ids=["served", "refused"])
 def test_a_frame_with_each_call_that_is_answered_is_no_flood(refused: Refusal | None) -> None:
     wire = greeted(limits=Limits(control_frames_per_s=50), gate=RecordingGate(refused))
@@ -584,58 +375,8 @@ def test_a_frame_with_each_call_that_is_answered_is_no_flood(refused: Refusal | 
     assert len(wire.answers()) == 500
 
 
-def test_an_idle_client_is_asked_to_go() -> None:
-    wire = greeted(limits=Limits(idle_s=5.0))
-    wire.connection.check(wire.connection.read_s + 6.0)
-    wire.turn()
-    assert wire.goaway is ErrorCode.NO_ERROR
-
-
-def test_a_drain_serves_what_was_sent_before_the_client_knew_and_nothing_after() -> None:
-    desk = Desk()
-    wire = greeted(unary={PATH: desk})
-    wire.say(wire.call(1))
-    wire.connection.depart()
-    wire.say(wire.call(3))
-    pings = [payload for kind, flags, _, payload in wire.frames() if kind == Kind.PING and not flags]
-    wire.say(frame(Kind.PING, ACK, 0, pings[0]) + wire.call(5))
-    assert len(desk.calls) == 2
-    last_ids = [int.from_bytes(payload[:4], "big") for kind, _, _, payload in wire.frames() if kind == Kind.GOAWAY]
-    assert last_ids == [2**31 - 1, 3]
-    desk.calls[0].reply(b"")
-    wire.turn()
-    assert not wire.transport.is_closing()
-    desk.calls[1].reply(b"")
-    wire.turn()
-    assert wire.transport.is_closing()
-    assert {stream: answer.status for stream, answer in wire.answers().items()} == {1: 0, 3: 0}
-
-
-@pytest.mark.parametrize("late", [window_update(3, 100), reset(3, ErrorCode.CANCEL)], ids=["window", "reset"])
-def test_frames_of_a_call_that_came_too_late_leave_the_others_alone(late: bytes) -> None:
-    desk = Desk()
-    wire = greeted(unary={PATH: desk})
-    wire.say(wire.call(1))
-    wire.connection.depart()
-    wire.connection.last_call()
-    wire.say(wire.call(3) + late)
-    assert wire.goaway is ErrorCode.NO_ERROR
-    desk.calls[0].reply(b"still")
-    wire.turn()
-    assert {stream: answer.message for stream, answer in wire.answers().items()} == {1: b"still"}
-
-
 @pytest.mark.parametrize("early", [window_update(3, 100), reset(3, ErrorCode.CANCEL)], ids=["window", "reset"])
 def test_frames_of_a_stream_that_was_never_opened_break_the_protocol(early: bytes) -> None:
     wire = greeted()
     wire.say(wire.call(1) + early)
     assert wire.goaway is ErrorCode.PROTOCOL_ERROR
-
-
-def test_a_client_that_says_goodbye_is_served_to_the_end() -> None:
-    desk = Desk()
-    wire = greeted(unary={PATH: desk})
-    wire.say(wire.call(1) + goaway(0, ErrorCode.NO_ERROR))
-    desk.calls[0].reply(b"still")
-    wire.turn()
-    assert wire.answers()[1].message == b"still"
