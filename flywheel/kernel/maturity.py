@@ -33,6 +33,7 @@ _ROW = np.dtype(
         ("declined", np.bool_),
         ("stepped_up", np.bool_),
         ("fallback", np.bool_),
+        ("canary", np.bool_),
         ("label_time_us", np.int64),
     ]
 )
@@ -53,6 +54,7 @@ class Decided:
     declined: bool
     stepped_up: bool
     fallback: bool
+    canary: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ class Outcomes:
     declined: NDArray[np.bool_]
     stepped_up: NDArray[np.bool_]
     fallback: NDArray[np.bool_]
+    canary: NDArray[np.bool_]
     positive: NDArray[np.bool_]
     matured: NDArray[np.bool_]
     versions: tuple[str, ...]
@@ -153,6 +156,7 @@ class Ledger:
             decided.declined,
             decided.stepped_up,
             decided.fallback,
+            decided.canary,
             self._early_labels.pop(key, _NO_LABEL),
         )
         return True

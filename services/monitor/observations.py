@@ -207,4 +207,5 @@ def _decided(logged: DecisionLogged, unit: str) -> Decided:
         declined=logged.action == Action.DECLINE,
         stepped_up=logged.action == Action.STEP_UP,
         fallback=logged.fallback != Fallback.NONE,
+        canary=logged.arm == Role.CANARY,
     )

@@ -78,7 +78,8 @@ def compare_arms(outcomes: Outcomes, deployment: Deployment | None, usecase: Use
     """Champion against challenger since this deployment; None without a challenger, or where the use case ranks.
 
     Arms are compared by the money that they save, which showing something does not.
-    Decisions by a fallback stay with the arm their unit was assigned to. Shares are of the units beside a canary.
+    Decisions by a fallback stay with the arm their unit was assigned to; a canary's are in neither.
+    Shares are of the units beside a canary.
     """
     if deployment is None or deployment.challenger is None or usecase.ranks:
         return None
@@ -112,7 +113,7 @@ def _of_deployment(outcomes: Outcomes, deployment: Deployment) -> Outcomes:
         outcomes.challenger, code.get(deployment.challenger or "", -1), code.get(deployment.champion, -1)
     )
     since = outcomes.decided_at_us >= to_us(deployment.deployed_at)
-    return outcomes.where(since & ((outcomes.version == expected) | outcomes.fallback))
+    return outcomes.where(since & ~outcomes.canary & ((outcomes.version == expected) | outcomes.fallback))
 
 
 def _arm(role: Role, version: str, outcomes: Outcomes, policy: CostPolicy) -> Arm:

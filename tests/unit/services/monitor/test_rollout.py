@@ -11,10 +11,13 @@ import pytest
 
 from flywheel.adapters.memory_model_store import MemoryModelStore
 from flywheel.contracts.decisions import DecisionLogged, Fallback
+from flywheel.contracts.events import to_us
 from flywheel.contracts.models import Role
 from flywheel.contracts.shadows import ShadowScored
 from flywheel.kernel.deployment import Author, first, with_role
+from flywheel.kernel.maturity import Decided, Ledger
 from services.monitor.arms import Arms
+from services.monitor.outcomes import compare_arms
 from services.monitor.rollout import CanaryWatch
 from services.monitor.shadows import Shadows
 from tests.monitor_scene import NOW, Scene
@@ -126,6 +129,21 @@ def test_requests_that_a_process_answered_together_are_one_run() -> None:
         arms.add(decided(Role.CANARY, number).model_copy(update={"writer": writer}), "c1")
     run = arms.seen(Role.CANARY, "v2", 0).run
     assert [int(run[0]) == int(other) for other in run] == [True, True, False, False]
+
+
+def test_what_a_canary_could_not_score_is_no_decision_of_the_champions() -> None:
+    ledger = Ledger(maturity_us=0, capacity=10)
+    for number, arm in enumerate((Role.CHAMPION, Role.CHALLENGER, Role.CANARY)):
+        version = "v1" if arm is Role.CHAMPION else "rule"
+        of_arm = {"challenger": arm is Role.CHALLENGER, "canary": arm is Role.CANARY}
+        at_us = to_us(LATER)
+        fallback = arm is not Role.CHAMPION
+        kept = {"version": version, "score": 0.1, "amount": 1.0, "declined": False, "stepped_up": False}
+        ledger.decide(Decided(f"t{number}", at_us, at_us, f"c{number}", fallback=fallback, **of_arm, **kept))  # type: ignore[arg-type]
+    roles = with_role(first("fraud", "v1", "salt", AUTHOR), Role.CHALLENGER, "v3", 0.5, AUTHOR)
+    compared = compare_arms(ledger.outcomes(), with_role(roles, Role.CANARY, "v2", 0.1, AUTHOR), usecase)
+    assert compared is not None
+    assert [arm.decisions for arm in compared.arms] == [1, 1]
 
 
 def test_what_failed_for_want_of_features_tells_nothing_of_a_model() -> None:
