@@ -1,7 +1,8 @@
 """Selects what a ranking shows: the best, in order, and with which probability each stood where it stands.
 
-Chance comes from a seed, so whoever knows a ranking's id can draw it again. A propensity is the probability of the
-candidate at its position given those before it; the product of all is the probability of the whole list.
+Chance comes from a seed, so whoever knows from what it was made can draw a ranking again. A propensity is the
+probability of the candidate at its position given those before it; the product of all is the probability of the whole
+list.
 """
 
 from __future__ import annotations

@@ -112,7 +112,9 @@ class Shortlist:
         """The ranking."""
         keep = case.request.keep or self._ranking.keep
         if case.step.is_by_model:
-            chosen = select(self._ranking, scored.scores, keep, case.request_id)
+            # A caller may give each request the same id: without the event's all would draw the same.
+            seed = f"{case.request_id}:{case.subject.event.event_id}"
+            chosen = select(self._ranking, scored.scores, keep, seed)
         else:
             # Nothing tells the candidates apart: they stay in the order in which they were given.
             number = min(keep, case.rows)

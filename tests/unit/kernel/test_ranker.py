@@ -85,7 +85,8 @@ class Shop:
         self.ranker = ranker_of(usecase, parts.pop("reader", self.store.reader()), self.scorer, self.ears, **parts)
 
     async def rank(self, *candidates: str, **request: Any) -> Ranked:
-        asked = DecisionRequest(subject(), candidates=candidates, request_id=request.pop("request_id", "r"), **request)
+        about = request.pop("subject", None) or subject()
+        asked = DecisionRequest(about, candidates=candidates, request_id=request.pop("request_id", "r"), **request)
         (answer,) = await self.ranker.decide([asked])
         if isinstance(answer, Refused):
             raise answer.error
@@ -252,7 +253,16 @@ async def test_without_a_model_filters_hold_and_the_given_order_stays() -> None:
     assert ranked.logged().feature_names == declared().feature_names
 
 
-async def test_what_is_tried_out_follows_from_the_requests_id() -> None:
+async def test_callers_who_give_every_request_the_same_id_try_out_what_the_propensities_say() -> None:
+    shop = Shop(Ranking("item_id", exploration=EpsilonGreedy(0.5), keep=1), [0.9, *[0.1] * 9])
+    names = [item(number) for number in range(10)]
+    ranked = [await shop.rank(*names, subject=subject(event_id=f"visit-{number}")) for number in range(200)]
+    share = sum(each.candidates == [item(0)] for each in ranked) / 200
+    expected = next(each for each in ranked if each.candidates == [item(0)]).propensities[0]
+    assert share == pytest.approx(expected, abs=0.12)
+
+
+async def test_what_is_tried_out_follows_from_the_ids_of_request_and_event() -> None:
     shop = Shop(Ranking("item_id", exploration=EpsilonGreedy(0.5)), np.linspace(0, 1, 30).tolist())
     names = [item(number) for number in range(30)]
     first, again, other = [await shop.rank(*names, request_id=request_id) for request_id in ("a", "a", "b")]
