@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from flywheel.kernel.admission import Admission, Criticality
+from flywheel.kernel.admission import Admission, Criticality, Reason
 
 
 @dataclass(frozen=True)
@@ -132,6 +132,29 @@ def simulate(
         worked_s += now_s - began_s
         run.limits.append((now_s, admission.limit))
     return run
+
+
+def simulate_callers(
+    admission: Admission, *, callers: int, patience_s: float, together_s: float, until_s: float
+) -> tuple[int, Counter[Reason]]:
+    """So many callers who ask again once they are answered, or 2 ms after a refusal, and how they fared.
+
+    All that is under way is answered `together_s` after it began, however much it is.
+    """
+    events = [(caller * 1e-5, caller, math.nan) for caller in range(callers)]
+    answered, refused = 0, Counter[Reason]()
+    while events[0][0] <= until_s:
+        now_s, caller, began_s = heapq.heappop(events)
+        if not math.isnan(began_s):
+            admission.ended(now_s - began_s, now_s)
+            answered += 1
+            heapq.heappush(events, (now_s + 1e-5, caller, math.nan))
+        elif reason := admission.refusal(Criticality.DEFAULT, now_s, patience_s=patience_s):
+            refused[reason] += 1
+            heapq.heappush(events, (now_s + 2e-3, caller, math.nan))
+        else:
+            heapq.heappush(events, (now_s + together_s, caller, now_s))
+    return answered, refused
 
 
 def _arrivals(loads: Sequence[Load], until_s: float, rng: np.random.Generator) -> list[Fate]:

@@ -122,6 +122,7 @@ class Admission:
             return Reason.LIMIT
         # One alone waits for nobody, whatever is expected of many.
         if limit.in_flight and limit.expected_s() > left_s:
+            limit.hurried()
             return Reason.DEADLINE
         return None
 

@@ -76,18 +76,37 @@ class ConcurrencyLimit:
         """How long requests take on average when the limit is reached."""
 
     def expected_s(self) -> float:
-        """How long a request that begins now will take, by what was measured under load."""
-        return self.target_s * (self.in_flight + 1) / self._sustained
+        """How long a request that begins now will take, by what was measured lately; 0 before anything was.
+
+        What one alone takes stays as it is; what is above that grows with how many are under way. Never more than the
+        target, which the limit sees to.
+        """
+        lately = self._lately
+        alone_s = min(self._floor.value, lately.taken_s)
+        waits_s = (lately.taken_s - alone_s) * (self.in_flight + 1) / lately.met if lately.met else 0.0
+        return min(alone_s + waits_s, self.target_s)
 
     def refused(self) -> None:
         """A request was turned away because of the limit."""
         self._window.refused += 1
 
+    def hurried(self) -> None:
+        """A request was turned away because its caller would not wait as long as it is expected to take."""
+        self._window.hurried += 1
+
     def began(self, now_s: float) -> None:
         """A request is under way."""
-        self._window.occupied_s += self.in_flight * (now_s - self._changed_s)
+        window = self._window
+        idle_s = now_s - self._changed_s
+        if self.in_flight:
+            window.occupied_s += self.in_flight * idle_s
+        elif idle_s > _LONGEST_WINDOW_S:
+            # Nothing was asked for: that must not look as if little could be done.
+            window.put_off(idle_s)
         self._changed_s = now_s
         self.in_flight += 1
+        window.begun += 1
+        window.met += self.in_flight
 
     def ended(self, spent_s: float, now_s: float, *, telling: bool) -> None:
         """A request took that long; `telling` is False where that says nothing of how long it needed."""
@@ -114,15 +133,15 @@ class ConcurrencyLimit:
             self._probe(self._probing - 1)
             return
         self._lately.add(window, now_s)
-        if window.refused or self._lately.taken_s > self.target_s:
-            self._adapt(self._lately.held, self._lately.taken_s)
+        if window.refused or window.hurried or self._lately.taken_s > self.target_s:
+            self._adapt(self._lately.held, self._lately.taken_s, is_full=window.refused > 0)
             self._probe(_PROBE_WINDOWS if self._has_to_probe(now_s) else 0)
 
-    def _adapt(self, held: float, taken_s: float) -> None:
+    def _adapt(self, held: float, taken_s: float, *, is_full: bool) -> None:
         least = self._sustained * _STEP_DOWN
         if taken_s <= self.target_s:
             least = self._sustained
-            if held < self._sustained * _BURSTY:
+            if is_full and held < self._sustained * _BURSTY:
                 # What came in bursts was refused although little was held on average: there is room for some more.
                 least += math.sqrt(self._sustained) / 2
         wanted = min(max(held * self.target_s / taken_s, least), self._sustained * _STEP_UP)
@@ -151,7 +170,7 @@ class _Window:
     def __init__(self, began_s: float) -> None:
         self.began_s = began_s
         self.ends_s = began_s + _WINDOW_S
-        self.refused = self.samples = 0
+        self.refused = self.hurried = self.samples = self.begun = self.met = 0
         self.spent_s = self.squares = self.occupied_s = 0.0
 
     def add(self, spent_s: float) -> None:
@@ -160,6 +179,11 @@ class _Window:
         self.samples += 1
         self.spent_s += spent_s
         self.squares += spent_s * spent_s
+
+    def put_off(self, idle_s: float) -> None:
+        """Nothing was under way for so long, which does not count."""
+        self.began_s += idle_s
+        self.ends_s += idle_s
 
     def is_over(self, now_s: float) -> bool:
         """Whether it was long enough to tell something."""
@@ -170,17 +194,16 @@ class _Lately:
     """The last few windows together, the older the less."""
 
     def __init__(self) -> None:
-        self._length_s = self._occupied_s = self._spent_s = self._samples = 0.0
+        self._length_s = self._occupied_s = self._spent_s = self._samples = self._begun = self._met = 0.0
+        self.taken_s = 0.0
+        """How long one took."""
+        self.met = 0.0
+        """How many were under way when one began, itself included."""
 
     @property
     def held(self) -> float:
         """How many were under way."""
         return self._occupied_s / self._length_s
-
-    @property
-    def taken_s(self) -> float:
-        """How long one took."""
-        return self._spent_s / self._samples
 
     def add(self, window: _Window, now_s: float) -> None:
         """One more window, which ends now."""
@@ -188,6 +211,10 @@ class _Lately:
         self._occupied_s = self._occupied_s * _KEPT + window.occupied_s
         self._spent_s = self._spent_s * _KEPT + window.spent_s
         self._samples = self._samples * _KEPT + window.samples
+        self._begun = self._begun * _KEPT + window.begun
+        self._met = self._met * _KEPT + window.met
+        self.taken_s = self._spent_s / self._samples
+        self.met = self._met / self._begun if self._begun else 0.0
 
 
 class _Mean:
