@@ -37,7 +37,7 @@ class DecisionCounts:
         self.answered(decisions)
         self._outcomes.add([(each.action, each.case.arm, each.case.why) for each in decisions])
         self._statuses.add([item for each in decisions for item in each.feature_status.items()])
-        self._tell_ages(decisions[-1].feature_age_ms)
+        self.aged(decisions[-1].feature_age_ms)
 
     def answered(self, answers: Sequence[Answered]) -> None:
         """Times answers of any kind."""
@@ -50,7 +50,8 @@ class DecisionCounts:
         if lag_ms >= 0:
             self._lag_seconds.set(lag_ms / 1000)
 
-    def _tell_ages(self, ages_ms: Mapping[str, float]) -> None:
+    def aged(self, ages_ms: Mapping[str, float]) -> None:
+        """Tells how old loads are, by table, milliseconds."""
         for table, age_ms in ages_ms.items():
             SERVING_ATTRIBUTE_AGE_SECONDS.labels(self._usecase, table).set(age_ms / 1000)
 

@@ -8,14 +8,10 @@ import numpy as np
 
 from flywheel.adapters.logs import Pseudonyms
 from flywheel.contracts.metrics import (
-    SERVING_ATTRIBUTE_AGE_SECONDS,
     SERVING_DECISIONS,
-    SERVING_FEATURE_LAG_SECONDS,
     SERVING_FEATURE_STATUS,
     SERVING_RANKING_CANDIDATES,
     SERVING_RANKING_DROPPED,
-    SERVING_SECONDS,
-    SERVING_STAGE_SECONDS,
 )
 from flywheel.contracts.rankings import SHOW
 from flywheel.kernel.decision.shortlist import Ranked
@@ -23,8 +19,6 @@ from flywheel.kernel.declaration import UseCase
 from flywheel.kernel.ports import DecisionLog
 from flywheel.kernel.ranking import Ranking
 from services.serving.journal import Journal
-
-_STAGES = ("queue", "features", "model", "policy")
 
 
 class RankingJournal(Journal):
@@ -42,36 +36,29 @@ class RankingJournal(Journal):
     ) -> None:
         super().__init__(usecase, log, pseudonyms, on_model_failed=on_model_failed)
         self._on_ranked = on_ranked
-        self._log = log
         self._name = usecase.name
-        self._took = SERVING_SECONDS.labels(usecase.name)
-        self._took_by_stage = {stage: SERVING_STAGE_SECONDS.labels(usecase.name, stage) for stage in _STAGES}
-        self._lag = SERVING_FEATURE_LAG_SECONDS.labels(usecase.name)
         self._candidates = SERVING_RANKING_CANDIDATES.labels(usecase.name)
         self._dropped = {name: SERVING_RANKING_DROPPED.labels(usecase.name, name) for name in ranking.dropped_by}
 
     def ranked(self, ranking: Ranked) -> Awaitable[None] | None:
         """This ranking is about to be answered, as soon as what comes back is done; None: at once."""
-        waiting = self._log.append_many([(ranking.unit.encode(), ranking.to_bytes())])
+        waiting = self._decisions.append_many([(ranking.unit.encode(), ranking.to_bytes())])
         SERVING_DECISIONS.labels(self._name, SHOW, ranking.arm, ranking.fallback).inc()
-        self._took.observe(ranking.stage_ms["total"] / 1000)
-        for stage, seconds in self._took_by_stage.items():
-            seconds.observe(ranking.stage_ms[stage] / 1000)
-        if ranking.feature_lag_ms >= 0:
-            self._lag.set(ranking.feature_lag_ms / 1000)
+        self._counts.answered([ranking])
         self._candidates.observe(len(ranking.offered))
         for reason, number in ranking.dropped.items():
             self._dropped[reason].inc(number)
         for source, statuses in ranking.statuses.items():
             for status, number in statuses.items():
                 SERVING_FEATURE_STATUS.labels(self._name, source, status).inc(number)
-        self._tell_ages(ranking)
+        self._counts.aged(_oldest_ms(ranking))
         self._on_ranked([ranking])
         return waiting
 
-    def _tell_ages(self, ranking: Ranked) -> None:
-        ages_ms = ranking.hydrated.age_ms[ranking.row : ranking.row + len(ranking.offered)]
-        oldest_ms = np.fmax.reduce(ages_ms, axis=0).tolist() if ages_ms.size else []
-        for table, age_ms in zip(ranking.hydrated.layout.tables, oldest_ms, strict=False):
-            if age_ms == age_ms:
-                SERVING_ATTRIBUTE_AGE_SECONDS.labels(self._name, table).set(age_ms / 1000)
+
+def _oldest_ms(ranking: Ranked) -> dict[str, float]:
+    """The age of the oldest load that any candidate has, by table, only where there is one."""
+    ages_ms = ranking.hydrated.age_ms[ranking.row : ranking.row + len(ranking.offered)]
+    oldest_ms = np.fmax.reduce(ages_ms, axis=0).tolist() if ages_ms.size else []
+    found = zip(ranking.hydrated.layout.tables, oldest_ms, strict=False)
+    return {table: age_ms for table, age_ms in found if age_ms == age_ms}

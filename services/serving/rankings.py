@@ -17,15 +17,12 @@ from flywheel.contracts.rankings import impression_id
 from flywheel.kernel.decision import DecisionRequest, Refused
 from flywheel.kernel.decision.ranker import Ranker
 from flywheel.kernel.decision.shortlist import Ranked
-from flywheel.kernel.subject import InvalidSubject
-from flywheel.kernel.timing import OutOfTime
 from services.serving.ranking_journal import RankingJournal
+from services.serving.refusals import written_down
 from services.serving.traces import AnswerTraces
 
 SERVICE = "flywheel.v1.Rankings"
 RANK = f"/{SERVICE}/Rank"
-
-_STATUS = {InvalidSubject: Status.INVALID_ARGUMENT, OutOfTime: Status.DEADLINE_EXCEEDED}
 
 
 @dataclass(frozen=True)
@@ -69,7 +66,7 @@ class Rankings:
             desk.journal.refused(Status.CANCELLED.name, request_id)
             raise
         if isinstance(answer, Refused):
-            failed = _failure(desk.journal, request_id, answer.error)
+            failed = CallFailed(*written_down(answer, desk.journal))
             desk.traces.refused(failed.status.name, request_id, call.arrived_s, call.metadata)
             raise failed
         if (logged := desk.journal.ranked(answer)) is not None:
@@ -101,13 +98,3 @@ def respond(ranking: Ranked) -> RankResponse:
         feature_lag_ms=ranking.feature_lag_ms,
         stage_ms=ranking.stage_ms,
     )
-
-
-def _failure(journal: RankingJournal, request_id: str, error: Exception) -> CallFailed:
-    status = _STATUS.get(type(error))
-    if status is None:
-        # Nobody foresaw it: the caller gets a status and the request's id, the log gets the whole story.
-        journal.failed(request_id, error)
-        return CallFailed(Status.INTERNAL, f"request {request_id} failed; serving's log says why")
-    journal.refused(status.name, request_id, error)
-    return CallFailed(status, str(error))

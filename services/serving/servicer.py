@@ -22,21 +22,15 @@ from flywheel.contracts.proto.decision_pb2 import (
     Refusal,
 )
 from flywheel.kernel.decision import MAX_ROWS, Cohort, Decided, Decider, DecisionRequest, Refused
-from flywheel.kernel.subject import InvalidSubject
-from flywheel.kernel.timing import OutOfTime
 from services.serving.answers import AnswerEncoder
 from services.serving.explaining import Explainer
 from services.serving.journal import Journal
+from services.serving.refusals import written_down
 from services.serving.traces import AnswerTraces
 
 SERVICE = "flywheel.v1.Decisions"
 DECIDE_BATCH = f"/{SERVICE}/DecideBatch"
 MAX_BATCH = 1_000
-
-_STATUS = {
-    InvalidSubject: Status.INVALID_ARGUMENT,
-    OutOfTime: Status.DEADLINE_EXCEEDED,
-}
 
 
 @dataclass(frozen=True)
@@ -102,22 +96,7 @@ class DecisionsServicer:
             reason = f"{len(batch.subjects[large[0]])} bytes where {self._max_subject_bytes} are accepted"
             raise CallFailed(Status.INVALID_ARGUMENT, f"subjects.{large[0]}: {reason}")
         batch_id = admitted(batch.request_id)
-        outcomes: list[Decided | Refused] = []
-        answers: list[DecideOutcome] = []
-        for start in range(0, len(batch.subjects), MAX_ROWS):
-            # One piece after the other, each with the declared time of its own: calls of others go on in between.
-            requests = [
-                DecisionRequest(
-                    subject,
-                    f"{batch_id}:{start + place}",
-                    call.deadline_s,
-                    criticality=call.metadata.get(CRITICALITY, ""),
-                )
-                for place, subject in enumerate(batch.subjects[start : start + MAX_ROWS])
-            ]
-            found = await desk.decider.decide(requests)
-            outcomes += found
-            answers += [_outcome(desk, outcome, features=not batch.omit_features) for outcome in found]
+        outcomes, answers = await _batch_decided(desk, batch, batch_id, call)
         # Only now is it sure that somebody hears them: before that nothing of the batch was decided.
         decided = [outcome for outcome in outcomes if isinstance(outcome, Decided)]
         if decided and (logged := desk.journal.answered(decided)) is not None:
@@ -174,7 +153,7 @@ class DecisionsServicer:
             answer = desk.encoder.encode(decision, features=not request.omit_features)
         except Exception as error:
             # Nobody foresaw it; the others of the cohort get their answers.
-            call.fail(*_refusal(desk.journal, Refused(decision.request_id, error)))
+            call.fail(*written_down(Refused(decision.request_id, error), desk.journal))
             return
         if request.explain:
             self._run(_explain(desk, call, decision, answer, request.explain))
@@ -196,20 +175,9 @@ def _request(call: Call, subject: bytes, request_id: str) -> DecisionRequest:
 
 
 def _refuse(desk: Desk, call: Call, refused: Refused) -> None:
-    status, reason = _refusal(desk.journal, refused)
+    status, reason = written_down(refused, desk.journal)
     call.fail(status, reason)
     desk.traces.refused(status.name, refused.request_id, call.arrived_s, call.metadata)
-
-
-def _refusal(journal: Journal, refused: Refused) -> tuple[Status, str]:
-    """Writes the refusal down; what the caller is told."""
-    status = _STATUS.get(type(refused.error))
-    if status is None:
-        # Nobody foresaw it: the caller gets a status and the request's id, the log gets the whole story.
-        journal.failed(refused.request_id, refused.error)
-        return Status.INTERNAL, f"request {refused.request_id} failed; serving's log says why"
-    journal.refused(status.name, refused.request_id, refused.error)
-    return status, str(refused.error)
 
 
 async def _explain(desk: Desk, call: Call, decision: Decided, answer: bytes, top: int) -> None:
@@ -224,8 +192,37 @@ async def _explain(desk: Desk, call: Call, decision: Decided, answer: bytes, top
         call.reply(answer)
 
 
+async def _batch_decided(
+    desk: Desk, batch: DecideBatchRequest, batch_id: str, call: Call
+) -> tuple[list[Decided | Refused], list[DecideOutcome]]:
+    """What became of each subject, and as it goes over the wire."""
+    outcomes: list[Decided | Refused] = []
+    answers: list[DecideOutcome] = []
+    request_ids = [f"{batch_id}:{place}" for place in range(len(batch.subjects))]
+    criticality = call.metadata.get(CRITICALITY, "")
+    for start in range(0, len(request_ids), MAX_ROWS):
+        # One piece after the other, each with the declared time of its own: calls of others go on in between.
+        piece = slice(start, start + MAX_ROWS)
+        requests = [
+            DecisionRequest(subject, request_id, call.deadline_s, criticality=criticality)
+            for subject, request_id in zip(batch.subjects[piece], request_ids[piece], strict=True)
+        ]
+        try:
+            found = await desk.decider.decide(requests)
+        except asyncio.CancelledError:
+            # Nobody will hear it, so nothing was decided; those that were refused are counted already.
+            counted = {outcome.request_id for outcome in outcomes if isinstance(outcome, Refused)}
+            for request_id in request_ids:
+                if request_id not in counted:
+                    desk.journal.refused(Status.CANCELLED.name, request_id)
+            raise
+        outcomes += found
+        answers += [_outcome(desk, outcome, features=not batch.omit_features) for outcome in found]
+    return outcomes, answers
+
+
 def _outcome(desk: Desk, outcome: Decided | Refused, *, features: bool) -> DecideOutcome:
     if isinstance(outcome, Refused):
-        status, reason = _refusal(desk.journal, outcome)
+        status, reason = written_down(outcome, desk.journal)
         return DecideOutcome(refusal=Refusal(status=int(status), reason=reason))
     return DecideOutcome(decision=DecideResponse.FromString(desk.encoder.encode(outcome, features=features)))

@@ -118,7 +118,7 @@ class Decided(Answered):
         }
         if not self.hydrated.finite:
             # JSON has no words for these; they are written as Python, and pydantic, write and read them.
-            record["features"] = [orjson.Fragment(_constant(value)) for value in self.features]
+            record["features"] = [orjson.Fragment(json_number(value)) for value in self.features]
         return orjson.dumps(record)
 
 
@@ -134,7 +134,8 @@ def _names(names: tuple[str, ...]) -> orjson.Fragment:
     return orjson.Fragment(orjson.dumps(names))
 
 
-def _constant(value: float) -> bytes:
+def json_number(value: float) -> bytes:
+    """The number as pydantic reads and writes it in JSON, which has no words for what is not finite."""
     if value != value:
         return b"NaN"
     return orjson.dumps(value) if abs(value) != np.inf else b"Infinity" if value > 0 else b"-Infinity"

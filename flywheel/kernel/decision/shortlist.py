@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from flywheel.contracts.events import from_us, iso_utc
 from flywheel.contracts.rankings import RankingLogged
 from flywheel.kernel.decision.ladder import Scored
-from flywheel.kernel.decision.record import Answered
+from flywheel.kernel.decision.record import Answered, json_number
 from flywheel.kernel.decision.requests import Case
 from flywheel.kernel.declaration import UseCase
 from flywheel.kernel.hydration import STATUSES, UNAVAILABLE, Hydrated
@@ -144,10 +144,4 @@ def _numbers(features: NDArray[np.float64]) -> Any:
     """Rows for JSON, which has no words for what is not finite; those are written as pydantic reads them."""
     if np.isfinite(features).all():
         return np.ascontiguousarray(features)
-    return [[orjson.Fragment(_constant(value)) for value in row] for row in features.tolist()]
-
-
-def _constant(value: float) -> bytes:
-    if value != value:
-        return b"NaN"
-    return orjson.dumps(value) if abs(value) != np.inf else b"Infinity" if value > 0 else b"-Infinity"
+    return [[orjson.Fragment(json_number(value)) for value in row] for row in features.tolist()]

@@ -281,8 +281,12 @@ async def test_what_nobody_foresaw_fails_the_calls_and_leaves_none_waiting(monke
 
 async def test_of_a_batch_whose_caller_has_gone_nothing_was_decided(monkeypatch: pytest.MonkeyPatch) -> None:
     scene = Scene()
-    subjects = [payment(event_id=f"tx{n}") for n in range(2 * MAX_ROWS)]
-    decider = scene.servicer._desks["fraud"].decider
+    subjects = [payment(event_id=f"tx{n}", amount_cents=n) for n in range(2 * MAX_ROWS)]
+    desk, refused = scene.servicer._desks["fraud"], list[tuple[str, str]]()
+    monkeypatch.setattr(
+        desk.journal, "refused", lambda status, request_id, _=None: refused.append((status, request_id))
+    )
+    decider = desk.decider
     decide, pieces = decider.decide, itertools.count()
 
     async def leave_at_the_second(requests: Sequence[DecisionRequest]) -> list[Decided | Refused]:
@@ -295,6 +299,8 @@ async def test_of_a_batch_whose_caller_has_gone_nothing_was_decided(monkeypatch:
     with pytest.raises(asyncio.CancelledError):
         await scene.servicer.decide_batch(Made(request.SerializeToString()))
     assert scene.logged == []
+    assert [name for name, _ in refused] == ["INVALID_ARGUMENT"] + ["CANCELLED"] * (len(subjects) - 1)
+    assert len({request_id for _, request_id in refused}) == len(subjects)
 
 
 async def test_an_explanation_that_fails_in_no_foreseen_way_keeps_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
