@@ -1,4 +1,8 @@
-"""The decision pipeline: sources → hydrators → filters → scorers → selectors → side effects, a stage a file."""
+"""The decision pipeline: sources → hydrators → filters → scorers → selectors → side effects.
+
+Each stage here is a file. Hydrators are `flywheel.kernel.hydration`; side effects
+are the caller's, who alone knows whom to tell: for serving `services.serving.journal`.
+"""
 
 from flywheel.kernel.decision.cohorts import MAX_ROWS
 from flywheel.kernel.decision.ladder import Observer

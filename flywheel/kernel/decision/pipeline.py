@@ -119,7 +119,12 @@ class Pipeline(Generic[T]):
 
     async def _answer(self, cohort: Cohort) -> list[T | Refused]:
         cases, steady_s = cohort.cases, self._clock.steady_s
-        hydrated = await self._hydrate(cohort)
+        now_s = steady_s()
+        times_s = [case.allowance.features_s(now_s) for case in cases]
+        timeout_s = min(times_s)
+        if timeout_s <= 0 < max(times_s):
+            return await self._apart(cohort, [time_s <= 0 for time_s in times_s])
+        hydrated = await self._hydrate(cohort, timeout_s)
         read_s = steady_s()
         scored = self._scoring.score(cases, hydrated.rows, read_s)
         scored_s = steady_s()
@@ -130,12 +135,20 @@ class Pipeline(Generic[T]):
         done_s = steady_s()
         return [_timed(answered, cohort.begun_s, read_s, scored_s, done_s) for answered in found]
 
-    async def _hydrate(self, cohort: Cohort) -> Hydrated:
+    async def _apart(self, cohort: Cohort, late: Sequence[bool]) -> list[T | Refused]:
+        """Answers those whose time for features ran out before the cohort's turn apart from the others."""
+        sides = [[place for place, each in enumerate(late) if each is side] for side in (False, True)]
+        parts = [cohort._replace(cases=[cohort.cases[place] for place in side]) for side in sides]
+        outcomes = await asyncio.gather(*(self.answer(part) for part in parts))
+        found: dict[int, T | Refused] = {}
+        for side, answered in zip(sides, outcomes, strict=True):
+            found.update(zip(side, answered, strict=True))
+        return [found[place] for place in range(len(late))]
+
+    async def _hydrate(self, cohort: Cohort, timeout_s: float) -> Hydrated:
         """What is known of the cases' subjects; puts each case on its arm and its step of the ladder, and filters."""
         cases = cohort.cases
         subjects = [case.subject for case in cases]
-        now_s = self._clock.steady_s()
-        timeout_s = min([case.allowance.features_s(now_s) for case in cases])
         if timeout_s <= 0:
             hydrated = self._hydrator.unavailable(subjects)
         else:

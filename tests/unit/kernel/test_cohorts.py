@@ -196,6 +196,19 @@ async def test_impatient_callers_share_no_read_with_patient_ones() -> None:
     assert [ms for _, ms in timed.asked] == pytest.approx([20 * 49 / 50, 20 * 10 / 50, 20 * 0.001 / 50])
 
 
+async def test_who_runs_out_of_time_before_the_cohorts_turn_goes_without_features_alone() -> None:
+    scene = Scene()
+    scene.reader = timed = Timed(scene, needs_ms=0)
+    decider = scene.decider()
+    begun = decider.begin([scene.request(payment(event_id=f"tx{n}"), each) for n, each in enumerate((50, 40, 50))])
+    (cohort,) = begun.cohorts
+    scene.time.now_s += 0.031
+    outcomes = await decider.answer(cohort)
+    assert [o.event_id for o in outcomes if isinstance(o, Decided)] == ["tx0", "tx1", "tx2"]
+    assert [o.fallback for o in outcomes if isinstance(o, Decided)] == ["none", "deadline", "none"]
+    assert [keys // len(VIEWS) for keys, _ in timed.asked] == [2]
+
+
 def case(patience_s: float, candidates: Sequence[str] = ()) -> Case:
     subject = Subject(Transaction.model_validate_json(payment()), candidates)
     allowance = Allowance(USECASE.budget, 0.0, patience_s)
