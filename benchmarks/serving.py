@@ -58,11 +58,14 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="these parts alone")
     parser.add_argument("--servers", nargs="+", choices=serving_rates.STARTS, help="of the rates, these servers alone")
     parser.add_argument("--quick", action="store_true", help="a third of the time of each run, and no figures written")
+    parser.add_argument(
+        "--pace", type=float, default=1.0, help="this share of the time of each run; the figures say so"
+    )
     chosen = parser.parse_args()
     # Told to end, it ends what it started, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     os.sched_setaffinity(0, {int(OTHERS_CORE)})
-    pace, missing = Pace(0.3 if chosen.quick else 1.0), []
+    pace, missing = Pace(0.3 if chosen.quick else chosen.pace), []
     with running_scene() as scene:
         for name in chosen.only:
             tell(f"part {name}")
@@ -77,7 +80,7 @@ def main() -> int:
                 print(f"  {figure:44} {value}  {GOALS.get(figure, '')}")
             tell(f"part {name} took {time.monotonic() - began_s:.0f} s")
             if not chosen.quick:
-                keep(name, found)
+                keep(name, {**found, f"{name.replace('-', '_')}_pace": pace.share})
     if missing:
         print(f"not measured: {', '.join(missing)}", file=sys.stderr)
     return 1 if missing else 0
