@@ -14,9 +14,9 @@ import uvloop
 
 from flywheel.adapters import logs
 from services.serving.bootstrap import real_server
-from services.serving.port import CannotServe
+from services.serving.port.port import CannotServe
 from services.serving.settings import ServingSettings
-from services.serving.workers import Workers
+from services.serving.workers.parent import Workers
 
 _log = logs.logger(__name__)
 

@@ -40,26 +40,26 @@ from flywheel.kernel.plan import compile_plan
 from flywheel.kernel.ports import DecisionLog, FeatureReader, ModelStore
 from flywheel.kernel.ranking import Ranking
 from flywheel.kernel.timing import Clock
-from services.serving.account import Account, NumberedLog
-from services.serving.arms import ArmFailures
-from services.serving.explaining import Explainer
-from services.serving.gate import AdmissionGate
+from services.serving.decisions.account import Account, NumberedLog
+from services.serving.decisions.explaining import Explainer
+from services.serving.decisions.journal import Journal
+from services.serving.decisions.servicer import DecisionsServicer, Desk
+from services.serving.decisions.traces import AnswerTraces
+from services.serving.decisions.warming import WarmUp
 from services.serving.inference.methods import inference_methods
 from services.serving.inference.plane import Inference
 from services.serving.inference.repository import Repository
-from services.serving.journal import Journal
-from services.serving.models import Models
-from services.serving.port import certificates_of
-from services.serving.ranking_journal import RankingJournal
-from services.serving.rankings import RANK, RankingDesk, Rankings
+from services.serving.models.arms import ArmFailures
+from services.serving.models.line_up import Models
+from services.serving.models.shadow import Shadow
+from services.serving.port.gate import AdmissionGate
+from services.serving.port.port import certificates_of
+from services.serving.rankings.journal import RankingJournal
+from services.serving.rankings.servicer import RANK, RankingDesk, Rankings
 from services.serving.rest.app import rest_app
 from services.serving.rest.methods import Methods
 from services.serving.server import Server
-from services.serving.servicer import DecisionsServicer, Desk
 from services.serving.settings import ServingSettings
-from services.serving.shadow import Shadow
-from services.serving.traces import AnswerTraces
-from services.serving.warming import WarmUp
 
 CLOCK = Clock(wall_us=lambda: time.time_ns() // 1000, steady_s=time.perf_counter)
 

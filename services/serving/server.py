@@ -14,12 +14,12 @@ from flywheel.adapters.logs import logger
 from flywheel.adapters.metrics_server import MetricsServer, Readiness
 from flywheel.adapters.tracing import UNTRACED, Tracing
 from flywheel.kernel.ports import DecisionLog, FeatureReader
-from services.serving.gate import AdmissionGate
 from services.serving.inference.plane import Inference
-from services.serving.models import Models
-from services.serving.port import CannotServe, Port
+from services.serving.models.line_up import Models
+from services.serving.models.shadow import Shadow
+from services.serving.port.gate import AdmissionGate
+from services.serving.port.port import CannotServe, Port
 from services.serving.settings import ServingSettings
-from services.serving.shadow import Shadow
 
 _log = logger(__name__)
 

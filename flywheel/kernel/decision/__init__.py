@@ -1,7 +1,7 @@
 """The decision pipeline: sources → hydrators → filters → scorers → selectors → side effects.
 
 Each stage here is a file. Hydrators are `flywheel.kernel.hydration`; side effects
-are the caller's, who alone knows whom to tell: for serving `services.serving.journal`.
+are the caller's, who alone knows whom to tell: for serving `services.serving.decisions.journal`.
 """
 
 from flywheel.kernel.decision.cohorts import MAX_ROWS

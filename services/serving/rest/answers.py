@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from flywheel.adapters.grpc_server.status import CallFailed, Refusal, Status
 from flywheel.adapters.http_problem import Problem
-from services.serving.gate import retry_after_s
+from services.serving.port.gate import retry_after_s
 from services.serving.rest.methods import Methods
 
 _HTTP: Mapping[Status, HTTPStatus] = {

@@ -14,7 +14,7 @@ from flywheel.adapters.http_problem import handle_problems
 from flywheel.adapters.http_requests import RequestBoundary
 from flywheel.kernel.declaration import UseCase
 from services.serving.inference.plane import Inference
-from services.serving.rankings import RANK
+from services.serving.rankings.servicer import RANK
 from services.serving.rest.calls import Calls
 from services.serving.rest.decisions import DECIDE, decision_routes, decision_schemas
 from services.serving.rest.documentation import inference_schemas

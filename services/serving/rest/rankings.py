@@ -13,7 +13,7 @@ from starlette.responses import Response
 from flywheel.adapters.http_bodies import check_json
 from flywheel.adapters.http_problem import FieldError, Problem
 from flywheel.contracts.proto.ranking_pb2 import RankRequest, RankResponse
-from services.serving.rankings import RANK
+from services.serving.rankings.servicer import RANK
 from services.serving.rest.answers import answered
 from services.serving.rest.calls import TIMEOUT_HEADER, Calls
 from services.serving.rest.decisions import REF, refusals

@@ -17,7 +17,7 @@ from flywheel.client.errors import ServingUnreachable
 from flywheel.contracts.proto.decision_pb2 import DecideRequest, DecideResponse
 from flywheel.contracts.settings import PlatformSettings
 from infra.local.readiness import GrpcServing
-from services.serving.port import Port
+from services.serving.port.port import Port
 from services.serving.settings import ServingSettings
 from tests.certificates import Authority
 

@@ -34,7 +34,7 @@ from flywheel.contracts.proto.inference_pb2 import (
 )
 from flywheel.contracts.proto.inference_pb2_grpc import GRPCInferenceServiceStub
 from services.serving.bootstrap import build
-from services.serving.port import CannotServe
+from services.serving.port.port import CannotServe
 from services.serving.server import Server
 from services.serving.settings import ServingSettings
 from tests.certificates import Authority

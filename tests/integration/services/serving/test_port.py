@@ -18,8 +18,8 @@ from structlog.testing import capture_logs
 from flywheel.adapters.grpc_server.calls import Call, awaited
 from flywheel.adapters.grpc_server.gates import OpenGate
 from flywheel.contracts.proto.decision_pb2 import DecideBatchRequest
-from services.serving import port as module
-from services.serving.port import CannotServe, Port
+from services.serving.port import port as module
+from services.serving.port.port import CannotServe, Port
 from services.serving.settings import ServingSettings
 from tests.certificates import Authority, Signed
 from tests.grpc_wire import PATH, echo

@@ -27,8 +27,8 @@ from flywheel.contracts.shadows import ShadowScored
 from flywheel.kernel.ports import Lane, StoreProgress
 from services.monitor.arms import Arms
 from services.monitor.rollout import CanaryWatch
-from services.serving.arms import STOPPED_AFTER
 from services.serving.bootstrap import CLOCK, build
+from services.serving.models.arms import STOPPED_AFTER
 from services.serving.server import Server
 from services.serving.settings import ServingSettings
 from tests.serving_parts import PLAN, USECASE, deploy, manifest_of, payment, publish

@@ -31,7 +31,7 @@ from flywheel.kernel.ports import Lane, StateWrite, StoreProgress, ViewKey
 from infra.local import online_store
 from infra.local.readiness import RedisAnswers
 from services.serving.bootstrap import build, real_server
-from services.serving.port import CannotServe
+from services.serving.port.port import CannotServe
 from services.serving.server import Server
 from services.serving.settings import ServingSettings
 from tests.engines import free_port, running

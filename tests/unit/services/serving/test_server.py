@@ -8,9 +8,9 @@ from typing import Any, cast
 from unittest.mock import Mock
 
 from flywheel.adapters.memory_decision_log import MemoryDecisionLog
+from services.serving.models.shadow import Shadow
 from services.serving.server import Server
 from services.serving.settings import ServingSettings
-from services.serving.shadow import Shadow
 from tests.serving_parts import USECASE
 
 DRAIN_S = 0.5

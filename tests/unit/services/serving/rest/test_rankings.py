@@ -15,7 +15,7 @@ from flywheel.contracts.proto.ranking_pb2 import RankedCandidate, RankRequest, R
 from flywheel.kernel.lineup import Lineup
 from services.serving.inference.plane import Inference
 from services.serving.inference.repository import Repository
-from services.serving.rankings import RANK
+from services.serving.rankings.servicer import RANK
 from services.serving.rest.app import rest_app
 from services.serving.rest.methods import Methods
 from services.serving.settings import ServingSettings

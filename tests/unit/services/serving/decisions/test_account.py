@@ -7,7 +7,7 @@ from prometheus_client import REGISTRY
 
 from flywheel.adapters.memory_decision_log import MemoryDecisionLog
 from flywheel.contracts.decisions import DecisionLogged
-from services.serving.account import Account, NumberedLog
+from services.serving.decisions.account import Account, NumberedLog
 from tests.decided import decided
 
 

@@ -29,10 +29,10 @@ from flywheel.kernel.decision import MAX_ROWS, Decided, Decider, DecisionRequest
 from flywheel.kernel.lineup import Lineup
 from flywheel.kernel.timing import Clock
 from services.serving.bootstrap import CLOCK
-from services.serving.explaining import Explainer
-from services.serving.journal import Journal
-from services.serving.servicer import MAX_BATCH, DecisionsServicer, Desk
-from services.serving.traces import AnswerTraces
+from services.serving.decisions.explaining import Explainer
+from services.serving.decisions.journal import Journal
+from services.serving.decisions.servicer import MAX_BATCH, DecisionsServicer, Desk
+from services.serving.decisions.traces import AnswerTraces
 from tests.serving_parts import PLAN, USECASE, payment
 from tests.trace_collector import collecting
 

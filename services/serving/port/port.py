@@ -16,8 +16,8 @@ from flywheel.adapters.grpc_server.server import GrpcServer
 from flywheel.adapters.listener import bound
 from flywheel.adapters.logs import logger
 from flywheel.contracts.metrics import SERVING_CERTIFICATE_DAYS
+from services.serving.decisions.servicer import DECIDE_BATCH
 from services.serving.inference.methods import INFER
-from services.serving.servicer import DECIDE_BATCH
 from services.serving.settings import ServingSettings
 
 _CERTIFICATE_CHECK_S = 5.0

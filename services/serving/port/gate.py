@@ -18,7 +18,7 @@ from flywheel.contracts.metrics import (
 )
 from flywheel.kernel.admission import Admission, Criticality, Reason, lowered
 from flywheel.kernel.declaration import UseCase
-from services.serving.loop_lag import LoopLag
+from services.serving.port.loop_lag import LoopLag
 
 PUSHBACK = "grpc-retry-pushback-ms"
 

@@ -1,4 +1,4 @@
-"""One of several serving processes: `python -m services.serving.worker CHANNEL`, started by the one that accepts."""
+"""One of several serving processes: `python -m services.serving.workers.worker CHANNEL`; the parent starts it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from prometheus_client.exposition import generate_latest
 from flywheel.adapters import logs
 from flywheel.adapters.worker_channel import ConnectionCounts, Word, WorkerChannel
 from services.serving.bootstrap import real_server
-from services.serving.port import CannotServe
+from services.serving.port.port import CannotServe
 from services.serving.server import Server
 from services.serving.settings import ServingSettings
 

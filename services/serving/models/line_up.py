@@ -19,7 +19,7 @@ from flywheel.contracts.models import Deployment, Role
 from flywheel.kernel.declaration import UseCase
 from flywheel.kernel.lineup import Lineup, LoadedModel
 from flywheel.kernel.ports import CorruptModel, ModelStore
-from services.serving.loading import Guard, MakeScorer, ModelRefused, load, unguarded
+from services.serving.models.loading import Guard, MakeScorer, ModelRefused, load, unguarded
 
 _EARLIER_TRIED = 5
 _POLLS_BETWEEN_TRIES = 16

@@ -17,9 +17,9 @@ from flywheel.contracts.rankings import impression_id
 from flywheel.kernel.decision import DecisionRequest, Refused
 from flywheel.kernel.decision.ranker import Ranker
 from flywheel.kernel.decision.shortlist import Ranked
-from services.serving.ranking_journal import RankingJournal
-from services.serving.refusals import written_down
-from services.serving.traces import AnswerTraces
+from services.serving.decisions.refusals import written_down
+from services.serving.decisions.traces import AnswerTraces
+from services.serving.rankings.journal import RankingJournal
 
 SERVICE = "flywheel.v1.Rankings"
 RANK = f"/{SERVICE}/Rank"

@@ -8,10 +8,10 @@ import pytest
 
 from flywheel.adapters.worker_channel import ConnectionCounts, Word
 from flywheel.adapters.worker_pool import Worker
-from services.serving import workers
 from services.serving.settings import ServingSettings
-from services.serving.worker import _hear
-from services.serving.workers import Workers
+from services.serving.workers import parent as workers
+from services.serving.workers.parent import Workers
+from services.serving.workers.worker import _hear
 
 
 async def test_a_worker_that_ends_while_it_is_asked_is_not_counted_twice(monkeypatch: pytest.MonkeyPatch) -> None:

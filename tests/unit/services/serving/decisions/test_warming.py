@@ -11,7 +11,7 @@ from flywheel.kernel.declaration import UseCase
 from flywheel.kernel.lineup import Lineup, LoadedModel
 from flywheel.kernel.ports import Answer, FeatureReader, Question, Unavailable
 from services.serving.bootstrap import CLOCK
-from services.serving.warming import WarmUp
+from services.serving.decisions.warming import WarmUp
 from tests import attribute_scene
 from tests.decision_scene import Fixed, Scene
 from tests.ranking_declaration import USECASE as RANKING

@@ -16,8 +16,8 @@ from flywheel.contracts.decisions import Step
 from flywheel.kernel.attribution import Attribution, NotExplainable
 from flywheel.kernel.decision import Decided
 from flywheel.kernel.lineup import LoadedModel
-from services.serving import explaining
-from services.serving.explaining import Explainer
+from services.serving.decisions import explaining
+from services.serving.decisions.explaining import Explainer
 from tests import decided as parts
 from tests.serving_parts import USECASE
 

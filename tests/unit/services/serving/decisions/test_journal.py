@@ -14,7 +14,7 @@ from flywheel.adapters.logs import Pseudonyms
 from flywheel.adapters.memory_decision_log import MemoryDecisionLog
 from flywheel.contracts.decisions import FeatureStatus
 from flywheel.kernel.subject import InvalidSubject
-from services.serving.journal import Journal
+from services.serving.decisions.journal import Journal
 from tests.decided import decided
 from tests.serving_parts import USECASE
 

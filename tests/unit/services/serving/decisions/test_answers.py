@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from flywheel.contracts.decisions import Fallback, FeatureStatus, Step
 from flywheel.contracts.proto.decision_pb2 import DecideResponse, FeatureValue
 from flywheel.kernel.decision import Decided
-from services.serving.answers import AnswerEncoder
+from services.serving.decisions.answers import AnswerEncoder
 from tests.decided import decided
 
 NAMES = st.text(string.ascii_lowercase + "ä_", min_size=1, max_size=200)
@@ -76,7 +76,7 @@ def test_features_can_be_left_out() -> None:
 
 
 def test_versions_that_come_and_go_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.serving.answers._KEPT", 3)
+    monkeypatch.setattr("services.serving.decisions.answers._KEPT", 3)
     encoder = AnswerEncoder()
     for number in range(10):
         decision = decided(model_version=f"v{number}")

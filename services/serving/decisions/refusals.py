@@ -6,7 +6,7 @@ from flywheel.adapters.grpc_server.status import Status
 from flywheel.kernel.decision import Refused
 from flywheel.kernel.subject import InvalidSubject
 from flywheel.kernel.timing import OutOfTime
-from services.serving.journal import Journal
+from services.serving.decisions.journal import Journal
 
 _STATUS = {InvalidSubject: Status.INVALID_ARGUMENT, OutOfTime: Status.DEADLINE_EXCEEDED}
 

@@ -17,8 +17,8 @@ from flywheel.contracts.decisions import Step
 from flywheel.contracts.shadows import ShadowScored
 from flywheel.kernel.decision import Decided
 from flywheel.kernel.lineup import Lineup, LoadedModel
-from services.serving.arms import STOPPED_AFTER, ArmFailures
-from services.serving.shadow import Shadow
+from services.serving.models.arms import STOPPED_AFTER, ArmFailures
+from services.serving.models.shadow import Shadow
 from tests.decided import decided
 from tests.serving_parts import USECASE
 

@@ -22,11 +22,11 @@ from flywheel.contracts.proto.decision_pb2 import (
     Refusal,
 )
 from flywheel.kernel.decision import MAX_ROWS, Cohort, Decided, Decider, DecisionRequest, Refused
-from services.serving.answers import AnswerEncoder
-from services.serving.explaining import Explainer
-from services.serving.journal import Journal
-from services.serving.refusals import written_down
-from services.serving.traces import AnswerTraces
+from services.serving.decisions.answers import AnswerEncoder
+from services.serving.decisions.explaining import Explainer
+from services.serving.decisions.journal import Journal
+from services.serving.decisions.refusals import written_down
+from services.serving.decisions.traces import AnswerTraces
 
 SERVICE = "flywheel.v1.Decisions"
 DECIDE_BATCH = f"/{SERVICE}/DecideBatch"

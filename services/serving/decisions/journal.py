@@ -11,7 +11,7 @@ from flywheel.kernel.decision import Decided
 from flywheel.kernel.declaration import UseCase
 from flywheel.kernel.ports import DecisionLog
 from flywheel.kernel.subject import InvalidSubject
-from services.serving.decision_counts import DecisionCounts
+from services.serving.decisions.counts import DecisionCounts
 
 _WARN_EVERY_S = 5.0
 

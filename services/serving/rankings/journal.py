@@ -18,7 +18,7 @@ from flywheel.kernel.decision.shortlist import Ranked
 from flywheel.kernel.declaration import UseCase
 from flywheel.kernel.ports import DecisionLog
 from flywheel.kernel.ranking import Ranking
-from services.serving.journal import Journal
+from services.serving.decisions.journal import Journal
 
 
 class RankingJournal(Journal):

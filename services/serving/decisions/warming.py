@@ -12,7 +12,7 @@ from flywheel.kernel.lineup import Lineup
 from flywheel.kernel.ports import FeatureReader
 from flywheel.kernel.ranking import Ranking
 from flywheel.kernel.timing import Clock
-from services.serving.answers import AnswerEncoder
+from services.serving.decisions.answers import AnswerEncoder
 
 _CANDIDATES = 50
 

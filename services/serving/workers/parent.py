@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 from flywheel.adapters.logs import logger
 from flywheel.adapters.merged_metrics import MergedMetrics
 from flywheel.adapters.worker_pool import Worker, WorkerPool, WorkersFailed
-from services.serving.port import CannotServe, check_certificates, listening
+from services.serving.port.port import CannotServe, check_certificates, listening
 from services.serving.server import metrics_server
 from services.serving.settings import ServingSettings
 
@@ -31,7 +31,7 @@ class Workers:
     def __init__(self, settings: ServingSettings) -> None:
         self._settings = settings
         self._pool = WorkerPool(
-            [sys.executable, "-m", "services.serving.worker"],
+            [sys.executable, "-m", "services.serving.workers.worker"],
             settings.serving_workers,
             start_timeout_s=_START_TIMEOUT_S,
             stop_timeout_s=settings.stop_within_s,

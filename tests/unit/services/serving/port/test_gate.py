@@ -14,8 +14,8 @@ from flywheel.adapters.grpc_server.status import Refusal, Status
 from flywheel.contracts.metadata import CRITICALITY
 from flywheel.kernel.admission import Admission, Criticality
 from flywheel.kernel.concurrency import Bounds
-from services.serving.gate import PUSHBACK, AdmissionGate, retry_after_s
-from services.serving.loop_lag import LoopLag
+from services.serving.port.gate import PUSHBACK, AdmissionGate, retry_after_s
+from services.serving.port.loop_lag import LoopLag
 from tests.serving_parts import USECASE
 
 DECIDE = "/flywheel.v1.Decisions/Decide"

@@ -11,7 +11,7 @@ from prometheus_client import REGISTRY
 from flywheel.adapters.file_model_store import FileModelStore
 from flywheel.adapters.last_good_models import LastGoodModels
 from flywheel.adapters.onnx_scorer import OnnxScorer
-from services.serving.models import Models
+from services.serving.models.line_up import Models
 from tests.serving_parts import USECASE, deploy, publish
 
 

@@ -21,8 +21,8 @@ from flywheel.adapters.onnx_scorer import OnnxScorer
 from flywheel.contracts.models import Component, Deployment, ModelManifest
 from flywheel.kernel.model_integrity import digest_of
 from flywheel.kernel.ports import CorruptModel, Scorer
-from services.serving.loading import MakeScorer
-from services.serving.models import Models
+from services.serving.models.line_up import Models
+from services.serving.models.loading import MakeScorer
 from tests.serving_parts import USECASE, deploy, manifest_of, publish, tiny_model
 
 

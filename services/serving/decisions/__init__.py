@@ -1,0 +1,1 @@
+"""Single decisions: calls in, answers, log, metrics, explanations and traces out."""

@@ -1,0 +1,1 @@
+"""The models that answer: followed, loaded, verified, taken out, run in shadow."""

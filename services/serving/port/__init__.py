@@ -1,0 +1,1 @@
+"""The gRPC port and who is admitted to it."""

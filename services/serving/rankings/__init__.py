@@ -1,0 +1,1 @@
+"""Rankings: candidates in, the best of them out."""
