@@ -12,8 +12,8 @@ from flywheel.adapters.file_model_store import FileModelStore
 from flywheel.adapters.grpc_client import client_tls
 from flywheel.contracts.settings import PlatformSettings
 from flywheel.kernel import catalog
-from flywheel.kernel.ports import CorruptModel, ModelStore
 from infra.local import broker, online_store
+from infra.local.models import is_deployed
 from infra.local.readiness import BrokerAnswers, GrpcServing, HttpReady, Probe, RedisAnswers
 from services.serving.settings import ServingSettings
 
@@ -217,7 +217,7 @@ def _world(settings: PlatformSettings) -> tuple[Step, ...]:
             command=_module("flywheel", "train", usecase, "--wait", "--reason", "no model of these features yet"),
             after=("history", "features", "edge", "feast", "trainer"),
             within_s=900,
-            needed=lambda: not _has_model(models, usecase),
+            needed=lambda: not is_deployed(models, catalog.load(usecase)),
             told_by=("features", "trainer"),
         ),
         Process(
@@ -232,18 +232,6 @@ def _world(settings: PlatformSettings) -> tuple[Step, ...]:
             fails_within_s=30,
         ),
     )
-
-
-def _has_model(models: ModelStore, usecase: str) -> bool:
-    """Whether a model is deployed that reads the features as they are declared now."""
-    current = models.current(usecase)
-    if current is None:
-        return False
-    try:
-        manifest, _ = models.load(usecase, current.champion)
-    except (KeyError, CorruptModel):
-        return False
-    return manifest.feature_fingerprint == catalog.load(usecase).fingerprint
 
 
 def _rest_port(settings: PlatformSettings) -> dict[str, int]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from flywheel.adapters.file_model_store import FileModelStore
 from flywheel.contracts.settings import PlatformSettings
 from flywheel.kernel import catalog
 from infra.local import fingerprint, jars, leftovers, places, ports, restarts
@@ -15,6 +16,7 @@ from infra.local.console import Console, table
 from infra.local.failures import CannotStart
 from infra.local.java import java
 from infra.local.launch import Launch
+from infra.local.models import told_when_undeployed
 from infra.local.processes import Process, Step, declaration, processes
 from infra.local.supervision import ALIVE, Supervisor
 
@@ -35,7 +37,7 @@ def up(settings: PlatformSettings, console: Console, steps: tuple[Step, ...] | N
         supervisor = Supervisor(settings)
         _prepare(settings, supervisor, processes(steps), console)
         Launch(settings, steps, supervisor, console).run()
-    console.plain(_summary(settings, processes(steps), console.elapsed_s()))
+    console.plain(summary(settings, processes(steps), console.elapsed_s()))
 
 
 def _prepare(
@@ -96,12 +98,15 @@ def _over_http(settings: PlatformSettings) -> str:
     return f"\n  Ask (HTTP)       http://{address}/docs" if address else ""
 
 
-def _summary(settings: PlatformSettings, declared: tuple[Process, ...], took_s: float) -> str:
+def summary(settings: PlatformSettings, declared: tuple[Process, ...], took_s: float) -> str:
+    """What runs where and what to do next; first of all, when no model is deployed, that the rule answers and why."""
+    undeployed = told_when_undeployed(FileModelStore(settings.model_dir), catalog.load(settings.usecase))
+    models = f"\n{undeployed}\n" if undeployed else ""
     rows = [(process.name, process.address, places.log_dir(settings) / f"{process.name}.log") for process in declared]
     usecase = settings.usecase
     return f"""
 Everything runs, after {took_s:.0f} s.
-
+{models}
 {table(("PROCESS", "ADDRESS", "LOG"), rows)}
 
   Console          {settings.monitor_url}
