@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from flywheel.adapters.memory_log import MemoryBroker, MemoryReader
 from flywheel.adapters.memory_model_store import MemoryModelStore
-from flywheel.contracts.decisions import DecisionLogged, Fallback, FeatureStatus
+from flywheel.contracts.decisions import DecisionLogged, Fallback, FeatureStatus, Step
 from flywheel.contracts.events import Envelope
 from flywheel.contracts.messages import Message
 from flywheel.contracts.models import Deployment, ModelManifest, Role
@@ -20,6 +20,7 @@ from flywheel.contracts.training import GateResult, TrainingFinished, TrainingRe
 from flywheel.kernel import drift
 from flywheel.kernel.declaration import UseCase
 from flywheel.kernel.experiment import assign
+from flywheel.kernel.gates import FEATURE_PARITY, NOT_MEASURED
 from flywheel.kernel.model_integrity import digest_of
 from flywheel.kernel.policy import choose, expected_costs
 from flywheel.kernel.ports import ModelStore
@@ -108,10 +109,13 @@ class Scene:
                     self.transaction_id(self._decided), event_time + timedelta(days=float(self._rng.uniform(2, 6)))
                 )
 
-    def decide(self, arm: Role, card: str, fallback: Fallback) -> None:
-        """Writes one decision of that arm, made now."""
+    def decide(
+        self, arm: Role, card: str, fallback: Fallback, *, step: Step | None = None, seconds_ago: float = 0.0
+    ) -> None:
+        """Writes one decision of that arm, made now or so long ago."""
         _, scores, features, amounts = self._draw(1)
-        self._write(START, NOW, card, float(amounts[0]), float(scores[0]), features[0], arm, fallback)
+        at = NOW - timedelta(seconds=seconds_ago)
+        self._write(START, at, card, float(amounts[0]), float(scores[0]), features[0], arm, fallback, step)
 
     def transaction_id(self, number: int) -> str:
         """The id of the payment that was decided as the n-th; other seeds have other ids."""
@@ -141,6 +145,7 @@ class Scene:
             gates=(
                 GateResult(name="beats_baseline", passed=True, value=0.042, demand="> 0"),
                 GateResult(name="onnx_parity", passed=deployed, value=3.1e-7, demand="<= 1e-5"),
+                GateResult(name=FEATURE_PARITY, passed=True, value=NOT_MEASURED, demand="not measured yet"),
             ),
         )
         self._append(training_results_topic(usecase.name).name, run)
@@ -171,6 +176,7 @@ class Scene:
         row: NDArray[np.float64],
         arm: Role | None = None,
         fallback: Fallback | None = None,
+        step: Step | None = None,
     ) -> None:
         self._decided += 1
         payment = Transaction(
@@ -201,6 +207,7 @@ class Scene:
             action=choose(expected_costs(usecase.costs, score, amount)),
             reasons=("terminal_has_chargebacks",) if score > 0.3 else (),
             fallback=fallback,
+            step=step,
             feature_names=self.declared.feature_names,
             features=self._features(row, is_loaded),
             feature_status={"card": FeatureStatus.FRESH, "terminal": FeatureStatus.FRESH}

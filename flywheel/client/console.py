@@ -122,9 +122,15 @@ def _gone_by(found: Residue) -> str:
 
 def render_training(finished: TrainingFinished) -> str:
     """How a training run ended: gate by gate, and in one sentence, which is the last line."""
-    rows = [(gate.name, "passed" if gate.passed else "FAILED", _measured(gate), gate.demand) for gate in finished.gates]
+    rows = [(gate.name, _result(gate), _measured(gate), gate.demand) for gate in finished.gates]
     outcome = _outcome(finished)
     return outcome if not rows else f"{table(('gate', '', 'value', 'demand'), rows, frozenset({2}))}\n\n{outcome}"
+
+
+def _result(gate: GateResult) -> str:
+    if not gate.passed:
+        return "FAILED"
+    return "not measured" if gate.value == NOT_MEASURED else "passed"
 
 
 def _measured(gate: GateResult) -> str:

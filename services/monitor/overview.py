@@ -114,7 +114,7 @@ class Overview:
             title=self._usecase.title,
             simulated=bool(self._usecase.world),
             generated_at=now,
-            loop=self._loop(reading, mix),
+            loop=self._loop(reading, mix, now),
             evidence=Evidence(**asdict(seen.account.state(to_us(now)))),
             model=self._deployed.state(),
             mix=mix,
@@ -162,8 +162,9 @@ class Overview:
         self._trigger.requested(request)
         _log.info("retraining_requested", request_id=request.request_id, reason=request.reason)
 
-    def _loop(self, reading: Reading, mix: Mix) -> Loop:
+    def _loop(self, reading: Reading, mix: Mix, now: datetime) -> Loop:
         seen = self._observations
+        fallback_share, fallback_step = traffic.falling_back(seen.recent, now)
         watermark_us = seen.ledger.watermark_us
         return Loop(
             event_time=None if watermark_us is None else from_us(watermark_us),
@@ -175,6 +176,8 @@ class Overview:
             lag_records=reading.lag_records,
             catching_up=reading.catching_up,
             decisions_per_second=traffic.decisions_per_second(mix),
+            fallback_share=fallback_share,
+            fallback_step=fallback_step,
             broker_answers=reading.lag_records is not None,
             restarts=_restarts(self._restarts_file),
         )

@@ -53,6 +53,10 @@ class Loop(Part):
     lag_records: int | None
     catching_up: bool
     decisions_per_second: Measure
+    fallback_share: Measure = None
+    """Of the newest decisions, as far as they were made within the last minute, those not made as declared."""
+    fallback_step: str | None = None
+    """The step of the ladder that most of those were made by; None where there are none or none tells."""
     broker_answers: bool
     restarts: dict[str, int]
 

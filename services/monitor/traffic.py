@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flywheel.adapters.logs import Pseudonyms
-from flywheel.contracts.decisions import DecisionLogged, Fallback
+from flywheel.contracts.decisions import MODEL_RUN, DecisionLogged, Fallback, Step
 from flywheel.contracts.events import from_us, to_us
 from flywheel.kernel.declaration import UseCase
 from flywheel.kernel.durations import SECOND_US, parse_duration
@@ -21,6 +21,7 @@ from services.monitor.state import Freshness, Mix, MixPoint, RecentDecision, Sta
 SLICE_S = 5
 _SLICES = 60
 _TOTAL = "total"
+_LATELY = timedelta(minutes=1)
 _SPEED_LEAST = 100
 _SPEED_SLICES = 10
 
@@ -74,12 +75,26 @@ def decisions_per_second(mix: Mix) -> float:
     return sum(point.approved + point.stepped_up + point.declined for point in last) / (len(last) * SLICE_S)
 
 
+def falling_back(recent: Iterable[DecisionLogged], now: datetime) -> tuple[float | None, Step | None]:
+    """Of the last minute's decisions the share of fallbacks, and by which step most of these were made."""
+    since = now - _LATELY
+    lately = [logged for logged in recent if logged.decided_at >= since]
+    fallbacks = [logged.step for logged in lately if logged.fallback != Fallback.NONE]
+    steps = Counter(step for step in fallbacks if step is not None)
+    return (
+        len(fallbacks) / len(lately) if lately else None,
+        steps.most_common(1)[0][0] if steps else None,
+    )
+
+
 def stages(recent: Iterable[DecisionLogged], usecase: UseCase) -> tuple[Stage, ...]:
     """Percentiles of every stage's duration, the whole first."""
     durations: dict[str, list[float]] = defaultdict(list)
     for logged in recent:
         for name, duration_ms in logged.stage_ms.items():
-            durations[name].append(duration_ms)
+            # A part of the stage `model`, so no stage beside it.
+            if name != MODEL_RUN:
+                durations[name].append(duration_ms)
     budget = usecase.budget
     budgets = {_TOTAL: budget.total_ms, "features": budget.features_ms, "model": budget.model_ms}
     names = sorted(durations, key=lambda name: (name != _TOTAL, list(durations).index(name)))

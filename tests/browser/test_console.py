@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from flywheel.contracts.decisions import Fallback, Step
+from flywheel.contracts.models import Role
 from flywheel.contracts.parity import FeatureMismatches, MismatchExample
 from services.monitor.state import State
 from tests.browser_pages import needs_browser, opened, served, text_of
@@ -80,6 +82,30 @@ def test_an_empty_or_young_loop_tells_what_is_awaited(tmp_path: Path, young: boo
     assert "No decision has been compared yet." in text
     assert ("No matured decision yet: the first matures at event time 2018-06-08" in text) is young
     assert ("No decision yet: they appear as soon as somebody asks serving" in text) is not young
+
+
+@pytest.mark.parametrize("step", [Step.RULE, None])
+def test_the_head_says_that_most_decisions_fall_back(tmp_path: Path, step: Step | None) -> None:
+    scene = Scene(per_day=50)
+    scene.deploy()
+    for number in range(200):
+        scene.decide(Role.CHAMPION, f"c{number}", Fallback.FEATURES_STALE, step=step, seconds_ago=10)
+    with served(scene.monitor(data_dir=tmp_path)) as address:
+        page, console = opened(address, tmp_path / "profile")
+    assert console == ""
+    how = "by the rule" if step else "not as declared"
+    assert f"live, {how}: 100.0 % fall back" in text_of(page)
+
+
+def test_a_gate_that_was_not_measured_has_no_tick(tmp_path: Path) -> None:
+    scene = Scene(per_day=50)
+    scene.training_run()
+    with served(scene.monitor(data_dir=tmp_path)) as address:
+        page, console = opened(address, tmp_path / "profile")
+    text = text_of(page)
+    assert console == ""
+    assert "✓ onnx parity" in text
+    assert "– feature parity – (not measured yet)" in text
 
 
 def test_an_error_in_a_script_would_be_seen(tmp_path: Path) -> None:

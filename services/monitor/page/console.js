@@ -13,13 +13,19 @@
     const [kind, text] = !loop.broker_answers ? ["bad", "the broker does not answer"]
       : loop.catching_up ? ["warn", `catching up, ${count(loop.lag_records)} records behind`]
       : !state.model ? ["warn", "no model deployed yet"]
-      : loop.decisions_per_second > 0 ? ["good", "live"] : ["warn", "no traffic"];
+      : !(loop.decisions_per_second > 0) ? ["warn", "no traffic"]
+      : loop.fallback_share > 0.5 ? ["warn", `live, ${fallenTo(loop.fallback_step)}: ${percent(loop.fallback_share)} fall back`]
+      : ["good", "live"];
     status(kind, text);
     say("clock", loop.event_time ? `event time ${stamp(loop.event_time)} UTC` : "");
     const restarted = Object.entries(loop.restarts).filter(([, times]) => times > 0).map(([name, times]) => `${name} ${times}`);
     say("foot", `State of ${time(state.generated_at)} UTC. Restarts: ${restarted.length ? restarted.join(", ") : "none"}.`
       + ` Unreadable records: ${count(loop.unreadable)}. Repeated decisions: ${count(loop.repeats)}.`
       + ` Numbered decisions: ${count(state.evidence.answered)} answered, ${count(state.evidence.logged)} logged.`);
+  }
+
+  function fallenTo(step) {
+    return { defaults: "by the model on defaults", rule: "by the rule", static: "by the static answer" }[step] ?? "not as declared";
   }
 
   function status(kind, text) {
@@ -215,8 +221,14 @@
         make("span", { class: run.error ? "bad-text" : run.deployed ? "good-text" : "warn-text" }, run.error ? "failed" : run.deployed ? "deployed" : "not deployed"),
         make("span", { class: "muted" }, `${stamp(run.finished_at)} UTC`)),
       run.error ? make("div", { class: "gate" }, run.error) : null,
-      ...run.gates.map((gate) => make("div", { class: "gate" }, make("span", { class: `mark ${gate.passed ? "good-text" : "bad-text"}` }, gate.passed ? "✓" : "✗"),
+      ...run.gates.map((gate) => make("div", { class: "gate" }, mark(gate),
         make("span", {}, gate.name.replaceAll("_", " ")), make("span", {}, `${known(gate.value) ? +gate.value.toPrecision(4) : "–"} (${gate.demand})`))))));
+  }
+
+  /* A gate may be passed without having been measured: that is no success. */
+  function mark({ passed, value }) {
+    const [kind, sign, title] = !passed ? ["bad-text", "✗", "failed"] : known(value) ? ["good-text", "✓", "passed"] : ["", "–", "not measured"];
+    return make("span", { class: `mark ${kind}`, title }, sign);
   }
 
   /* Windowed features as served against the same features recomputed from the archive as of each decision. */
