@@ -70,7 +70,7 @@ variant: environment-present  ## publish a smaller form of a model if it decides
 	@test -n "$(MODEL)" || { echo "Which model? make models lists them"; exit 2; }
 	@$(PYTHON_OF_PROJECT) -m flywheel variant $(USECASE) "$(MODEL)" $(if $(KIND),--kind "$(KIND)") $(ARGS)
 
-models: environment-present  ## show all models, their gates and their roles
+models: environment-present  ## show all models, their gates and their roles, and what was deployed last
 	@$(PYTHON_OF_PROJECT) -m flywheel models $(USECASE)
 
 rebuild: environment-present  ## fill the online store again from the lake: after its loss, or for newly declared features

@@ -23,7 +23,8 @@ from flywheel.adapters.grpc_client import UnusableTls, client_tls
 from flywheel.client.attributes import load, rows_in, table_named
 from flywheel.client.console import render_decision, render_erasure, render_training
 from flywheel.client.decision_client import DecisionClient
-from flywheel.client.deployments import Deployments, Wanted, render_deployment
+from flywheel.client.deployment_history import render_deployment
+from flywheel.client.deployments import Deployments, Wanted
 from flywheel.client.erased_files import Subject
 from flywheel.client.erasure import Erasure
 from flywheel.client.errors import ClientError
@@ -170,7 +171,7 @@ def _train(options: argparse.Namespace, settings: PlatformSettings) -> int:
 
 
 def _deploy(options: argparse.Namespace, settings: PlatformSettings) -> int:
-    wanted = Wanted(options.version, Role(options.role), options.share, options.despite_gates)
+    wanted = Wanted(options.version, Role(options.role), options.share, options.despite_gates, options.again)
     _say(render_deployment(_deployments(options, settings).deploy(wanted, _author(options))))
     return 0
 
@@ -198,7 +199,7 @@ def _variant(options: argparse.Namespace, settings: PlatformSettings) -> int:
 
 
 def _deployments(options: argparse.Namespace, settings: PlatformSettings) -> Deployments:
-    return Deployments(catalog.load(options.usecase), FileModelStore(settings.model_dir))
+    return Deployments(catalog.load(options.usecase), FileModelStore(settings.model_dir), _say)
 
 
 def _author(options: argparse.Namespace) -> Author:
@@ -326,6 +327,7 @@ def _parser() -> argparse.ArgumentParser:
     deploying.add_argument("--share", type=float, help="of the units, for a challenger or canary (default: declared)")
     deploying.add_argument("--reason", default="deployed by hand", help="goes into the deployment log")
     deploying.add_argument("--despite-gates", action="store_true", help="although it did not pass its gates")
+    deploying.add_argument("--again", action="store_true", help="although it was withdrawn")
     deploying.epilog = "A canary grows by the declared steps and goes by itself when it crosses a declared bound."
 
     returning = _command(commands, "rollback", _rollback, "end the canary, or bring the champion before back")
@@ -337,7 +339,7 @@ def _parser() -> argparse.ArgumentParser:
     making.add_argument("--difference", type=_positive, default=Tolerance.difference, help="of scores (default: 0.01)")
     making.epilog = "Trees gain nothing; for them the command says so."
 
-    _command(commands, "models", _models, "show all models, their gates and their roles")
+    _command(commands, "models", _models, "show all models, their gates and their roles, and what was deployed last")
     return parser
 
 

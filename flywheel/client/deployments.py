@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from flywheel.client.console import table
+from flywheel.client.deployment_history import render_deployment, render_ended, render_history, share_of
 from flywheel.client.errors import ClientError
 from flywheel.contracts.models import Deployment, ModelManifest, Role
 from flywheel.kernel import deployment as entries
@@ -25,14 +26,20 @@ class Wanted:
     role: Role
     share: float | None = None
     despite_gates: bool = False
+    again: bool = False
+    """Although it was withdrawn."""
 
 
 class Deployments:
-    """The deployment log of one use case as an operator changes it. Raises ClientError for what is refused."""
+    """The deployment log of one use case as an operator changes it. Raises ClientError for what is refused.
 
-    def __init__(self, usecase: UseCase, store: ModelStore) -> None:
+    `tell` is given a sentence on what a change ended beside what was asked for.
+    """
+
+    def __init__(self, usecase: UseCase, store: ModelStore, tell: Callable[[str], None] = lambda _: None) -> None:
         self._usecase = usecase
         self._store = store
+        self._tell = tell
         self._rollout = usecase.rollout or Rollout()
 
     def deploy(self, wanted: Wanted, author: Author) -> Deployment:
@@ -44,11 +51,12 @@ class Deployments:
         if current is None:
             if wanted.role is not Role.CHAMPION:
                 raise ClientError(f"there is no champion yet beside which {wanted.version} could be the {wanted.role}")
-            return self._append(entries.first(self._usecase.name, wanted.version, secrets.token_hex(8), author))
-        if current.version_of(wanted.role) == wanted.version and share in (0.0, _share_of(current, wanted.role)):
+            return self._append(None, entries.first(self._usecase.name, wanted.version, secrets.token_hex(8), author))
+        if current.version_of(wanted.role) == wanted.version and share in (0.0, share_of(current, wanted.role)):
             raise ClientError(f"{wanted.version} is the {wanted.role} already")
+        self._check_withdrawn(wanted, log)
         try:
-            return self._append(entries.with_role(current, wanted.role, wanted.version, share, author))
+            return self._append(current, entries.with_role(current, wanted.role, wanted.version, share, author))
         except Unsupported as error:
             raise ClientError(str(error)) from error
 
@@ -61,7 +69,7 @@ class Deployments:
             raise ClientError(str(error)) from error
         if following.champion != log[-1].champion:
             self._loaded(following.champion)
-        return self._append(following)
+        return self._append(log[-1], following)
 
     def overview(self) -> str:
         """All versions, newest first: what each is, whether it passed its gates, which role it plays."""
@@ -73,7 +81,7 @@ class Deployments:
             return "no model is published yet; `make train` makes one"
         rows.sort(key=lambda row: row[2], reverse=True)
         shown = table(("version", "role", "created", "algorithm", "gates", "features"), rows)
-        return shown if current is None else f"{shown}\n\n{render_deployment(current)}"
+        return shown if current is None else f"{shown}\n\n{render_deployment(current)}\n\n{render_history(log)}"
 
     def _log(self) -> list[Deployment]:
         try:
@@ -90,6 +98,15 @@ class Deployments:
         failed = _failed(manifest)
         if failed and wanted.role is not Role.SHADOW and not wanted.despite_gates:
             raise ClientError(f"{wanted.version} did not pass its gates ({failed}); it may be a shadow")
+
+    def _check_withdrawn(self, wanted: Wanted, log: Sequence[Deployment]) -> None:
+        entry = entries.withdrawals(log).get(wanted.version)
+        plays_it = log[-1].version_of(wanted.role) == wanted.version
+        if entry is not None and not (wanted.again or plays_it or wanted.role is Role.SHADOW):
+            raise ClientError(
+                f"{wanted.version} was withdrawn by {entry.deployed_by} on {entry.deployed_at:%Y-%m-%d %H:%M} UTC "
+                f"({entry.reason}); it may be a shadow, or say that you want it all the same: --again"
+            )
 
     def _loaded(self, version: str) -> ModelManifest:
         try:
@@ -115,13 +132,15 @@ class Deployments:
             raise ClientError(f"a canary's share is one of the declared steps: {', '.join(f'{s:g}' for s in steps)}")
         return share
 
-    def _append(self, following: Deployment) -> Deployment:
+    def _append(self, before: Deployment | None, following: Deployment) -> Deployment:
         try:
             self._store.deploy(following)
         except Unsupported as error:
             raise ClientError(str(error)) from error
         except ValueError as error:
             raise ClientError(f"somebody else deployed at the same moment ({error}); look, then try again") from error
+        if before is not None and (ended := render_ended(before, following)):
+            self._tell(ended)
         return following
 
     def _row(self, version: str, current: Deployment | None, withdrawn: set[str]) -> tuple[str, ...]:
@@ -142,30 +161,8 @@ class Deployments:
         )
 
 
-def render_deployment(deployment: Deployment) -> str:
-    """Who answers whom, and who said so."""
-    parts = [f"champion {deployment.champion}"]
-    if deployment.challenger:
-        parts.append(f"challenger {deployment.challenger} for {deployment.challenger_share:.4g} of the units")
-    if deployment.canary:
-        parts.append(f"canary {deployment.canary} for {deployment.canary_share:.4g}")
-    if deployment.shadow:
-        parts.append(f"shadow {deployment.shadow}")
-    if deployment.withdrawn:
-        parts.append(f"withdrawn {deployment.withdrawn}")
-    return (
-        f"deployment {deployment.sequence}: {', '.join(parts)}\n"
-        f"by {deployment.deployed_by} on {deployment.deployed_at:%Y-%m-%d %H:%M} UTC: {deployment.reason}"
-    )
-
-
 def _role(version: str, current: Deployment | None) -> str:
     return next((role.value for role in Role if current and current.version_of(role) == version), "")
-
-
-def _share_of(current: Deployment, role: Role) -> float:
-    shares = {Role.CHALLENGER: current.challenger_share, Role.CANARY: current.canary_share}
-    return shares.get(role, 0.0)
 
 
 def _failed(manifest: ModelManifest) -> str:

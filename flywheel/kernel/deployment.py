@@ -112,20 +112,32 @@ def rolled_back(log: Sequence[Deployment], author: Author) -> Deployment:
         if earlier.champion not in withdrawn:
             freed = _freed(current, earlier.champion)
             return entry(current, author, **{**freed, "champion": earlier.champion, "withdrawn": current.champion})
-    raise Unsupported(f"{current.usecase}: there was no champion before {current.champion} that was not withdrawn")
+    others = any(earlier.champion != current.champion for earlier in log)
+    passed_over = " that was not withdrawn" if others else ""
+    raise Unsupported(f"{current.usecase}: there was no champion before {current.champion}{passed_over}")
 
 
 def withdrawn_by(log: Sequence[Deployment]) -> set[str]:
     """The versions that were withdrawn and not made champion since."""
-    found: set[str] = set()
+    return set(withdrawals(log))
+
+
+def withdrawals(log: Sequence[Deployment]) -> dict[str, Deployment]:
+    """The same, each with the entry that withdrew it last: by whom, when and why."""
+    found: dict[str, Deployment] = {}
     champion = ""
     for entered in log:
         if entered.champion != champion:
             champion = entered.champion
-            found.discard(champion)
+            found.pop(champion, None)
         if entered.withdrawn:
-            found.add(entered.withdrawn)
+            found[entered.withdrawn] = entered
     return found
+
+
+def ended_by(before: Deployment, after: Deployment) -> list[Role]:
+    """The roles in which `after` has another version than `before`, or none, where `before` had one."""
+    return [role for role in Role if before.version_of(role) not in (None, after.version_of(role))]
 
 
 def _freed(current: Deployment, version: str) -> dict[str, Any]:

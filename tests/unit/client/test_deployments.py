@@ -111,6 +111,56 @@ def test_a_rollback_goes_to_the_champion_before(deployments: Deployments) -> Non
     assert "v2          withdrawn" in deployments.overview()
 
 
+def test_what_was_withdrawn_comes_back_as_a_shadow_or_on_purpose_only(deployments: Deployments) -> None:
+    deployments.deploy(Wanted("v2", Role.CANARY), AUTHOR)
+    deployments.roll_back(Author("monitor", AUTHOR.at, "declines crossed 0.02"))
+    for role in (Role.CANARY, Role.CHALLENGER, Role.CHAMPION):
+        with pytest.raises(ClientError, match=r"by monitor on 2026-11-01 00:00 UTC \(declines crossed 0.02\).*--again"):
+            deployments.deploy(Wanted("v2", role), AUTHOR)
+    assert deployments.deploy(Wanted("v2", Role.SHADOW), AUTHOR).shadow == "v2"
+    assert deployments.deploy(Wanted("v2", Role.CANARY, again=True), AUTHOR).canary == "v2"
+    # A step of what runs already needs no second word.
+    assert deployments.deploy(Wanted("v2", Role.CANARY, 0.25), AUTHOR).canary_share == 0.25
+
+
+def test_who_loses_a_role_by_a_deployment_is_named(store: MemoryModelStore) -> None:
+    said: list[str] = []
+    deployments = Deployments(USECASE, store, said.append)
+    deployments.deploy(Wanted("v1", Role.CHAMPION), AUTHOR)
+    deployments.deploy(Wanted("v2", Role.CHALLENGER, 0.2), AUTHOR)
+    deployments.deploy(Wanted("v2", Role.CANARY, 0.05), AUTHOR)
+    deployments.deploy(Wanted("v2", Role.CHALLENGER, 0.2), AUTHOR)
+    assert said == []
+    deployments.deploy(Wanted("v3", Role.CHALLENGER, 0.1), AUTHOR)
+    deployments.deploy(Wanted("v2", Role.CANARY, 0.05), AUTHOR)
+    deployments.deploy(Wanted("slow", Role.CHAMPION, despite_gates=True), AUTHOR)
+    assert said == ["this ends challenger v2 for 0.2", "this ends champion v1 and canary v2 for 0.05"]
+
+
+def test_the_overview_ends_with_what_was_deployed_last_and_why(deployments: Deployments) -> None:
+    deployments.deploy(Wanted("v2", Role.CANARY), AUTHOR)
+    deployments.roll_back(Author("monitor", AUTHOR.at, "declines crossed 0.02"))
+    newest, second, oldest = deployments.overview().splitlines()[-3:]
+    assert (
+        " ".join(newest.split()) == "3 2026-11-01 00:00 monitor no canary any more, withdrawn v2 declines crossed 0.02"
+    )
+    assert " ".join(second.split()) == "2 2026-11-01 00:00 somebody canary v2 for 0.01 because"
+    assert " ".join(oldest.split()) == "1 2026-11-01 00:00 somebody champion v1 because"
+    for version in ("v2", "v1") * 6:
+        deployments.deploy(Wanted(version, Role.CHAMPION, again=True), AUTHOR)
+    numbers = [line.split()[0] for line in deployments.overview().split("reason\n")[-1].splitlines()]
+    assert numbers == [str(number) for number in range(15, 7, -1)]
+
+
+def test_a_rollback_says_withdrawn_only_where_something_was(deployments: Deployments) -> None:
+    with pytest.raises(ClientError, match=r"no champion before v1$"):
+        deployments.roll_back(AUTHOR)
+    deployments.deploy(Wanted("v2", Role.CHAMPION), AUTHOR)
+    deployments.roll_back(AUTHOR)
+    with pytest.raises(ClientError, match=r"no champion before v1 that was not withdrawn$"):
+        deployments.roll_back(AUTHOR)
+
+
 def test_the_loser_of_two_at_once_is_told() -> None:
     class Behind(MemoryModelStore):
         def deployments(self, usecase: str) -> list[Deployment]:
