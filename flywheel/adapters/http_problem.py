@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -79,24 +79,36 @@ class Problem(Exception):
         return Response(orjson.dumps(self.to_dict()), self.status, dict(self.headers), MEDIA_TYPE)
 
 
-def handle_problems(app: FastAPI) -> None:
+Finish = Callable[[str, Problem], Problem]
+"""The problem as it is sent from below a path: what is spoken there may want further members."""
+
+
+def unchanged(_: str, problem: Problem) -> Problem:
+    """The problem itself."""
+    return problem
+
+
+def handle_problems(app: FastAPI, finish: Finish = unchanged) -> None:
     """The app answers every refusal as a problem: its own, the router's 404 and 405, a client that went away."""
-    app.add_exception_handler(Problem, _answer)
-    app.add_exception_handler(HTTPException, _translate)
+
+    async def answer(request: Request, error: Exception) -> Response:
+        assert isinstance(error, Problem)
+        return finish(request.url.path, error).to_response()
+
+    async def translate(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        return finish(request.url.path, _translated(request, error)).to_response()
+
+    app.add_exception_handler(Problem, answer)
+    app.add_exception_handler(HTTPException, translate)
     app.add_exception_handler(ClientDisconnect, _nobody)
 
 
-async def _answer(_: Request, error: Exception) -> Response:
-    assert isinstance(error, Problem)
-    return error.to_response()
-
-
-async def _translate(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
+def _translated(request: Request, error: HTTPException) -> Problem:
     title = HTTPStatus(error.status_code).phrase
     detail = error.detail if error.detail != title else f"{request.method} {request.url.path}: {title.lower()}"
     kind = title.lower().replace(" ", "-")
-    return Problem(error.status_code, kind, title, detail, headers=error.headers or {}).to_response()
+    return Problem(error.status_code, kind, title, detail, headers=error.headers or {})
 
 
 async def _nobody(_: Request, __: Exception) -> Response:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from flywheel.adapters.http_problem import Problem
+from flywheel.adapters.http_problem import Finish, Problem, unchanged
 from flywheel.adapters.logs import logger
 from flywheel.adapters.request_ids import admitted
 
@@ -22,9 +22,10 @@ class RequestBoundary:
     is logged with its trace and answered with a problem that tells nothing of it but the id.
     """
 
-    def __init__(self, app: ASGIApp, max_requests: int) -> None:
+    def __init__(self, app: ASGIApp, max_requests: int, finish: Finish = unchanged) -> None:
         self._app = app
         self._max_requests = max_requests
+        self._finish = finish
         self._running = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -42,7 +43,7 @@ class RequestBoundary:
 
     async def _guard(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
         if self._running > self._max_requests and scope["path"] not in _UNBOUNDED:
-            await _too_many(self._max_requests).to_response()(scope, receive, answer)
+            await self._refuse(_too_many(self._max_requests), scope, receive, answer)
             return
         try:
             await self._app(scope, receive, answer)
@@ -50,7 +51,10 @@ class RequestBoundary:
             _log.exception("request_failed", path=scope["path"])
             if answer.started:
                 raise
-            await _internal(answer.request_id).to_response()(scope, receive, answer)
+            await self._refuse(_internal(answer.request_id), scope, receive, answer)
+
+    async def _refuse(self, problem: Problem, scope: Scope, receive: Receive, answer: _Answer) -> None:
+        await self._finish(scope["path"], problem).to_response()(scope, receive, answer)
 
 
 class _Answer:

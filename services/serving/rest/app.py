@@ -18,9 +18,10 @@ from services.serving.rankings.servicer import RANK
 from services.serving.rest.calls import Calls
 from services.serving.rest.decisions import DECIDE, decision_routes, decision_schemas
 from services.serving.rest.documentation import inference_schemas
-from services.serving.rest.inference import inference_routes
+from services.serving.rest.inference import inference_routes, with_protocol_error
 from services.serving.rest.methods import Methods
 from services.serving.rest.rankings import ranking_routes, ranking_schemas
+from services.serving.rest.unserved import unserved_routes
 from services.serving.settings import ServingSettings
 
 
@@ -33,8 +34,8 @@ def rest_app(settings: ServingSettings, usecase: UseCase, inference: Inference, 
         docs_url=None,
         redoc_url=None,
     )
-    handle_problems(app)
-    app.add_middleware(RequestBoundary, max_requests=settings.serving_max_in_flight)
+    handle_problems(app, with_protocol_error)
+    app.add_middleware(RequestBoundary, max_requests=settings.serving_max_in_flight, finish=with_protocol_error)
     calls = Calls(
         max_subject_bytes=settings.serving_max_subject_bytes,
         max_inference_bytes=settings.serving_inference_max_bytes,
@@ -47,6 +48,8 @@ def rest_app(settings: ServingSettings, usecase: UseCase, inference: Inference, 
     if RANK in methods:
         app.include_router(ranking_routes(methods, calls))
         schemas |= ranking_schemas()
+    # Before the protocol's own: /v2/models/stats is no model named stats.
+    app.include_router(unserved_routes())
     app.include_router(inference_routes(inference, methods, calls))
     _document(app, schemas)
     mount_docs(app)

@@ -88,7 +88,7 @@ class _Handlers:
 
     async def index(self, request: Request) -> Response:
         try:
-            ready_only = read_ready_only(await self._body(request))
+            ready_only = read_ready_only(await self._calls.inference(request))
         except InvalidInference as error:
             raise problem(error) from error
         entries = await self._inference.index(ready_only=ready_only)
@@ -100,7 +100,7 @@ class _Handlers:
         counted = self._inference.counted("rest")
         try:
             # All of it first: how long a caller takes to send its rows must cost others nothing.
-            body = await self._body(request)
+            body = await self._calls.inference(request)
             patience_s = deadline_s - perf_counter()
             with self._methods.admitted(INFER, dict(request.headers), patience_s), failing_calls(), counted:
                 asked = await self._read(request, body)
@@ -118,26 +118,27 @@ class _Handlers:
         length, max_elements = _json_length(request), self._inference.max_elements(name, version)
         return await self._inference.read(len(body), lambda: read_request(name, version, body, length, max_elements))
 
-    async def _body(self, request: Request) -> bytes:
-        try:
-            return await self._calls.inference(request)
-        except Problem as found:
-            raise replace(found, extra={"error": found.detail}) from found
-
 
 def problem(error: Exception) -> Problem:
-    """The refusal as a problem that carries, in `error`, what clients of the protocol look for."""
+    """The refusal as a problem."""
     ending = ENDINGS[type(error)]
     errors = [FieldError(error.field, error.reason, error.hint)] if isinstance(error, InvalidInference) else []
     headers = {"Retry-After": "1"} if ending.http_status == 503 else {}
-    return Problem(ending.http_status, ending.kind, ending.title, str(error), errors, {"error": str(error)}, headers)
+    return Problem(ending.http_status, ending.kind, ending.title, str(error), errors, headers=headers)
+
+
+def with_protocol_error(path: str, problem: Problem) -> Problem:
+    """The problem, below /v2 with the member `error`: what clients of the protocol show."""
+    if path != "/v2" and not path.startswith("/v2/"):
+        return problem
+    return replace(problem, extra={"error": problem.detail, **problem.extra})
 
 
 def _problem_of(failed: CallFailed) -> Problem:
     refusal = failed.__cause__
     if isinstance(refusal, Exception) and type(refusal) in ENDINGS:
         return problem(refusal)
-    return replace(problem_of(failed), extra={"error": failed.reason})
+    return problem_of(failed)
 
 
 def _named(request: Request) -> tuple[str, str]:
@@ -171,5 +172,7 @@ def _json(body: object) -> Response:
 
 
 def _yes_or_no(body: Mapping[str, Any]) -> Response:
+    if body["ready"]:
+        return _json(body)
     # The protocol wants a status between 400 and 499 for no.
-    return Response(orjson.dumps(body), 200 if body["ready"] else 400, media_type="application/json")
+    return Response(orjson.dumps({**body, "error": "not ready"}), 400, media_type="application/json")

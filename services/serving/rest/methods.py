@@ -70,7 +70,9 @@ class Methods:
                 async with asyncio.timeout(None if patience_s == math.inf else patience_s):
                     return await call.answer
             except TimeoutError as error:
-                raise CallFailed(Status.DEADLINE_EXCEEDED, "the time is over") from error
+                raise CallFailed(
+                    Status.DEADLINE_EXCEEDED, f"the {patience_s * 1000:.4g} ms that the caller gave are over"
+                ) from error
             finally:
                 if not call.answer.done() or call.answer.cancelled():
                     call.cancel()

@@ -150,7 +150,7 @@ async def test_a_caller_who_waits_no_longer_is_told_so_and_frees_his_place() -> 
     gate = OneAtOnce()
     async with client(desk, gate) as http:
         answer = await http.post(PATH, content=payment(), headers={"Request-Timeout-Ms": "20"})
-    assert answer.status_code == 504
+    assert (answer.status_code, answer.json()["detail"]) == (504, "the 20 ms that the caller gave are over")
     assert desk.given_up.is_set()
     assert desk.calls[0].cancelled
     assert gate.in_flight == 0

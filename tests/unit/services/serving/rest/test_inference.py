@@ -227,6 +227,44 @@ async def test_a_body_out_of_bounds_is_refused(client: httpx.AsyncClient) -> Non
     assert packed.json()["error"] == packed.json()["detail"] == "send the body uncompressed"
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status", "said"),
+    [
+        ("GET", "/v2/models/fraud/config", 501, "not served here: a model's configuration"),
+        ("GET", "/v2/models/fraud/versions/v1/stats", 501, "not served here: statistics"),
+        ("GET", "/v2/models/stats", 501, "not served here: statistics"),
+        ("POST", "/v2/repository/models/fraud/load", 501, "make deploy"),
+        ("POST", "/v2/repository/models/fraud/unload", 501, "make rollback"),
+        ("GET", "/v2/systemsharedmemory/status", 501, "not served here: shared memory"),
+        ("POST", "/v2/models/fraud/generate", 501, "/infer runs a model"),
+        ("GET", "/v2/nothing", 404, "GET /v2/nothing: not found"),
+        ("GET", INFER, 405, "method not allowed"),
+        ("GET", "/v2/models/other", 404, "other"),
+        ("GET", "/v2/models/fraud/versions/v0/ready", 400, "not ready"),
+    ],
+)
+async def test_every_refusal_has_what_clients_of_the_protocol_show(
+    client: httpx.AsyncClient, method: str, path: str, status: int, said: str
+) -> None:
+    answer = await client.request(method, path)
+    assert answer.status_code == status
+    assert said in answer.json()["error"]
+
+
+async def test_an_unforeseen_error_has_it_as_well(monkeypatch: pytest.MonkeyPatch, client: httpx.AsyncClient) -> None:
+    monkeypatch.setattr(Inference, "ready", lambda _: 1 / 0)
+    answer = await client.get("/v2/health/ready")
+    assert answer.status_code == 500
+    assert "request id" in answer.json()["error"]
+
+
+async def test_elsewhere_problems_have_no_member_of_the_protocol(client: httpx.AsyncClient) -> None:
+    found = (await client.get("/")).json()
+    assert "error" not in found
+    assert "/docs" in found["detail"]
+    assert "error" not in (await client.get("/v2x")).json()
+
+
 async def test_the_callers_time_is_kept(client: httpx.AsyncClient) -> None:
     late = await client.post(INFER, json=body(), headers={"Request-Timeout-Ms": "0.000001"})
     assert (late.status_code, late.json()["type"]) == (504, "urn:flywheel:problem:out-of-time")
