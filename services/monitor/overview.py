@@ -11,6 +11,7 @@ import orjson
 
 from flywheel.adapters.logs import Pseudonyms, logger
 from flywheel.contracts.events import from_us, to_us
+from flywheel.contracts.models import Deployment
 from flywheel.contracts.training import GateResult, TrainingFinished, TrainingRequested
 from flywheel.kernel.declaration import UseCase
 from flywheel.kernel.gates import NOT_MEASURED
@@ -60,6 +61,7 @@ class _Truth:
     """What is measured on the whole ledger, and so less often."""
 
     measured_at: datetime
+    deployment: Deployment | None
     maturity: Maturity
     overall: Quality
     champion: Quality
@@ -134,13 +136,15 @@ class Overview:
         )
 
     def _measured(self, outcomes: Outcomes, now: datetime) -> _Truth:
-        if self._truth is not None and now - self._truth.measured_at < self._quality_every:
-            return self._truth
+        known, deployment = self._truth, self._deployed.deployment
+        # Another deployment has other arms: what was measured of the one before would be shown beside its roles.
+        if known is not None and known.deployment == deployment and now - known.measured_at < self._quality_every:
+            return known
         matured = outcomes.where(outcomes.matured)
         policy = None if self._usecase.ranks else self._usecase.costs
-        deployment = self._deployed.deployment
         self._truth = _Truth(
             measured_at=now,
+            deployment=deployment,
             maturity=matured_outcomes.maturity(self._observations.ledger, outcomes, self._usecase.label.matures_after),
             overall=matured_outcomes.quality(matured, policy),
             champion=matured_outcomes.quality(_by_version(matured, deployment.champion if deployment else ""), policy),

@@ -31,6 +31,8 @@ _log = logger(__name__)
 class _Followed:
     deployment: Deployment
     step: CanaryStep
+    judged_decisions: int = 0
+    crossed: str | None = None
 
 
 class CanaryWatch:
@@ -59,13 +61,18 @@ class CanaryWatch:
             return
         champion = self._arms.seen(Role.CHAMPION, deployment.champion, since_us)
         canary = self._arms.seen(Role.CANARY, deployment.canary, since_us)
-        self._follow(step.judge(champion, canary, unmet, lasted_s), deployment, now)
+        verdict = step.judge(champion, canary, unmet, lasted_s)
+        self._followed.judged_decisions = len(canary)
+        if verdict.step is Step.ROLL_BACK:
+            self._followed.crossed = verdict.reason
+        self._follow(verdict, deployment, now)
 
     def state(self, deployment: Deployment | None, now: datetime) -> Canary | None:
         """As the console shows it."""
         if deployment is None or deployment.canary is None:
             return None
         since_us = to_us(deployment.deployed_at)
+        followed = self._followed if self._followed and self._followed.deployment == deployment else None
         return Canary(
             version=deployment.canary,
             share=deployment.canary_share,
@@ -75,6 +82,8 @@ class CanaryWatch:
             lasted_s=(now - deployment.deployed_at).total_seconds(),
             lasts_s=self._rollout.step_lasts_s,
             judged=self._enabled,
+            judged_decisions=followed.judged_decisions if followed else 0,
+            crossed=followed.crossed if followed else None,
         )
 
     def _follow(self, verdict: Verdict, deployment: Deployment, now: datetime) -> None:

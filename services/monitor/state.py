@@ -107,6 +107,10 @@ class Canary(Part):
     lasts_s: float
     judged: bool
     """Whether this monitor advances it or takes it back."""
+    judged_decisions: int = 0
+    """It was last judged at so many decisions of this step; 0 before the first time."""
+    crossed: str | None = None
+    """Why it is to go, for as long as that could not be written into the deployment log."""
 
 
 class ShadowSeen(Part):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,10 @@ import pytest
 from flywheel.contracts.decisions import Fallback, Step
 from flywheel.contracts.models import Role
 from flywheel.contracts.parity import FeatureMismatches, MismatchExample
+from flywheel.kernel.deployment import Author, rolled_back, with_role
 from services.monitor.state import State
 from tests.browser_pages import needs_browser, opened, served, text_of
-from tests.monitor_scene import NOW, Scene
+from tests.monitor_scene import CHALLENGER, NOW, Scene
 
 pytestmark = needs_browser
 
@@ -95,6 +97,51 @@ def test_the_head_says_that_most_decisions_fall_back(tmp_path: Path, step: Step 
     assert console == ""
     how = "by the rule" if step else "not as declared"
     assert f"live, {how}: 100.0 % fall back" in text_of(page)
+
+
+def deployed_as(scene: Scene, role: Role, version: str, share: float = 0.0) -> None:
+    current = scene.models.current("fraud")
+    assert current is not None
+    author = Author("somebody", NOW - timedelta(minutes=5), "because")
+    scene.models.deploy(with_role(current, role, version, share, author))
+
+
+@pytest.mark.parametrize("leads", [True, False])
+def test_canary_and_shadow_are_on_the_page(tmp_path: Path, leads: bool) -> None:
+    scene = Scene(per_day=50)
+    scene.deploy(challenger=False)
+    deployed_as(scene, Role.SHADOW, CHALLENGER)
+    deployed_as(scene, Role.CANARY, "v5", 0.05)
+    scene.decide(Role.CANARY, "c1", Fallback.MODEL_UNAVAILABLE)
+    with served(scene.monitor(data_dir=tmp_path, monitor_leads_canaries=leads)) as address:
+        page, console = opened(address, tmp_path / "profile")
+    text = text_of(page)
+    assert console == ""
+    for expected in (
+        "No challenger is deployed: 5.0 % of the traffic goes to the canary, the rest to the champion.",
+        "Canary v5 · 5.0 % of the traffic",
+        "This step: 1 of 1,000 decisions, 5 min of 10 min; next step: 25.0 % of the traffic.",
+        "Guard: too few decisions yet to judge it." if leads else "This monitor only watches it",
+        "Shadow v4 · scores along, answers nothing",
+        "No score of it yet.",
+    ):
+        assert expected in text, f"{expected!r} is not on the page"
+
+
+def test_what_was_withdrawn_is_on_the_page_with_the_reason(tmp_path: Path) -> None:
+    scene = Scene(per_day=50)
+    scene.deploy(challenger=False)
+    deployed_as(scene, Role.CANARY, "v5", 0.05)
+    current = scene.models.current("fraud")
+    assert current is not None
+    scene.models.deploy(rolled_back([current], Author("somebody", NOW, "it was slow")))
+    with served(scene.monitor(data_dir=tmp_path)) as address:
+        page, console = opened(address, tmp_path / "profile")
+    text = text_of(page)
+    assert console == ""
+    assert "No challenger is deployed: all traffic goes to the champion." in text
+    assert "Withdrawn v5 · no traffic" in text
+    assert "Taken back at 2026-05-04 12:00 UTC by somebody: it was slow" in text
 
 
 def test_a_gate_that_was_not_measured_has_no_tick(tmp_path: Path) -> None:

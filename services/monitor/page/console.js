@@ -154,7 +154,7 @@
     const found = state.experiment;
     if (!found) {
       say("verdict", "");
-      return empty("arms", state.model ? "No challenger is deployed: all traffic goes to the champion." : "No model is deployed yet.");
+      return empty("arms", withoutExperiment(state));
     }
     say("verdict", found.verdict);
     const ranged = (range, format) => make("td", { class: "num" }, format(range.estimate),
@@ -180,6 +180,47 @@
     }
     by("arms").replaceChildren(...parts);
     if (plot.isConnected) plots.interval(plot, range, { name: "difference between the arms", format: money, less: "champion saves more", more: "challenger saves more" });
+  }
+
+  function withoutExperiment({ model, canary }) {
+    if (!model) return "No model is deployed yet.";
+    if (model.challenger) return `Challenger ${model.challenger} is deployed with ${percent(model.challenger_share)} of the traffic; where candidates are ranked the arms are not compared.`;
+    return canary ? `No challenger is deployed: ${percent(canary.share)} of the traffic goes to the canary, the rest to the champion.`
+      : "No challenger is deployed: all traffic goes to the champion.";
+  }
+
+  /* The roles beside champion and challenger, and what this deployment took away. */
+  function roles({ model, canary, shadow }) {
+    const told = [];
+    if (canary) told.push(role("Canary", canary.version, `${percent(canary.share)} of the traffic`, [progress(canary), guard(canary)]));
+    if (shadow) told.push(role("Shadow", shadow.version, "scores along, answers nothing", [beside(shadow)]));
+    if (model?.withdrawn) {
+      told.push(role("Withdrawn", model.withdrawn, "no traffic", [`Taken back at ${stamp(model.deployed_at)} UTC by ${model.deployed_by}: ${model.reason}`], "bad-text"));
+    }
+    by("roles").replaceChildren(...told);
+  }
+
+  function role(name, version, share, notes, kind = "") {
+    return make("div", { class: "role" }, make("p", {}, make("b", { class: kind }, name), ` ${version} · ${share}`),
+      ...notes.map((note) => make("p", { class: "note" }, note)));
+  }
+
+  function progress(canary) {
+    const next = canary.next_share < 1 ? `${percent(canary.next_share)} of the traffic` : "champion";
+    return `This step: ${count(canary.decisions)} of ${count(canary.decisions_needed)} decisions, ${about(canary.lasted_s)} of ${about(canary.lasts_s)}; next step: ${next}.`;
+  }
+
+  function guard({ judged, judged_decisions: seen, crossed }) {
+    if (!judged) return "This monitor only watches it: it takes its next step, or goes, when somebody says so.";
+    if (crossed) return `Guard: it is to go, which could not be written yet: ${crossed}`;
+    return seen ? `Guard: judged at ${count(seen)} decisions, no bound crossed.` : "Guard: too few decisions yet to judge it.";
+  }
+
+  function beside(shadow) {
+    if (!shadow.decisions) return "No score of it yet.";
+    const psi = known(shadow.psi) ? `; PSI ${fixed(shadow.psi)}, noise up to ${fixed(shadow.psi_noise)}` : "";
+    return `Newest ${count(shadow.decisions)} scores against those answered with: ${percent(shadow.otherwise_share)} would have been decided otherwise; `
+      + `score difference ${fixed(shadow.mean_difference, 4)} on average, distance ${fixed(shadow.mean_distance, 4)}${psi}.`;
   }
 
   function drift(state) {
@@ -278,7 +319,7 @@
   }
 
   function render(state) {
-    for (const part of [header, loopPicture, decisions, latency, outcomes, experiment, drift, runs, parity, last]) part(state);
+    for (const part of [header, loopPicture, decisions, latency, outcomes, experiment, roles, drift, runs, parity, last]) part(state);
     document.body.dataset.rendered = state.generated_at;
   }
 

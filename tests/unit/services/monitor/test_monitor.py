@@ -12,7 +12,9 @@ import pytest
 from httpx import ASGITransport, AsyncClient
 
 from flywheel.contracts.decisions import DecisionLogged
+from flywheel.contracts.models import Role
 from flywheel.contracts.topics import decisions_topic, event_topic
+from flywheel.kernel.deployment import Author, with_role
 from flywheel.kernel.erasure import EraseKey
 from services.monitor.bootstrap import Monitor
 from services.monitor.observations import Observations
@@ -310,6 +312,22 @@ def test_without_a_challenger_there_is_no_experiment(run: Run) -> None:
     scene.deploy(challenger=False)
     scene.days(0, 10)
     assert read_all(run(scene), 500).experiment is None
+
+
+def test_the_comparison_ends_with_the_challenger_it_is_of(run: Run) -> None:
+    scene = Scene(per_day=50)
+    scene.deploy()
+    scene.days(0, 2)
+    monitor = run(scene, monitor_quality_refresh_s=3_600.0)
+    assert read_all(monitor, 100).model is not None
+    state_when(monitor, lambda s: s.experiment is not None)
+    current = scene.models.current("fraud")
+    assert current is not None
+    scene.models.deploy(with_role(current, Role.SHADOW, CHALLENGER, 0.0, Author("somebody", NOW, "because")))
+    state = state_when(monitor, lambda s: s.shadow is not None)
+    assert state.experiment is None
+    assert state.model is not None
+    assert (state.model.challenger, state.model.shadow) == (None, CHALLENGER)
 
 
 def test_cards_are_shown_as_hashes_only(run: Run) -> None:

@@ -12,7 +12,7 @@ import pytest
 from flywheel.adapters.memory_model_store import MemoryModelStore
 from flywheel.contracts.decisions import DecisionLogged, Fallback
 from flywheel.contracts.events import to_us
-from flywheel.contracts.models import Role
+from flywheel.contracts.models import Deployment, Role
 from flywheel.contracts.shadows import ShadowScored
 from flywheel.kernel.deployment import Author, first, with_role
 from flywheel.kernel.maturity import Decided, Ledger
@@ -174,6 +174,38 @@ def test_a_monitor_that_does_not_lead_only_shows() -> None:
     assert shown is not None
     assert (shown.version, shown.share, shown.next_share, shown.decisions) == ("v2", 0.01, 0.05, 1_000)
     assert not shown.judged
+    assert shown.judged_decisions == 0
+
+
+def test_the_guard_tells_at_how_many_decisions_it_judged_and_in_a_new_step_none() -> None:
+    led = Led()
+    led.decide(Role.CHAMPION, 5_000)
+    led.decide(Role.CANARY, 600)
+    assert led.consider() == ("v1", "v2", 0.01)
+    shown = led.watch.state(led.store.current("fraud"), LATER)
+    assert shown is not None
+    assert (shown.judged, shown.judged_decisions, shown.crossed) == (True, 600, None)
+    led.decide(Role.CANARY, 400)
+    assert led.consider() == ("v1", "v2", 0.05)
+    shown = led.watch.state(led.store.current("fraud"), LATER)
+    assert shown is not None
+    assert (shown.share, shown.judged_decisions) == (0.05, 0)
+
+
+def test_a_canary_that_is_to_go_is_not_called_good_while_the_log_cannot_be_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def away(_: Deployment) -> None:
+        raise OSError("away")
+
+    led = Led()
+    led.decide(Role.CHAMPION, 400)
+    led.decide(Role.CANARY, 5, failing=1.0)
+    monkeypatch.setattr(led.store, "deploy", away)
+    assert led.consider(BEGAN + timedelta(seconds=3)) == ("v1", "v2", 0.01)
+    shown = led.watch.state(led.store.current("fraud"), LATER)
+    assert shown is not None
+    assert "its model failed in 5 of 5 runs" in str(shown.crossed)
 
 
 def test_whoever_is_erased_is_gone_from_the_arms() -> None:
