@@ -18,6 +18,9 @@ from services.monitor.state import Arm, Comparison, DayQuality, Interval, Maturi
 _DAYS_SHOWN = 45
 _SPLIT_BROKEN_BELOW = 0.001
 _WORTH_SEEING = 0.1
+_TOO_FEW = "Too few decisions yet: nothing is said about the split or the arms."
+_LEAST = 30
+"""Units that each arm is to expect before the split is checked, and matured decisions before an arm is measured."""
 """A difference of a tenth of what the champion saves is what the experiment is sized for."""
 
 
@@ -94,17 +97,25 @@ def compare_arms(outcomes: Outcomes, deployment: Deployment | None, usecase: Use
     difference = experiment.compare(*ratios)
     units = arms[0].units + arms[1].units
     share = deployment.challenger_share / (1 - deployment.canary_share)
-    p_value = experiment.sample_ratio_p(arms[0].units, arms[1].units, share)
+    least = _units_least(share)
+    p_value = experiment.sample_ratio_p(arms[0].units, arms[1].units, share) if units >= least else math.nan
     return Comparison(
         unit=usecase.experiment.unit,
         challenger_share_declared=share,
         challenger_share_seen=arms[1].units / units if units else None,
         sample_ratio_p=p_value,
+        units_least=least,
+        matured_least=_LEAST,
         arms=arms,
         difference_per_1000=Interval.of(difference.interval, 1_000),
         p_value=difference.p_value,
-        verdict=_verdict(ratios, difference, p_value, share),
+        verdict=_verdict(ratios, difference, p_value, share) if units >= least else _TOO_FEW,
     )
+
+
+def _units_least(share: float) -> int:
+    """So many units that the smaller arm is to expect enough of them for a chi-square check."""
+    return math.ceil(_LEAST / (min(share, 1 - share) or 0.5))
 
 
 def _of_deployment(outcomes: Outcomes, deployment: Deployment) -> Outcomes:

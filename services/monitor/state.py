@@ -269,6 +269,10 @@ class Comparison(Part):
     challenger_share_declared: float
     challenger_share_seen: Measure
     sample_ratio_p: Measure
+    """Null below `units_least` units, where a few of them decide it."""
+    units_least: int
+    matured_least: int
+    """Below so many matured decisions an arm's measures are more chance than measure."""
     arms: tuple[Arm, ...]
     difference_per_1000: Interval | None
     """Money saved per 1,000 decisions, challenger minus champion."""

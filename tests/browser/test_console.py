@@ -128,6 +128,20 @@ def test_canary_and_shadow_are_on_the_page(tmp_path: Path, leads: bool) -> None:
         assert expected in text, f"{expected!r} is not on the page"
 
 
+def test_an_experiment_with_few_decisions_shows_no_shares(tmp_path: Path) -> None:
+    scene = Scene(per_day=50)
+    scene.deploy()
+    for number in range(12):
+        scene.decide(Role.CHALLENGER, f"c{number}", Fallback.NONE)
+    with served(scene.monitor(data_dir=tmp_path)) as address:
+        page, console = opened(address, tmp_path / "profile")
+    text = text_of(page)
+    assert console == ""
+    assert "Too few decisions yet: nothing is said about the split or the arms." in text
+    assert "Too few decisions yet to check the split: they are of 12 cards, 150 are needed." in text
+    assert "sample-ratio check" not in text
+
+
 def test_what_was_withdrawn_is_on_the_page_with_the_reason(tmp_path: Path) -> None:
     scene = Scene(per_day=50)
     scene.deploy(challenger=False)

@@ -157,7 +157,9 @@
       return empty("arms", withoutExperiment(state));
     }
     say("verdict", found.verdict);
-    const ranged = (range, format) => make("td", { class: "num" }, format(range.estimate),
+    const few = (arm) => arm.matured < found.matured_least;
+    const tooFew = () => make("td", { class: "num muted", title: "Too few matured decisions yet." }, "–");
+    const ranged = (arm, range, format) => few(arm) ? tooFew() : make("td", { class: "num" }, format(range.estimate),
       known(range.low) ? make("span", { class: "range" }, `${format(range.low)} to ${format(range.high)}`) : null);
     const head = [["arm", "", ""], ["decisions", "num", "Since this deployment."], [`${found.unit.replace(/_id$/, "")}s`, "num", "Units: a card always meets the same arm."],
       ["matured", "num", "Decisions whose truth is known."], ["precision", "num", "Of flagged decisions, the share that was fraud (95 % interval, clustered by card)."],
@@ -167,15 +169,18 @@
       make("tbody", {}, ...found.arms.map((arm) => make("tr", {},
         make("td", {}, arm.role, make("span", { class: "range" }, arm.version)), make("td", { class: "num" }, count(arm.decisions)),
         make("td", { class: "num" }, count(arm.units)), make("td", { class: "num" }, count(arm.matured)),
-        ranged(arm.precision, (v) => percent(v, 0)), ranged(arm.recall, (v) => percent(v, 0)),
-        make("td", { class: "num" }, fixed(arm.auc)), ranged(arm.saved_per_1000, money)))));
-    const split = make("p", { class: "note" }, `Traffic: ${percent(found.challenger_share_seen)} of cards meet the challenger, ${percent(found.challenger_share_declared, 0)} declared; `
+        ranged(arm, arm.precision, (v) => percent(v, 0)), ranged(arm, arm.recall, (v) => percent(v, 0)),
+        few(arm) ? tooFew() : make("td", { class: "num" }, fixed(arm.auc)), ranged(arm, arm.saved_per_1000, money)))));
+    const units = found.arms.reduce((sum, arm) => sum + arm.units, 0);
+    const split = make("p", { class: "note" }, units < found.units_least
+      ? `Too few decisions yet to check the split: they are of ${count(units)} ${found.unit.replace(/_id$/, "")}s, ${count(found.units_least)} are needed.`
+      : `Traffic: ${percent(found.challenger_share_seen)} of cards meet the challenger, ${percent(found.challenger_share_declared, 0)} declared; `
       + `sample-ratio check p = ${fixed(found.sample_ratio_p, 3)}${known(found.sample_ratio_p) && found.sample_ratio_p < 0.001 ? ": broken" : ""}.`);
     split.title = "Below 0.001 the split itself is broken, and the arms cannot be compared.";
     const parts = [make("div", { class: "scroll" }, arms), split];
     const plot = make("div", { class: "plot" });
     const range = found.difference_per_1000;
-    if (range && known(range.low)) {
+    if (range && known(range.low) && !found.arms.some(few)) {
       parts.push(make("p", { class: "note" }, `Challenger minus champion, saved per 1,000 decisions: ${money(range.estimate)} (95 % interval ${money(range.low)} to ${money(range.high)}, p = ${fixed(found.p_value, 3)}).`), plot);
     }
     by("arms").replaceChildren(...parts);

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from httpx import ASGITransport, AsyncClient
 
-from flywheel.contracts.decisions import DecisionLogged
+from flywheel.contracts.decisions import DecisionLogged, Fallback
 from flywheel.contracts.models import Role
 from flywheel.contracts.topics import decisions_topic, event_topic
 from flywheel.kernel.deployment import Author, with_role
@@ -312,6 +312,24 @@ def test_without_a_challenger_there_is_no_experiment(run: Run) -> None:
     scene.deploy(challenger=False)
     scene.days(0, 10)
     assert read_all(run(scene), 500).experiment is None
+
+
+def test_of_few_units_no_split_is_called_broken(run: Run) -> None:
+    scene = Scene()
+    scene.deploy()
+    for number in range(140):
+        scene.decide(Role.CHAMPION, f"c{number}", Fallback.NONE)
+    monitor = run(scene)
+    few = read_all(monitor, 140).experiment
+    assert few is not None
+    assert (few.units_least, few.sample_ratio_p) == (150, None)
+    assert few.verdict.startswith("Too few decisions yet")
+    for number in range(140, 150):
+        scene.decide(Role.CHAMPION, f"c{number}", Fallback.NONE)
+    enough = read_all(monitor, 150).experiment
+    assert enough is not None
+    assert enough.sample_ratio_p is not None
+    assert enough.verdict.startswith("The split is broken")
 
 
 def test_the_comparison_ends_with_the_challenger_it_is_of(run: Run) -> None:
