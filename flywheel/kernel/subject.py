@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
@@ -14,14 +17,25 @@ MAX_AHEAD_US = 5 * MINUTE_US
 _MAX_NAME_CHARS = 64
 
 
-class InvalidSubject(ValueError):
-    """The subject is refused for good: names the field, the reason and the way out."""
+@dataclass(frozen=True)
+class WrongField:
+    """What is wrong with one field, and what would be right. Never holds the value itself."""
 
-    def __init__(self, field: str, reason: str, hint: str) -> None:
+    field: str
+    reason: str
+    hint: str
+
+
+class InvalidSubject(ValueError):
+    """The subject is refused for good: names the field, the reason and the way out, of the first as of `more`."""
+
+    def __init__(self, field: str, reason: str, hint: str, more: Sequence[WrongField] = ()) -> None:
         self.field = field[:_MAX_NAME_CHARS]
         self.reason = reason
         self.hint = hint
-        super().__init__(f"{self.field or 'subject'}: {reason}; {hint}")
+        self.wrong = (WrongField(self.field, reason, hint), *more)
+        others = f" (and {len(more)} more)" if more else ""
+        super().__init__(f"{self.field or 'subject'}: {reason}{others}; {hint}")
 
 
 def read_subject(request: type[Event], raw: bytes, now_us: int) -> Event:
@@ -38,12 +52,15 @@ def read_subject(request: type[Event], raw: bytes, now_us: int) -> Event:
 
 
 def _invalid(request: type[Event], error: ValidationError) -> InvalidSubject:
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    field = ".".join(str(part) for part in first["loc"])
-    reason = first["msg"][:1].lower() + first["msg"][1:]
-    others = error.error_count() - 1
-    more = f" (and {others} more)" if others else ""
-    return InvalidSubject(field, reason + more, _hint(request, first))
+    details = error.errors(include_url=False, include_input=False, include_context=False)
+    first, *more = [_wrong(request, each) for each in details]
+    return InvalidSubject(first.field, first.reason, first.hint, more)
+
+
+def _wrong(request: type[Event], details: ErrorDetails) -> WrongField:
+    field = ".".join(str(part) for part in details["loc"])
+    reason = details["msg"][:1].lower() + details["msg"][1:]
+    return WrongField(field[:_MAX_NAME_CHARS], reason, _hint(request, details))
 
 
 def _hint(request: type[Event], details: ErrorDetails) -> str:

@@ -175,8 +175,8 @@ def _request(call: Call, subject: bytes, request_id: str) -> DecisionRequest:
 
 
 def _refuse(desk: Desk, call: Call, refused: Refused) -> None:
-    status, reason = written_down(refused, desk.journal)
-    call.fail(status, reason)
+    status, reason, trailers = written_down(refused, desk.journal)
+    call.fail(status, reason, trailers)
     desk.traces.refused(status.name, refused.request_id, call.arrived_s, call.metadata)
 
 
@@ -223,6 +223,6 @@ async def _batch_decided(
 
 def _outcome(desk: Desk, outcome: Decided | Refused, *, features: bool) -> DecideOutcome:
     if isinstance(outcome, Refused):
-        status, reason = written_down(outcome, desk.journal)
+        status, reason, _ = written_down(outcome, desk.journal)
         return DecideOutcome(refusal=Refusal(status=int(status), reason=reason))
     return DecideOutcome(decision=DecideResponse.FromString(desk.encoder.encode(outcome, features=features)))

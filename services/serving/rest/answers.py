@@ -12,7 +12,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from flywheel.adapters.grpc_server.status import CallFailed, Refusal, Status
-from flywheel.adapters.http_problem import Problem
+from flywheel.adapters.http_problem import FieldError, Problem
+from flywheel.contracts.metadata import FIELD_ERRORS
 from services.serving.port.gate import retry_after_s
 from services.serving.rest.methods import Methods
 
@@ -79,4 +80,5 @@ def problem_of(failed: CallFailed) -> Problem:
     title = _TITLES.get(failed.status, status.phrase)
     refusal = Refusal(failed.status, failed.reason, failed.trailers)
     headers = {"Retry-After": str(retry_after_s(refusal) or 1)} if status in _RETRIED else {}
-    return Problem(status, kind, title, failed.reason, headers=headers)
+    wrong = orjson.loads(failed.trailers.get(FIELD_ERRORS, "[]"))
+    return Problem(status, kind, title, failed.reason, [FieldError(**each) for each in wrong], headers=headers)

@@ -25,7 +25,7 @@ _MEANINGS = {
     "404": "There is no such use case here.",
     "413": "The body is too large.",
     "415": "The body is no JSON, or compressed.",
-    "422": "What was sent is not valid; `detail` names what is wrong.",
+    "422": "What was sent is not valid; `errors` names all that is wrong.",
     "429": "Too many requests; `Retry-After` says when to come back.",
     "504": "There was no time for an answer.",
 }
