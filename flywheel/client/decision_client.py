@@ -120,9 +120,17 @@ class DecisionClient:
         except grpc.aio.AioRpcError as error:
             if error.code() in _REFUSALS:
                 raise ClientError(f"serving refuses the request: {error.details()}") from error
-            raise ServingUnreachable(self._address, self._words(error)) from error
+            raise self._unanswered(error) from error
 
-    def _words(self, error: grpc.aio.AioRpcError) -> str:
-        if error.code() is grpc.StatusCode.UNAVAILABLE:
-            return f"no connection {self._spoken}"
-        return f"{error.code().name}: {error.details()}"
+    def _unanswered(self, error: grpc.aio.AioRpcError) -> ServingUnreachable:
+        detail = f"{error.code().name}: {error.details()}"
+        match error.code():
+            case grpc.StatusCode.UNAVAILABLE:
+                return ServingUnreachable(self._address, f"no connection {self._spoken}")
+            case grpc.StatusCode.RESOURCE_EXHAUSTED:
+                return ServingUnreachable(
+                    self._address, detail, "refuses the request", "it has too much to do; ask later"
+                )
+            case grpc.StatusCode.DEADLINE_EXCEEDED:
+                return ServingUnreachable(self._address, detail, f"gave no answer within {self._timeout_s:g} s")
+        return ServingUnreachable(self._address, detail, "failed", "its log says why: `make logs P=serving`")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+_LOOK = "is the stack up? `make status`"
+
 
 class ClientError(Exception):
     """Ends a command; the message is one sentence for a person."""
@@ -15,7 +17,7 @@ class IngestUnreachable(ClientError):
     """Ingest does not answer, or answers that the broker is away."""
 
     def __init__(self, url: str, detail: str) -> None:
-        super().__init__(f"ingest does not accept events at {url} ({detail}); is the stack up? `make status`")
+        super().__init__(f"ingest does not accept events at {url} ({detail}); {_LOOK}")
 
 
 class PresentUnknown(ClientError):
@@ -33,7 +35,7 @@ class RequestRefused(ClientError):
 
 
 class ServingUnreachable(ClientError):
-    """Serving does not answer."""
+    """Serving gave no answer: it is away, overloaded, late or broken."""
 
-    def __init__(self, address: str, detail: str) -> None:
-        super().__init__(f"serving does not answer at {address} ({detail}); is the stack up? `make status`")
+    def __init__(self, address: str, detail: str, said: str = "does not answer", hint: str = _LOOK) -> None:
+        super().__init__(f"serving {said} at {address} ({detail}); {hint}")

@@ -90,6 +90,24 @@ async def test_it_comes_three_times_at_most(serving: tuple[Serving, DecisionClie
     assert len(servicer.asked_s) == 3
 
 
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, r"refuses the request at 127.* it has too much to do; ask later$"),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, r"gave no answer within 5 s at .* is the stack up\?"),
+        (grpc.StatusCode.INTERNAL, r"failed at .* its log says why"),
+        (grpc.StatusCode.UNAVAILABLE, r"does not answer at .* is the stack up\?"),
+    ],
+)
+async def test_what_is_said_of_an_answer_that_did_not_come_is_true(
+    serving: tuple[Serving, DecisionClient], status: grpc.StatusCode, said: str
+) -> None:
+    servicer, client = serving
+    servicer.refuses, servicer.status = 100, status
+    with pytest.raises(ServingUnreachable, match=said):
+        await client.decide("fraud", {})
+
+
 async def test_while_most_are_refused_none_comes_again(serving: tuple[Serving, DecisionClient]) -> None:
     servicer, client = serving
     servicer.refuses = 1_000
