@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 _TAIL_BYTES = 64 * 1024
-_TROUBLE = re.compile(r"\b(error|exception|fatal|critical|failed)\b|Error\b|Exception\b", re.IGNORECASE)
+_TROUBLE = re.compile(r"\b(error|exception|fatal|critical|failed|cannot start)\b|Error\b|Exception\b", re.IGNORECASE)
 _BOOKKEEPING = {"event", "level", "logger", "service", "timestamp", "usecase", "exception"}
 
 

@@ -13,6 +13,10 @@ from infra.local.log_lines import dated_telling_line, last_line, telling_line
     ("text", "line"),
     [
         ("starts\nKafkaException: no space left\nshutting down\n", "KafkaException: no space left"),
+        (
+            '{"event": "scoring", "level": "error"}\nserving cannot start: TLS needs both, a certificate and its key\n',
+            "serving cannot start: TLS needs both, a certificate and its key",
+        ),
         ("starts\nlistens\n\n", "listens"),
         ('Traceback (most recent call last):\n  File "x.py"\nValueError: bad port\n', "ValueError: bad port"),
         (
