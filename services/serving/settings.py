@@ -23,8 +23,9 @@ class ServingSettings(PlatformSettings):
     serving_max_batch_bytes: int = Field(default=1024 * 1024, gt=0)
     """The same of a batch as a whole; a thousand subjects of a kilobyte."""
     serving_workers: int = Field(default=1, gt=0)
-    """Processes behind the one port, one for each core that serving may have; SIGHUP replaces them one by one. Callers
-    need as many connections to use them all."""
+    """Processes behind the one port, one for each core that serving may have; SIGHUP to the pid
+    that `make status` shows replaces them one by one, and does nothing where there is one. Callers need as many
+    connections to use them all."""
     serving_tls_certificate: Path | None = None
     """Certificate chain (PEM) of gRPC and HTTP; without one both speak plain text. Read again when the file changes."""
     serving_tls_key: Path | None = None
