@@ -37,8 +37,7 @@ def _field_errors(wrong: Sequence[WrongField]) -> str:
     told: list[str] = []
     room = _MAX_ERRORS_CHARS - len("[]")
     for each in wrong:
-        # The one character of ASCII that JSON leaves as it is and a header may not hold.
-        text = json.dumps(asdict(each)).replace("\x7f", "\\u007f")
+        text = json.dumps(asdict(each))
         room -= len(text) + len(", ")
         if room < 0:
             break
