@@ -6,7 +6,6 @@ With several workers this process only accepts; SIGHUP then replaces them one by
 from __future__ import annotations
 
 import asyncio
-import gc
 import signal
 import sys
 
@@ -15,6 +14,7 @@ import uvloop
 from flywheel.adapters import logs
 from services.serving.bootstrap import real_server
 from services.serving.port.port import CannotServe
+from services.serving.running import begin, told_to_stop
 from services.serving.settings import ServingSettings
 from services.serving.workers.parent import Workers
 
@@ -23,22 +23,13 @@ _log = logs.logger(__name__)
 
 async def serve(settings: ServingSettings) -> None:
     """Answers until the process is told to stop. Raises CannotServe."""
-    told = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    told = told_to_stop()
     if settings.serving_workers > 1:
         await Workers(settings).run(told)
         return
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _log.warning, "a_single_worker_is_not_replaced")
     server = real_server(settings)
-    try:
-        await server.start()
-    except CannotServe:
-        await server.stop()
-        raise
-    # What is loaded now stays; scanning it again and again would only make pauses.
-    gc.collect()
-    gc.freeze()
+    await begin(server)
     await told.wait()
     await server.stop()
 

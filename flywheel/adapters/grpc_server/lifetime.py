@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from time import perf_counter
 from typing import Any, cast
@@ -34,7 +35,7 @@ _UNWRITTEN_BYTES = 512 * 1024
 _log = logger(__name__)
 
 
-class Lifetime(asyncio.Protocol):
+class Lifetime(asyncio.Protocol, ABC):
     """What a connection is besides its frames. A subclass parses them."""
 
     def __init__(self, limits: Limits, output: Output, on_lost: Callable[[Any], None]) -> None:
@@ -65,9 +66,9 @@ class Lifetime(asyncio.Protocol):
         self._asked_s = 0.0
         self._released = (0, self.read_s)
 
+    @abstractmethod
     def parse(self, data: bytes) -> bytes:
         """Acts on all whole frames and returns the rest."""
-        raise NotImplementedError
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greets the client."""

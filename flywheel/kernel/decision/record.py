@@ -64,6 +64,27 @@ class Answered:
     def feature_lag_ms(self) -> float:
         return self.hydrated.lag_ms
 
+    def common_fields(self) -> dict[str, Any]:
+        """The fields that the records of all answers have."""
+        case = self.case
+        return {
+            "decision_id": self.decision_id,
+            "request_id": case.request_id,
+            "usecase": self.usecase,
+            "event_id": case.subject.event.event_id,
+            "event_time": iso_utc(case.subject.event.event_time),
+            "decided_at": _moment(self.decided_at_us),
+            "unit": case.unit,
+            "arm": case.arm,
+            "propensity": case.propensity,
+            "model_version": self.model_version,
+            "fallback": case.why,
+            "step": case.step,
+            "criticality": case.criticality,
+            "feature_lag_ms": self.hydrated.lag_ms,
+            "stage_ms": self.stage_ms,
+        }
+
 
 @dataclass(slots=True)
 class Decided(Answered):
@@ -90,31 +111,16 @@ class Decided(Answered):
 
     def to_bytes(self) -> bytes:
         """The bytes of a `DecisionLogged`."""
-        case = self.case
-        record: dict[str, Any] = {
-            "decision_id": self.decision_id,
-            "request_id": case.request_id,
-            "usecase": self.usecase,
-            "event_id": case.subject.event.event_id,
-            "event_time": iso_utc(case.subject.event.event_time),
-            "decided_at": _moment(self.decided_at_us),
-            "unit": case.unit,
-            "arm": case.arm,
-            "model_version": self.model_version,
+        record = self.common_fields()
+        record |= {
             "score": self.score,
             "action": self.action,
             "reasons": self.reasons,
-            "fallback": case.why,
             "feature_names": _names(self.feature_names),
             "features": self.features,
             "feature_status": self.feature_status,
-            "feature_lag_ms": self.hydrated.lag_ms,
             "feature_age_ms": self.feature_age_ms,
-            "stage_ms": self.stage_ms,
             "value": self.value,
-            "step": case.step,
-            "propensity": case.propensity,
-            "criticality": case.criticality,
         }
         if not self.hydrated.finite:
             # JSON has no words for these; they are written as Python, and pydantic, write and read them.

@@ -44,7 +44,7 @@ class LeastCost:
         """The decision."""
         names, values = self._names, hydrated.rows[row].tolist()
         # Where the rule decides only what was read is shown; defaults are of interest where the model saw them.
-        known = None if case.step in (Step.MODEL, Step.DEFAULTS) else hydrated.known(row)
+        known = None if case.step.is_by_model else hydrated.known(row)
         reasons = self._reasons.declared(values, known)
         if known is not None:
             shown = known.nonzero()[0].tolist()

@@ -10,7 +10,6 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from flywheel.contracts.events import from_us, iso_utc
 from flywheel.contracts.rankings import RankingLogged
 from flywheel.kernel.decision.ladder import Scored
 from flywheel.kernel.decision.record import Answered, json_number
@@ -68,20 +67,7 @@ class Ranked(Answered):
         if self.known is not None:
             names = [name for name, known in zip(names, self.known.tolist(), strict=True) if known]
             features = features[:, self.known]
-        record: dict[str, Any] = {
-            "decision_id": self.decision_id,
-            "request_id": case.request_id,
-            "usecase": self.usecase,
-            "event_id": case.subject.event.event_id,
-            "event_time": iso_utc(case.subject.event.event_time),
-            "decided_at": iso_utc(from_us(self.decided_at_us)),
-            "unit": case.unit,
-            "arm": case.arm,
-            "propensity": case.propensity,
-            "model_version": self.model_version,
-            "fallback": case.why,
-            "step": case.step,
-            "criticality": case.criticality,
+        record = self.common_fields() | {
             "offered": len(self.offered),
             "dropped": case.dropped,
             "shown": self.candidates,
@@ -94,8 +80,6 @@ class Ranked(Answered):
             "tables": layout.tables,
             # What is no number is null here: nothing is loaded.
             "ages_ms": np.ascontiguousarray(self.hydrated.age_ms[rows]),
-            "feature_lag_ms": self.hydrated.lag_ms,
-            "stage_ms": self.stage_ms,
         }
         return orjson.dumps(record, option=orjson.OPT_SERIALIZE_NUMPY)
 

@@ -1,7 +1,7 @@
 """Decisions as they go over the wire: `DecideResponse`, written field by field.
 
-An answer has dozens of small parts, most of which are the same in many answers. Putting it together from bytes that
-were made beforehand takes a tenth of the time of filling and serialising the message; any protobuf parser reads it.
+An answer has dozens of small parts, most of which are the same in many answers: it is put together from bytes that were
+made beforehand, instead of filling and serialising a message each time. Any protobuf parser reads it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from flywheel.contracts.proto.decision_pb2 import DecideResponse
 from flywheel.kernel.decision import Decided
+from flywheel.kernel.varints import encode_varint
 
 _DOUBLE, _BYTES = 1, 2
 _KEPT = 4_096
@@ -85,7 +86,7 @@ class _NamedDoubles:
 
     def __init__(self, number: int, names: Sequence[str]) -> None:
         inner = [_text(_tag(1, _BYTES), name) + _tag(2, _DOUBLE) for name in names]
-        heads = [_tag(number, _BYTES) + _varint(len(each) + 8) + each for each in inner]
+        heads = [_tag(number, _BYTES) + encode_varint(len(each) + 8) + each for each in inner]
         self._packed = struct.Struct("<" + "".join(f"{len(head)}sd" for head in heads))
         self._parts: list[bytes | float] = [part for head in heads for part in (head, 0.0)]
 
@@ -95,22 +96,14 @@ class _NamedDoubles:
         return self._packed.pack(*parts)
 
 
-def _varint(number: int) -> bytes:
-    found = bytearray()
-    while number > 0x7F:
-        found.append(number & 0x7F | 0x80)
-        number >>= 7
-    return bytes((*found, number))
-
-
 def _tag(number: int, kind: int) -> bytes:
-    return _varint(number << 3 | kind)
+    return encode_varint(number << 3 | kind)
 
 
 def _text(tag: bytes, text: str) -> bytes:
     encoded = text.encode()
     length = len(encoded)
-    return tag + (bytes((length,)) if length < 0x80 else _varint(length)) + encoded
+    return tag + (bytes((length,)) if length < 0x80 else encode_varint(length)) + encoded
 
 
 _DECISION_ID = _tag(_NUMBERS["decision_id"], _BYTES)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import gc
 import signal
 import socket
 import sys
@@ -15,23 +13,16 @@ from flywheel.adapters import logs
 from flywheel.adapters.worker_channel import ConnectionCounts, Word, WorkerChannel
 from services.serving.bootstrap import real_server
 from services.serving.port.port import CannotServe
+from services.serving.running import begin, told_to_stop
 from services.serving.server import Server
 from services.serving.settings import ServingSettings
 
 
 async def work(settings: ServingSettings, channel: WorkerChannel) -> None:
     """Serves the connections that come through the channel, until told to stop or left alone."""
-    told = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    told = told_to_stop()
     server, counts = real_server(settings), ConnectionCounts(channel)
-    try:
-        await server.start(on_closed=counts.gone)
-    except CannotServe:
-        await server.stop()
-        raise
-    gc.collect()
-    gc.freeze()
+    await begin(server, on_closed=counts.gone)
     channel.watch(lambda word, payload, connected: _hear(server, counts, word, payload, connected), told.set)
     channel.send(Word.READY, server.metrics_port.to_bytes(2, "big"))
     await told.wait()
