@@ -7,13 +7,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from benchmarks.figures import ROOT
-from infra.local.readiness import Probe, until
+from infra.local.readiness import Probe, comes_up
 
 HOME = ROOT / "build" / "serving"
 SERVER_CORE, OTHERS_CORE = "0", "1"
@@ -49,13 +48,7 @@ def running(
             start_new_session=True,
         )
     try:
-        up = until(
-            lambda: process.poll() is not None or ready(),
-            _START_TIMEOUT_S,
-            clock=time.monotonic,
-            pause=lambda: time.sleep(0.05),
-        )
-        if not up or process.poll() is not None:
+        if not comes_up(process, ready, _START_TIMEOUT_S):
             raise RuntimeError(f"{name} did not start:\n{log.read_text()[-2000:]}")
         yield process
     finally:

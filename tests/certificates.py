@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import grpc
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -19,6 +20,15 @@ class Signed:
 
     certificate: Path
     key: Path
+
+
+def credentials(authority: Authority, client: Signed | None = None) -> grpc.ChannelCredentials:
+    """Of a caller who trusts that authority and, for mutual TLS, shows that certificate."""
+    return grpc.ssl_channel_credentials(
+        authority.certificate.read_bytes(),
+        client.key.read_bytes() if client else None,
+        client.certificate.read_bytes() if client else None,
+    )
 
 
 class Authority:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +15,7 @@ from flywheel.adapters.spark_session import start_session
 from infra.local import broker, jars, online_store
 from infra.local.failures import CannotStart
 from infra.local.places import JARS
-from infra.local.readiness import BrokerAnswers, Probe, RedisAnswers, until
+from infra.local.readiness import BrokerAnswers, Probe, RedisAnswers, comes_up
 from infra.local.side_by_side import free_ports
 
 _START_TIMEOUT_S = 60
@@ -34,13 +33,7 @@ def running(command: list[str], ready: Probe, log: Path) -> Iterator[subprocess.
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
     try:
-        up = until(
-            lambda: process.poll() is not None or ready(),
-            _START_TIMEOUT_S,
-            clock=time.monotonic,
-            pause=lambda: time.sleep(0.05),
-        )
-        if not up or process.poll() is not None:
+        if not comes_up(process, ready, _START_TIMEOUT_S):
             pytest.fail(f"{command[0]} did not answer {ready}:\n{log.read_text()[-2000:]}")
         yield process
     finally:

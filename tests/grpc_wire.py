@@ -55,6 +55,18 @@ class RecordingGate:
         self.ended_as.append(outcome)
 
 
+class Desk:
+    """Keeps calls until the test answers them."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self.cohorts: list[int] = []
+
+    def __call__(self, calls: Sequence[Call]) -> None:
+        self.calls += calls
+        self.cohorts.append(len(calls))
+
+
 class FakeTransport:
     """Keeps what is written."""
 
@@ -209,3 +221,15 @@ def echo(calls: Sequence[Call]) -> None:
 def window(stream_bytes: int) -> bytes:
     """A SETTINGS frame with that initial window."""
     return settings({Setting.INITIAL_WINDOW_SIZE: stream_bytes})
+
+
+def greeted(**parts: Any) -> Wire:
+    """A client that has greeted a connection made of these parts."""
+    wire = Wire(**parts)
+    wire.say(GREETING)
+    return wire
+
+
+def ended(wire: Wire) -> list[Status]:
+    """How its calls ended, by the gate that writes that down."""
+    return cast(RecordingGate, wire.gate).ended_as

@@ -5,6 +5,8 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import subprocess
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -178,3 +180,14 @@ def until(
             return False
         pause()
     return True
+
+
+def comes_up(process: subprocess.Popen[bytes], ready: Probe, timeout_s: float) -> bool:
+    """Whether the process answers within the time; nobody waits for one that has ended."""
+    is_over = until(
+        lambda: process.poll() is not None or ready(),
+        timeout_s,
+        clock=time.monotonic,
+        pause=lambda: time.sleep(0.05),
+    )
+    return is_over and process.poll() is None

@@ -11,7 +11,7 @@ import pytest
 
 from flywheel.adapters.certificates import CertificateFiles, Certificates
 from flywheel.adapters.grpc_server.server import GrpcServer
-from tests.certificates import Authority, Signed
+from tests.certificates import Authority, Signed, credentials
 from tests.grpc_wire import PATH, echo
 
 
@@ -27,13 +27,8 @@ async def serving(certificates: Certificates) -> AsyncIterator[tuple[GrpcServer,
 
 async def ask(port: int, authority: Authority, client: Signed | None = None, message: bytes = b"hello") -> bytes:
     """The echo over a connection of its own."""
-    credentials = grpc.ssl_channel_credentials(
-        authority.certificate.read_bytes(),
-        client.key.read_bytes() if client else None,
-        client.certificate.read_bytes() if client else None,
-    )
     options = (("grpc.use_local_subchannel_pool", 1),)
-    async with grpc.aio.secure_channel(f"127.0.0.1:{port}", credentials, options=options) as channel:
+    async with grpc.aio.secure_channel(f"127.0.0.1:{port}", credentials(authority, client), options=options) as channel:
         return bytes(await channel.unary_unary(PATH)(message, timeout=10))
 
 

@@ -21,7 +21,7 @@ from flywheel.contracts.proto.decision_pb2 import DecideBatchRequest
 from services.serving.port import port as module
 from services.serving.port.port import CannotServe, Port
 from services.serving.settings import ServingSettings
-from tests.certificates import Authority, Signed
+from tests.certificates import Authority, Signed, credentials
 from tests.grpc_wire import PATH, echo
 from tests.serving_parts import payment
 
@@ -51,13 +51,8 @@ async def opened(settings: ServingSettings) -> AsyncIterator[int]:
 
 async def healthy(port: int, authority: Authority, client: Signed | None = None) -> bool:
     """Whether a client that trusts that authority gets through, on a connection of its own."""
-    credentials = grpc.ssl_channel_credentials(
-        authority.certificate.read_bytes(),
-        client.key.read_bytes() if client else None,
-        client.certificate.read_bytes() if client else None,
-    )
     options = (("grpc.use_local_subchannel_pool", 1),)
-    async with grpc.aio.secure_channel(f"127.0.0.1:{port}", credentials, options=options) as channel:
+    async with grpc.aio.secure_channel(f"127.0.0.1:{port}", credentials(authority, client), options=options) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         try:
             found = await stub.Check(health_pb2.HealthCheckRequest(), timeout=10)

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
@@ -17,48 +16,23 @@ import httpx
 import pytest
 
 from flywheel.adapters.kafka_reader import KafkaReader
-from flywheel.adapters.kafka_topics import create_topics
 from flywheel.contracts.decisions import DecisionLogged
 from flywheel.contracts.proto.decision_pb2 import DecideRequest
 from flywheel.contracts.proto.decision_pb2_grpc import DecisionsStub
 from flywheel.contracts.topics import decisions_topic
-from infra.local.readiness import GrpcServing
-from tests.engines import free_port, running
 from tests.serving_parts import payment
+from tests.serving_process import Started, started
 
 pytestmark = pytest.mark.engine
 
 
-@dataclass(frozen=True)
-class Running:
-    """A serving process and where it answers."""
-
-    process: subprocess.Popen[bytes]
-    address: str
-    metrics_url: str
-    log: Path
-
-
 @pytest.fixture
-def serving(tmp_path: Path, kafka: str, redis_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
-    create_topics(kafka, [decisions_topic("fraud")])
-    address, metrics_port = f"127.0.0.1:{free_port()}", free_port()
-    for name, value in {
-        "DATA_DIR": str(tmp_path),
-        "KAFKA_BOOTSTRAP": kafka,
-        "REDIS_URL": redis_server,
-        "SERVING_ADDRESS": address,
-        "SERVING_REST_ADDRESS": f"127.0.0.1:{free_port()}",
-        "SERVING_METRICS_PORT": str(metrics_port),
-        "LOG_LEVEL": "DEBUG",
-    }.items():
-        monkeypatch.setenv(f"FLYWHEEL_{name}", value)
-    log = tmp_path / "serving.log"
-    with running([sys.executable, "-m", "services.serving"], GrpcServing(address), log) as process:
-        yield Running(process, address, f"http://127.0.0.1:{metrics_port}", log)
+def serving(tmp_path: Path, kafka: str, redis_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Started]:
+    with started(tmp_path, kafka, redis_server, monkeypatch, LOG_LEVEL="DEBUG") as process:
+        yield process
 
 
-async def test_sigterm_finishes_what_is_under_way_and_flushes_every_decision(serving: Running, kafka: str) -> None:
+async def test_sigterm_finishes_what_is_under_way_and_flushes_every_decision(serving: Started, kafka: str) -> None:
     assert httpx.get(f"{serving.metrics_url}/readyz").json() == {
         "status": "ready",
         "detail": "degraded: no model yet, the rule answers",
@@ -106,7 +80,7 @@ def logged(kafka: str, wanted: set[str]) -> set[str]:
     return found
 
 
-def test_a_busy_port_is_said_in_one_sentence(serving: Running) -> None:
+def test_a_busy_port_is_said_in_one_sentence(serving: Started) -> None:
     second = subprocess.run(
         [sys.executable, "-m", "services.serving"], capture_output=True, text=True, timeout=30, check=False
     )

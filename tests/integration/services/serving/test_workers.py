@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -19,13 +17,10 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from flywheel.adapters.kafka_topics import create_topics
 from flywheel.contracts.proto.decision_pb2 import DecideRequest
 from flywheel.contracts.proto.decision_pb2_grpc import DecisionsStub
-from flywheel.contracts.topics import decisions_topic
-from infra.local.readiness import GrpcServing
-from tests.engines import free_port, running
 from tests.serving_parts import payment
+from tests.serving_process import Started, started
 
 pytestmark = pytest.mark.engine
 
@@ -38,13 +33,8 @@ PAUSES_S = 2.0
 _OF_A_BUSY_MACHINE = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
-@dataclass(frozen=True)
-class Running:
-    """The process that accepts, and where it answers."""
-
-    process: subprocess.Popen[bytes]
-    address: str
-    metrics_url: str
+class Running(Started):
+    """The process that accepts, and its workers."""
 
     def workers(self) -> set[int]:
         """The processes behind it."""
@@ -63,21 +53,8 @@ class Running:
 
 @pytest.fixture
 def serving(tmp_path: Path, kafka: str, redis_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
-    create_topics(kafka, [decisions_topic("fraud")])
-    address, metrics_port = f"127.0.0.1:{free_port()}", free_port()
-    for name, value in {
-        "DATA_DIR": str(tmp_path),
-        "KAFKA_BOOTSTRAP": kafka,
-        "REDIS_URL": redis_server,
-        "SERVING_ADDRESS": address,
-        "SERVING_REST_ADDRESS": f"127.0.0.1:{free_port()}",
-        "SERVING_METRICS_PORT": str(metrics_port),
-        "SERVING_WORKERS": "2",
-    }.items():
-        monkeypatch.setenv(f"FLYWHEEL_{name}", value)
-    log = tmp_path / "serving.log"
-    with running([sys.executable, "-m", "services.serving"], GrpcServing(address), log) as process:
-        yield Running(process, address, f"http://127.0.0.1:{metrics_port}")
+    with started(tmp_path, kafka, redis_server, monkeypatch, SERVING_WORKERS="2") as process:
+        yield Running(**vars(process))
 
 
 @dataclass

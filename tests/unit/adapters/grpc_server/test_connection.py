@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import tracemalloc
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import pairwise
 from time import perf_counter
 from typing import Any, cast
@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flywheel.adapters.grpc_server import connection
-from flywheel.adapters.grpc_server.calls import Call
 from flywheel.adapters.grpc_server.frames import (
     END_HEADERS,
     END_STREAM,
@@ -28,31 +27,9 @@ from flywheel.adapters.grpc_server.frames import (
 from flywheel.adapters.grpc_server.limits import Limits
 from flywheel.adapters.grpc_server.messages import prefixed
 from flywheel.adapters.grpc_server.status import Refusal, Status
-from tests.grpc_wire import GREETING, PATH, RecordingGate, Wire, echo
+from tests.grpc_wire import GREETING, PATH, Desk, RecordingGate, Wire, echo, ended, greeted
 
 _MESSAGES = st.lists(st.binary(max_size=200), min_size=1, max_size=12)
-
-
-def greeted(**parts: Any) -> Wire:
-    wire = Wire(**parts)
-    wire.say(GREETING)
-    return wire
-
-
-class Desk:
-    """Keeps calls until the test answers them."""
-
-    def __init__(self) -> None:
-        self.calls: list[Call] = []
-        self.cohorts: list[int] = []
-
-    def __call__(self, calls: Sequence[Call]) -> None:
-        self.calls += calls
-        self.cohorts.append(len(calls))
-
-
-def ended(wire: Wire) -> list[Status]:
-    return cast(RecordingGate, wire.gate).ended_as
 
 
 @given(_MESSAGES, st.lists(st.integers(0, 5_000), max_size=30))

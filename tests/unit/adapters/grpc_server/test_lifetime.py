@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, cast
-
 import pytest
 
-from flywheel.adapters.grpc_server.calls import Call
 from flywheel.adapters.grpc_server.frames import (
     ACK,
     ErrorCode,
@@ -19,29 +15,7 @@ from flywheel.adapters.grpc_server.frames import (
 )
 from flywheel.adapters.grpc_server.limits import Limits
 from flywheel.adapters.grpc_server.status import Status
-from tests.grpc_wire import GREETING, PATH, RecordingGate, Wire, window
-
-
-def greeted(**parts: Any) -> Wire:
-    wire = Wire(**parts)
-    wire.say(GREETING)
-    return wire
-
-
-class Desk:
-    """Keeps calls until the test answers them."""
-
-    def __init__(self) -> None:
-        self.calls: list[Call] = []
-        self.cohorts: list[int] = []
-
-    def __call__(self, calls: Sequence[Call]) -> None:
-        self.calls += calls
-        self.cohorts.append(len(calls))
-
-
-def ended(wire: Wire) -> list[Status]:
-    return cast(RecordingGate, wire.gate).ended_as
+from tests.grpc_wire import GREETING, PATH, Desk, Wire, ended, greeted, window
 
 
 def test_a_request_sent_too_slowly_is_given_up() -> None:

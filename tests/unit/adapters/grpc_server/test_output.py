@@ -20,17 +20,7 @@ from flywheel.adapters.grpc_server.limits import Limits
 from flywheel.adapters.grpc_server.messages import prefixed
 from flywheel.adapters.grpc_server.output import Output
 from flywheel.adapters.grpc_server.status import Status
-from tests.grpc_wire import GREETING, RecordingGate, Wire, window
-
-
-def greeted(**parts: Any) -> Wire:
-    wire = Wire(**parts)
-    wire.say(GREETING)
-    return wire
-
-
-def ended(wire: Wire) -> list[Status]:
-    return cast(RecordingGate, wire.gate).ended_as
+from tests.grpc_wire import ended, greeted, window
 
 
 def test_answers_wait_for_the_windows_of_the_client() -> None:

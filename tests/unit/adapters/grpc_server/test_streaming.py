@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gzip
 from collections.abc import AsyncGenerator, AsyncIterator
-from typing import Any
 
 import pytest
 
@@ -15,7 +14,7 @@ from flywheel.adapters.grpc_server.health import HEALTH, Health
 from flywheel.adapters.grpc_server.limits import Limits
 from flywheel.adapters.grpc_server.messages import prefixed
 from flywheel.adapters.grpc_server.status import Status
-from tests.grpc_wire import GREETING, Wire, window
+from tests.grpc_wire import Wire, greeted, window
 
 PATH = "/test.Echo/Stream"
 WATCH = f"/{HEALTH}/Watch"
@@ -35,12 +34,6 @@ class Reader:
             self.sizes.append(len(message))
             yield self.long
             await self.asked.acquire()
-
-
-def greeted(**parts: Any) -> Wire:
-    wire = Wire(**parts)
-    wire.say(GREETING)
-    return wire
 
 
 async def settle(wire: Wire) -> None:
