@@ -20,8 +20,8 @@ from benchmarks.serving_servers import CONNECTIONS, MESSAGES, TIMEOUT_S, Running
 from flywheel.contracts.proto.inference_pb2 import ModelInferRequest, ModelInferResponse
 from infra.local.readiness import Probe
 from infra.local.side_by_side import free_ports
-from loadtests.grpc_pool import GrpcPool
-from loadtests.http1_pool import Http1Pool
+from loadtests.generator.grpc_pool import GrpcPool
+from loadtests.generator.http1_pool import Http1Pool
 
 PEERS = ROOT / "benchmarks" / "serving_peers"
 

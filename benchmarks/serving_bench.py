@@ -12,9 +12,9 @@ import numpy as np
 import psutil
 
 from benchmarks.serving_servers import AnyPool
-from loadtests.arrivals import poisson
-from loadtests.load import closed_loop, open_loop
-from loadtests.outcomes import Outcome, Run
+from loadtests.generator.arrivals import poisson
+from loadtests.generator.load import closed_loop, open_loop
+from loadtests.generator.outcomes import Outcome, Run
 
 WITHIN_MS = 50.0
 FEW_CALLERS, CALLERS = 16, 64

@@ -10,9 +10,9 @@ from benchmarks.serving_bench import WITHIN_MS, Pace, tell, worst_percentile_ms
 from benchmarks.serving_rates import check
 from benchmarks.serving_scene import Scene
 from benchmarks.serving_servers import AnyPool, Running, opened, ours
-from loadtests.arrivals import steps
-from loadtests.load import open_loop
-from loadtests.outcomes import Outcome, Run
+from loadtests.generator.arrivals import steps
+from loadtests.generator.load import open_loop
+from loadtests.generator.outcomes import Outcome, Run
 
 _TIMES = (2, 5, 10)
 _BEFORE_S, _OVER_S, _AFTER_S = 2.0, 8.0, 5.0

@@ -27,10 +27,10 @@ from benchmarks.serving_servers import CONNECTIONS, TIMEOUT_S, Running, opened, 
 from benchmarks.serving_stock import fill, model_of, publish
 from flywheel.contracts.proto.ranking_pb2 import RankRequest, RankResponse
 from infra.local.side_by_side import free_ports
-from loadtests.grpc_pool import GrpcPool
-from loadtests.http1_pool import Http1Pool
-from loadtests.load import one
-from loadtests.outcomes import Outcome
+from loadtests.generator.grpc_pool import GrpcPool
+from loadtests.generator.http1_pool import Http1Pool
+from loadtests.generator.load import one
+from loadtests.generator.outcomes import Outcome
 from tests.ranking_declaration import COLUMNS, USECASE
 
 _RANK = "/flywheel.v1.Rankings/Rank"

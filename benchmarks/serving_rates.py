@@ -14,8 +14,8 @@ from benchmarks.serving_bench import NotMeasured, Pace, busy_share, tell
 from benchmarks.serving_processes import OTHERS_CORE
 from benchmarks.serving_scene import CARDS, Scene
 from benchmarks.serving_servers import AnyPool, Running, opened, ours
-from loadtests.load import one
-from loadtests.outcomes import Outcome
+from loadtests.generator.load import one
+from loadtests.generator.outcomes import Outcome
 
 _CHECKED = 20
 _TOLERANCE = 1e-6

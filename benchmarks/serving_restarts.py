@@ -20,9 +20,9 @@ from benchmarks.serving_rates import check
 from benchmarks.serving_scene import Scene
 from benchmarks.serving_servers import AnyPool, Running, opened, ours
 from benchmarks.serving_stock import deploy, publish
-from loadtests.arrivals import poisson
-from loadtests.load import open_loop
-from loadtests.outcomes import Outcome, Run
+from loadtests.generator.arrivals import poisson
+from loadtests.generator.load import open_loop
+from loadtests.generator.outcomes import Outcome, Run
 from services.serving.settings import ServingSettings
 
 _SWAPS, _RESTARTS = 100, 10

@@ -16,8 +16,8 @@ from benchmarks.serving_processes import SERVER_CORE, checkout, running
 from benchmarks.serving_scene import CARDS, Scene
 from flywheel.contracts.proto.decision_pb2 import DecideRequest, DecideResponse
 from infra.local.readiness import HttpReady
-from loadtests.grpc_pool import GrpcPool
-from loadtests.http1_pool import Http1Pool
+from loadtests.generator.grpc_pool import GrpcPool
+from loadtests.generator.http1_pool import Http1Pool
 
 MESSAGES = 4_096
 """Different requests that are sent over and over."""

@@ -14,7 +14,7 @@ from benchmarks.serving_bench import NotMeasured, highest
 from benchmarks.serving_overload import figures_of, recovery_s
 from benchmarks.serving_rates import _with_ratios
 from benchmarks.serving_restarts import joined
-from loadtests.outcomes import Outcome, Run
+from loadtests.generator.outcomes import Outcome, Run
 
 
 def _run(

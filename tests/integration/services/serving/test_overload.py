@@ -20,10 +20,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from flywheel.contracts.proto.decision_pb2 import DecideRequest, DecideResponse
 from flywheel.contracts.proto.decision_pb2_grpc import DecisionsStub
 from infra.local.readiness import GrpcServing
-from loadtests.arrivals import poisson, steps
-from loadtests.grpc_pool import GrpcPool
-from loadtests.load import open_loop
-from loadtests.outcomes import Outcome, Run
+from loadtests.generator.arrivals import poisson, steps
+from loadtests.generator.grpc_pool import GrpcPool
+from loadtests.generator.load import open_loop
+from loadtests.generator.outcomes import Outcome, Run
 from tests.engines import free_port, running
 from tests.serving_parts import USECASE, payment
 from tests.slow_serving import ROW_S

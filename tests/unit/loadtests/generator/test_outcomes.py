@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from loadtests.outcomes import Outcome, Run, run_of
+from loadtests.generator.outcomes import Outcome, Run, run_of
 
 
 def _run(latencies_ms: list[float], outcomes: list[Outcome] | None = None, lag_ms: float = 0.0) -> Run:

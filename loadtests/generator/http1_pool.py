@@ -10,8 +10,8 @@ from typing import Any
 
 import httptools
 
-from loadtests.load import Nobody, Sink
-from loadtests.outcomes import Outcome
+from loadtests.generator.load import Nobody, Sink
+from loadtests.generator.outcomes import Outcome
 
 _TOO_MUCH = (429, 503)
 

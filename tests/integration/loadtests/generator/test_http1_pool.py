@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from loadtests.arrivals import constant
-from loadtests.http1_pool import Http1Pool
-from loadtests.load import closed_loop, one, open_loop
-from loadtests.outcomes import Outcome
+from loadtests.generator.arrivals import constant
+from loadtests.generator.http1_pool import Http1Pool
+from loadtests.generator.load import closed_loop, one, open_loop
+from loadtests.generator.outcomes import Outcome
 
 
 async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -13,10 +13,10 @@ import grpc
 import pytest
 
 from benchmarks.figures import ROOT
-from loadtests.arrivals import constant
-from loadtests.grpc_pool import GrpcPool
-from loadtests.load import closed_loop, open_loop
-from loadtests.outcomes import Outcome
+from loadtests.generator.arrivals import constant
+from loadtests.generator.grpc_pool import GrpcPool
+from loadtests.generator.load import closed_loop, open_loop
+from loadtests.generator.outcomes import Outcome
 from tests.engines import free_port
 
 _METHOD = "/test.Test/Ask"

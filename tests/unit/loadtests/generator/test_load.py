@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from loadtests.arrivals import constant
-from loadtests.load import Nobody, Sink, closed_loop, open_loop
-from loadtests.outcomes import Outcome
+from loadtests.generator.arrivals import constant
+from loadtests.generator.load import Nobody, Sink, closed_loop, open_loop
+from loadtests.generator.outcomes import Outcome
 
 
 class _Server:

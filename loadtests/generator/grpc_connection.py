@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
-from loadtests.http2_blocks import Headers, RequestBlocks, ResponseBlocks
+from loadtests.generator.http2_blocks import Headers, RequestBlocks, ResponseBlocks
 
 _DATA, _HEADERS, _RST, _SETTINGS, _PING, _GOAWAY, _WINDOW, _CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
 _ACK = _END_STREAM = 0x1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from loadtests.arrivals import poisson, steps
+from loadtests.generator.arrivals import poisson, steps
 
 
 def test_poisson_arrivals_are_as_many_as_asked_in_order_and_as_irregular_as_chance() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 import pytest
 from hpack import Decoder, Encoder
 
-from loadtests.grpc_connection import GrpcConnection, Message
+from loadtests.generator.grpc_connection import GrpcConnection, Message
 
 _DATA, _HEADERS, _RST, _SETTINGS, _PING, _GOAWAY, _WINDOW = 0, 1, 3, 4, 6, 7, 8
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"

@@ -14,9 +14,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
-from loadtests.arrivals import Schedule
-from loadtests.outcomes import Outcome, Run, run_of
-from loadtests.precise_timer import PreciseTimer
+from loadtests.generator.arrivals import Schedule
+from loadtests.generator.outcomes import Outcome, Run, run_of
+from loadtests.generator.precise_timer import PreciseTimer
 
 _LEAD_S = 0.05
 _AFTER_REFUSAL_S = 0.01

@@ -6,9 +6,9 @@ import asyncio
 import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from loadtests.grpc_connection import GrpcConnection, Message, connect
-from loadtests.load import Nobody, Sink
-from loadtests.outcomes import Outcome
+from loadtests.generator.grpc_connection import GrpcConnection, Message, connect
+from loadtests.generator.load import Nobody, Sink
+from loadtests.generator.outcomes import Outcome
 
 _OK, _EXHAUSTED = 0, 8
 _RECONNECT_EVERY_S = 0.02

@@ -1,0 +1,1 @@
+"""An open-loop load generator: schedules, connections, and what became of every request."""
