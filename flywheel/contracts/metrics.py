@@ -242,6 +242,9 @@ SERVING_NOT_ADMITTED = Counter(
 SERVING_LOOP_LAG_SECONDS = Gauge(
     "flywheel_serving_loop_lag_seconds", "How long a request waits until the process reads it, on average."
 )
+SERVING_WORKERS_DIED = Counter(
+    "flywheel_serving_workers_died_total", "Worker processes of serving that ended untold; each is replaced."
+)
 SERVING_BREAKER_OPEN = Gauge(
     "flywheel_serving_breaker_open", "1 while a dependency is not asked because it does not answer.", ["dependency"]
 )

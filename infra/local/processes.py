@@ -12,7 +12,7 @@ from flywheel.adapters.file_model_store import FileModelStore
 from flywheel.adapters.grpc_client import client_tls
 from flywheel.contracts.settings import PlatformSettings
 from flywheel.kernel import catalog
-from infra.local import broker, online_store
+from infra.local import broker, online_store, prometheus
 from infra.local.models import is_deployed
 from infra.local.readiness import BrokerAnswers, GrpcServing, HttpReady, Probe, RedisAnswers
 from services.serving.settings import ServingSettings
@@ -84,7 +84,7 @@ Step = Process | Task
 def declaration(settings: PlatformSettings) -> tuple[Step, ...]:
     """Everything that `make up` runs for one stack, each step after those it waits for."""
     world = _world(settings) if settings.world_enabled else ()
-    return (*_engines(settings), *_services(settings), *world)
+    return (*_engines(settings), *_services(settings), *_observers(), *world)
 
 
 def processes(steps: tuple[Step, ...]) -> tuple[Process, ...]:
@@ -198,6 +198,25 @@ def _services(settings: PlatformSettings) -> tuple[Step, ...]:
                 **_rest_port(settings),
             },
             stop_within_s=math.ceil(ServingSettings().stop_within_s) + _WORKERS_SPARE_S,
+        ),
+    )
+
+
+def _observers() -> tuple[Step, ...]:
+    """Prometheus, where its binary is."""
+    told = prometheus.PrometheusSettings()
+    if prometheus.binary(told) is None:
+        return ()
+    return (
+        Process(
+            name="prometheus",
+            command=_module("infra.local.prometheus"),
+            after=("topics",),
+            ready=HttpReady(f"{told.prometheus_url}/-/ready"),
+            within_s=60,
+            address=told.prometheus_url,
+            ports={"FLYWHEEL_PROMETHEUS_PORT": told.prometheus_port},
+            niceness=5,
         ),
     )
 

@@ -14,8 +14,8 @@ _CANDIDATES = range(20_000, 32_000)
 def environment(data_dir: Path) -> dict[str, str]:
     """`FLYWHEEL_*` for a stack beside others, on ports that were free a moment ago."""
     kafka = _free_pair()
-    redis, ingest, serving, rest, monitor, *metrics = (
-        str(port) for port in free_ports(10, apart_from={kafka, kafka + 1})
+    redis, ingest, serving, rest, monitor, prometheus, *metrics = (
+        str(port) for port in free_ports(11, apart_from={kafka, kafka + 1})
     )
     services = ("FEATURES", "EDGE", "SERVING", "TRAINER", "WORLD")
     return {
@@ -26,6 +26,7 @@ def environment(data_dir: Path) -> dict[str, str]:
         "FLYWHEEL_SERVING_ADDRESS": f"127.0.0.1:{serving}",
         "FLYWHEEL_SERVING_REST_ADDRESS": f"127.0.0.1:{rest}",
         "FLYWHEEL_MONITOR_URL": f"http://127.0.0.1:{monitor}",
+        "FLYWHEEL_PROMETHEUS_PORT": prometheus,
         **{f"FLYWHEEL_{name}_METRICS_PORT": port for name, port in zip(services, metrics, strict=True)},
     }
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import psutil
 
 from flywheel.contracts.settings import PlatformSettings
-from infra.local import leftovers, places, restarts
+from infra.local import leftovers, places, prometheus, restarts
 from infra.local.console import Console, table
 from infra.local.failures import CannotStart
 from infra.local.log_lines import dated_telling_line
@@ -40,6 +40,8 @@ def status(settings: PlatformSettings, console: Console) -> bool:
         troubled = statuses[process.name].state not in ALIVE or counts.get(process.name)
         if troubled and (line := dated_telling_line(log_file(settings, process.name))):
             console.plain(f"  {process.name}: {line}")
+    if prometheus.NAME not in statuses:
+        console.plain(f"  {prometheus.NAME}: {prometheus.told(prometheus.PrometheusSettings())}")
     return all(state in ALIVE for state in states)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from flywheel.adapters.file_model_store import FileModelStore
 from flywheel.contracts.settings import PlatformSettings
 from flywheel.kernel import catalog
-from infra.local import fingerprint, jars, leftovers, places, ports, restarts
+from infra.local import fingerprint, jars, leftovers, places, ports, prometheus, restarts
 from infra.local.console import Console, table
 from infra.local.failures import CannotStart
 from infra.local.java import java
@@ -114,6 +114,7 @@ Everything runs, after {took_s:.0f} s.
   Ask (gRPC)       {settings.serving_address}, or: make decide
                    .venv/bin/python -m flywheel decide {usecase} --help{_over_http(settings)}
   Models (MLflow)  make mlflow
+  Prometheus       {prometheus.told(prometheus.PrometheusSettings())}
   State, logs      make status   make logs P=serving
   Stop             make down     (data stays; make clean removes it)
 """

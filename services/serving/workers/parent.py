@@ -10,11 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection, HTTPException
 
 import orjson
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, generate_latest
 
 from flywheel.adapters.logs import logger
 from flywheel.adapters.merged_metrics import MergedMetrics
 from flywheel.adapters.worker_pool import Worker, WorkerPool, WorkersFailed
+from flywheel.contracts.metrics import SERVING_WORKERS_DIED
 from services.serving.port.port import CannotServe, check_certificates, listening
 from services.serving.server import metrics_server
 from services.serving.settings import ServingSettings
@@ -22,6 +23,7 @@ from services.serving.settings import ServingSettings
 _START_TIMEOUT_S = 60.0
 _ASK_TIMEOUT_S = 1.0
 _SNAPSHOT_EVERY_S = 10.0
+_PARENT = "parent"
 _log = logger(__name__)
 
 
@@ -37,7 +39,9 @@ class Workers:
             stop_timeout_s=settings.stop_within_s,
             on_ended=self._ended,
         )
-        self._metrics = MergedMetrics(self._expositions)
+        self._metrics = MergedMetrics(lambda: {_PARENT: self._own_exposition(), **self._expositions()})
+        self._own = CollectorRegistry()
+        self._own.register(SERVING_WORKERS_DIED)
         self._last: dict[Worker, str] = {}
 
     async def run(self, told: asyncio.Event) -> None:
@@ -97,12 +101,18 @@ class Workers:
                 self._last.pop(worker, None)
         return {self._name(worker): said for worker in workers if (said := self._last.get(worker))}
 
+    def _own_exposition(self) -> str:
+        """What only this process can count."""
+        return generate_latest(self._own).decode()
+
     def _name(self, worker: Worker) -> str:
         return f"{worker.slot}-leaving" if worker.is_leaving else str(worker.slot)
 
     def _ended(self, worker: Worker) -> None:
         said = self._last.pop(worker, "")
         self._metrics.retire(worker.last_metrics.decode() or said)
+        if not worker.is_leaving:
+            SERVING_WORKERS_DIED.inc()
 
     async def _snapshot(self) -> None:
         """Bounds what a worker that is killed has counted and never told."""

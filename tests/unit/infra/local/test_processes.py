@@ -14,6 +14,12 @@ from services.serving.settings import ServingSettings
 from tests.serving_parts import deploy, publish
 
 
+@pytest.fixture(autouse=True)
+def _without_prometheus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether this machine has one decides nothing here."""
+    monkeypatch.setenv("FLYWHEEL_PROMETHEUS", "off")
+
+
 @pytest.fixture
 def steps(tmp_path: Path) -> tuple[Step, ...]:
     return declaration(PlatformSettings(data_dir=tmp_path))

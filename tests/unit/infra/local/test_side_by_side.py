@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,14 +21,17 @@ def test_free_ports_differ_and_avoid_what_is_named() -> None:
 
 
 def test_every_port_and_the_data_move(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLYWHEEL_PROMETHEUS", sys.executable)
     ours = PlatformSettings()
+    before = ports_of(ours)
     for name, value in environment(tmp_path).items():
         monkeypatch.setenv(name, value)
     theirs = PlatformSettings()
-    ports = [
-        {port for process in processes(declaration(settings)) for port in process.ports.values()}
-        for settings in (ours, theirs)
-    ]
-    assert len(ports[0]) == len(ports[1]) == 12
-    assert ports[0].isdisjoint(ports[1])
+    after = ports_of(theirs)
+    assert len(before) == len(after) == 13
+    assert before.isdisjoint(after)
     assert places.run_dir(theirs) == tmp_path / "run"
+
+
+def ports_of(settings: PlatformSettings) -> set[int]:
+    return {port for process in processes(declaration(settings)) for port in process.ports.values()}

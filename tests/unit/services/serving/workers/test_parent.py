@@ -30,6 +30,22 @@ async def test_a_worker_that_ends_while_it_is_asked_is_not_counted_twice(monkeyp
     assert list(serving._last) == [staying]
 
 
+def test_a_worker_that_died_is_counted_and_one_that_was_told_to_go_is_not() -> None:
+    serving = Workers(ServingSettings(serving_workers=2))
+    before = died(serving)
+    dying, leaving = (Worker(slot, Mock(), Mock(), started_s=0.0) for slot in range(2))
+    leaving.is_leaving = True
+    for worker in (dying, leaving):
+        serving._ended(worker)
+    assert died(serving) == before + 1
+
+
+def died(serving: Workers) -> float:
+    """What is told at the port for metrics."""
+    samples = (sample for metric in serving._metrics.collect() for sample in metric.samples)
+    return next(each.value for each in samples if each.name == "flywheel_serving_workers_died_total")
+
+
 def test_a_connection_that_the_system_dropped_on_its_way_counts_as_ended() -> None:
     server, channel = Mock(), Mock()
     _hear(server, ConnectionCounts(channel), Word.CONNECTION, b"", None)
