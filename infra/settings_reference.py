@@ -19,7 +19,6 @@ from pydantic.fields import FieldInfo
 from flywheel.contracts.settings import PlatformSettings
 from flywheel.kernel import catalog
 from flywheel.kernel.world import WorldKnobs
-from infra.local.prometheus import PrometheusSettings
 from services.features.settings import FeaturesSettings
 from services.ingest.settings import IngestSettings
 from services.monitor.settings import MonitorSettings
@@ -34,7 +33,6 @@ SETTINGS: Mapping[str, type[PlatformSettings]] = {
     "trainer": TrainerSettings,
     "serving": ServingSettings,
     "monitor": MonitorSettings,
-    "prometheus": PrometheusSettings,
 }
 _PREFIX = "FLYWHEEL_"
 _BLOCK = re.compile(r"(<!-- settings: (?P<part>[a-z-]+) -->\n).*?(<!-- /settings -->)", re.DOTALL)

@@ -64,6 +64,13 @@ class PlatformSettings(BaseSettings):
     """The same of the trainer."""
     world_metrics_port: int = 9104
     """The same of the simulated world."""
+    prometheus: str = ""
+    """Prometheus' binary, which `make up` runs beside the stack; empty: the one on PATH, if there is one; `off`:
+    none."""
+    prometheus_port: int = 19090
+    """Where that Prometheus has its pages."""
+    prometheus_kept: str = "7d"
+    """How long it keeps what it scraped, at most 2 GB of it."""
 
     tracing_endpoint: str = ""
     """Where traces go, a collector that speaks OTLP over HTTP such as `http://127.0.0.1:4318`; empty: nowhere."""

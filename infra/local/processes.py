@@ -84,7 +84,7 @@ Step = Process | Task
 def declaration(settings: PlatformSettings) -> tuple[Step, ...]:
     """Everything that `make up` runs for one stack, each step after those it waits for."""
     world = _world(settings) if settings.world_enabled else ()
-    return (*_engines(settings), *_services(settings), *_observers(), *world)
+    return (*_engines(settings), *_services(settings), *_observers(settings), *world)
 
 
 def processes(steps: tuple[Step, ...]) -> tuple[Process, ...]:
@@ -202,20 +202,20 @@ def _services(settings: PlatformSettings) -> tuple[Step, ...]:
     )
 
 
-def _observers() -> tuple[Step, ...]:
+def _observers(settings: PlatformSettings) -> tuple[Step, ...]:
     """Prometheus, where its binary is."""
-    told = prometheus.PrometheusSettings()
-    if prometheus.binary(told) is None:
+    if prometheus.binary(settings) is None:
         return ()
+    url = prometheus.url(settings)
     return (
         Process(
-            name="prometheus",
+            name=prometheus.NAME,
             command=_module("infra.local.prometheus"),
             after=("topics",),
-            ready=HttpReady(f"{told.prometheus_url}/-/ready"),
+            ready=HttpReady(f"{url}/-/ready"),
             within_s=60,
-            address=told.prometheus_url,
-            ports={"FLYWHEEL_PROMETHEUS_PORT": told.prometheus_port},
+            address=url,
+            ports={"FLYWHEEL_PROMETHEUS_PORT": settings.prometheus_port},
             niceness=5,
         ),
     )

@@ -23,22 +23,12 @@ _OFF = "off"
 _RULES = places.ROOT / "infra" / "observability" / "prometheus" / "rules" / "*.yml"
 
 
-class PrometheusSettings(PlatformSettings):
-    """Whether and where Prometheus runs."""
-
-    prometheus: str = ""
-    """Its binary; empty: the one on PATH, if there is one; `off`: it does not run."""
-    prometheus_port: int = 19090
+def url(settings: PlatformSettings) -> str:
     """Where its pages are."""
-    prometheus_kept: str = "7d"
-    """How long what it scraped is kept, at most 2 GB of it."""
-
-    @property
-    def prometheus_url(self) -> str:
-        return f"http://{_HOST}:{self.prometheus_port}"
+    return f"http://{_HOST}:{settings.prometheus_port}"
 
 
-def binary(settings: PrometheusSettings) -> Path | None:
+def binary(settings: PlatformSettings) -> Path | None:
     """The binary that runs, if any does. Raises CannotStart when the one that is named cannot be run."""
     if settings.prometheus == _OFF:
         return None
@@ -50,10 +40,10 @@ def binary(settings: PrometheusSettings) -> Path | None:
     return Path(found).absolute() if found else None
 
 
-def told(settings: PrometheusSettings) -> str:
+def told(settings: PlatformSettings) -> str:
     """Where it is, or why it does not run and what to do about that."""
     if binary(settings):
-        return settings.prometheus_url
+        return url(settings)
     if settings.prometheus == _OFF:
         return "does not run (FLYWHEEL_PROMETHEUS=off)"
     return (
@@ -67,7 +57,7 @@ def directory_of(settings: PlatformSettings) -> Path:
     return settings.data_dir.absolute() / NAME
 
 
-def prepare(settings: PrometheusSettings) -> Path:
+def prepare(settings: PlatformSettings) -> Path:
     """Writes the configuration for this stack, and tells where it is."""
     directory = directory_of(settings)
     directory.mkdir(parents=True, exist_ok=True)
@@ -76,7 +66,7 @@ def prepare(settings: PrometheusSettings) -> Path:
     return file
 
 
-def command(settings: PrometheusSettings, program: Path, configuration: Path) -> list[str]:
+def command(settings: PlatformSettings, program: Path, configuration: Path) -> list[str]:
     """The command that runs it in the foreground until SIGTERM."""
     return [
         str(program),
@@ -91,7 +81,7 @@ def command(settings: PrometheusSettings, program: Path, configuration: Path) ->
 
 def main() -> None:
     """Becomes the Prometheus of the stack that the settings describe."""
-    settings = PrometheusSettings()
+    settings = PlatformSettings()
     try:
         program = binary(settings)
     except CannotStart as reason:

@@ -41,7 +41,7 @@ def status(settings: PlatformSettings, console: Console) -> bool:
         if troubled and (line := dated_telling_line(log_file(settings, process.name))):
             console.plain(f"  {process.name}: {line}")
     if prometheus.NAME not in statuses:
-        console.plain(f"  {prometheus.NAME}: {prometheus.told(prometheus.PrometheusSettings())}")
+        console.plain(f"  {prometheus.NAME}: {prometheus.told(settings)}")
     return all(state in ALIVE for state in states)
 
 

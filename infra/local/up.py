@@ -114,7 +114,7 @@ Everything runs, after {took_s:.0f} s.
   Ask (gRPC)       {settings.serving_address}, or: make decide
                    .venv/bin/python -m flywheel decide {usecase} --help{_over_http(settings)}
   Models (MLflow)  make mlflow
-  Prometheus       {prometheus.told(prometheus.PrometheusSettings())}
+  Prometheus       {prometheus.told(settings)}
   State, logs      make status   make logs P=serving
   Stop             make down     (data stays; make clean removes it)
 """

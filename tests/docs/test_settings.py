@@ -24,7 +24,7 @@ def test_every_part_has_its_table() -> None:
 
 def test_every_service_is_listed() -> None:
     services = {path.parent.name for path in (ROOT / "services").glob("*/settings.py")}
-    assert services == set(reference.SETTINGS) - {"platform", "prometheus"}
+    assert services == set(reference.SETTINGS) - {"platform"}
 
 
 def test_what_is_named_in_the_text_exists() -> None:

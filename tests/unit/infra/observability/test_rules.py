@@ -24,8 +24,8 @@ ALERTS = [rule for rule in rules() if rule.alerts]
 
 def promtool() -> str | None:
     """Prometheus' own checker: on PATH, or beside the named binary."""
-    beside = Path(os.environ.get("FLYWHEEL_PROMETHEUS", "")).with_name("promtool")
-    return shutil.which("promtool") or shutil.which(str(beside))
+    named = os.environ.get("FLYWHEEL_PROMETHEUS", "")
+    return shutil.which("promtool") or (shutil.which(Path(named).parent / "promtool") if named else None)
 
 
 needs_promtool = pytest.mark.skipif(promtool() is None, reason="no promtool on this machine: rules are not evaluated")
