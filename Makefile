@@ -4,7 +4,7 @@
 #   any FLYWHEEL_* setting in the environment or in .env reaches every process (ports, data directory, …)
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
-.PHONY: help up down status logs clean decide send replay attributes train deploy rollback variant models rebuild erase mlflow test lint jars lock environment environment-dev \
+.PHONY: help up down status logs clean decide send replay attributes train deploy rollback variant models rebuild erase mlflow test lint loadtest loadtest-compare jars lock environment environment-dev \
         figures-start figures-soak figures-fraud figures-features figures-serving figures-render
 
 PYTHON_OF_PROJECT := .venv/bin/python
@@ -88,6 +88,15 @@ test: environment-dev jars lint  ## install what testing needs, then check and t
 
 lint: environment-dev  ## style, strict types, import contracts
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports
+
+loadtest: environment-present  ## load the running stack for two minutes, write a page: SCENARIO=step|steady|spike|soak|overload|fault
+	@FLYWHEEL_USECASE=$(USECASE) $(PYTHON_OF_PROJECT) -m loadtests run $(or $(SCENARIO),step) \
+		$(if $(CAPACITY),--capacity $(CAPACITY)) $(if $(STRETCH),--stretch $(STRETCH)) $(ARGS)
+
+loadtest-compare: environment-present  ## is B faster than A? two results, or commits measured in turns: A=main~1 B=. ARGS="--pairs 5"
+	@test -n "$(A)" -a -n "$(B)" || { echo "What with what? make loadtest-compare A=build/loadtests/….json B=….json, or A=main~1 B=."; exit 2; }
+	@FLYWHEEL_USECASE=$(USECASE) $(PYTHON_OF_PROJECT) -m loadtests compare "$(A)" "$(B)" \
+		$(if $(SCENARIO),--scenario $(SCENARIO)) $(if $(CAPACITY),--capacity $(CAPACITY)) $(if $(STRETCH),--stretch $(STRETCH)) $(ARGS)
 
 figures-start: environment-dev  ## measure the first and a later start, and memory, in a clean clone
 	@$(PYTHON_OF_PROJECT) -m benchmarks.start

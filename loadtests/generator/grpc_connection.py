@@ -11,7 +11,7 @@ import ssl
 import struct
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from loadtests.generator.http2_blocks import Headers, RequestBlocks, ResponseBlocks
@@ -53,16 +53,16 @@ class Owner(Protocol):
 
 
 class GrpcConnection(asyncio.Protocol):
-    """A connection; `send` takes numbers of requests, whose messages it knows."""
+    """A connection; `send` takes numbers of requests, whose messages `message_of` knows."""
 
-    def __init__(self, owner: Owner, headers: Headers, messages: Sequence[Message]) -> None:
+    def __init__(self, owner: Owner, headers: Headers, message_of: Callable[[int], Message]) -> None:
         self._owner = owner
         self._blocks = RequestBlocks(headers)
         self._responses = ResponseBlocks()
-        self._messages = messages
+        self._message_of = message_of
         front = _FRONT.pack(len(self._blocks.again) << 8 | _HEADERS, _END_HEADERS)
         self._front = front
-        self._middles = [self._blocks.again + _FRONT.pack(len(m) << 8 | _DATA, _END_STREAM) for m in messages]
+        self._middles: dict[int, bytes] = {}
         self._began = False
         self._next_stream = 1
         self._calls: dict[int, int] = {}
@@ -125,7 +125,7 @@ class GrpcConnection(asyncio.Protocol):
             self._write(b"".join(out))
 
     def _put(self, number: int, out: list[bytes]) -> bool:
-        message = self._messages[number % len(self._messages)]
+        message = self._message_of(number)
         if len(self._calls) >= self._most_calls or self._window < len(message):
             return False
         self._window -= len(message)
@@ -134,12 +134,17 @@ class GrpcConnection(asyncio.Protocol):
         self._calls[number_of_stream] = number
         stream = number_of_stream.to_bytes(4, "big")
         if self._began:
-            out += (self._front, stream, self._middles[number % len(self._messages)], stream, message)
+            middle = self._middles.get(len(message)) or self._middle(len(message))
+            out += (self._front, stream, middle, stream, message)
             return True
         self._began = True
         out.append(_frame(_HEADERS, _END_HEADERS, number_of_stream, self._blocks.first))
         out.append(_frame(_DATA, _END_STREAM, number_of_stream, message))
         return True
+
+    def _middle(self, length: int) -> bytes:
+        made = self._middles[length] = self._blocks.again + _FRONT.pack(length << 8 | _DATA, _END_STREAM)
+        return made
 
     def _drain(self, out: list[bytes]) -> None:
         while self._waiting and self._put(self._waiting[0], out):

@@ -18,13 +18,17 @@ Judge = Callable[[bytes], bool]
 
 
 class GrpcPool:
-    """Calls one unary method; request number n sends the message at n modulo their count."""
+    """Calls one unary method.
+
+    `messages`: those that are sent over and over, request number n the one at n modulo their count; or what makes the
+    message of a request of its number.
+    """
 
     def __init__(
         self,
         address: str,
         method: str,
-        messages: Sequence[bytes],
+        messages: Sequence[bytes] | Callable[[int], bytes],
         *,
         connections: int = 8,
         timeout_s: float | None = None,
@@ -35,7 +39,7 @@ class GrpcPool:
         self._host, _, port = address.rpartition(":")
         self._port = int(port)
         self._headers = _headers(address, method, timeout_s, metadata or {}, "https" if tls else "http")
-        self._messages = [Message(content) for content in messages]
+        self._message_of = _message_of(messages)
         self._size = connections
         self._judge = judge
         self._tls = tls
@@ -114,13 +118,21 @@ class GrpcPool:
                 return
 
     async def _add(self) -> None:
-        make = lambda: GrpcConnection(self, self._headers, self._messages)  # noqa: E731
+        make = lambda: GrpcConnection(self, self._headers, self._message_of)  # noqa: E731
         connection = await connect(make, self._host, self._port, self._tls)
         self._live.append(connection)
         self._all = [each for each in self._all if each.usable or each.under_way] + [connection]
         if self._stranded:
             stranded, self._stranded = self._stranded, []
             self.send(stranded)
+
+
+def _message_of(messages: Sequence[bytes] | Callable[[int], bytes]) -> Callable[[int], Message]:
+    if callable(messages):
+        make = messages
+        return lambda number: Message(make(number))
+    made = [Message(content) for content in messages]
+    return lambda number: made[number % len(made)]
 
 
 def _headers(

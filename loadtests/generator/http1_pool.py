@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import httptools
@@ -61,12 +61,22 @@ class _Connection(asyncio.Protocol):
 
 
 class Http1Pool:
-    """POSTs JSON to one path; at most so many connections, beyond which requests wait here."""
+    """POSTs JSON to one path; at most so many connections, beyond which requests wait here.
 
-    def __init__(self, address: str, path: str, bodies: Sequence[bytes], *, connections: int = 512) -> None:
+    `bodies`: those that are sent over and over, in turn; or what makes the body of a request of its number.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        path: str,
+        bodies: Sequence[bytes] | Callable[[int], bytes],
+        *,
+        connections: int = 512,
+    ) -> None:
         self._host, _, port = address.rpartition(":")
         self._port = int(port)
-        self._requests = [_request(address, path, body) for body in bodies]
+        self._request_of = _request_of(address, path, bodies)
         self._most = connections
         self._idle: list[_Connection] = []
         self._opened: set[_Connection] = set()
@@ -95,7 +105,7 @@ class Http1Pool:
         """Each on a connection of its own."""
         for number in numbers:
             if self._idle:
-                self._idle.pop().send(number, self._requests[number % len(self._requests)])
+                self._idle.pop().send(number, self._request_of(number))
             else:
                 self._waiting.append(number)
         self._widen()
@@ -123,7 +133,7 @@ class Http1Pool:
     def _next(self, connection: _Connection) -> None:
         if self._waiting:
             number = self._waiting.popleft()
-            connection.send(number, self._requests[number % len(self._requests)])
+            connection.send(number, self._request_of(number))
         else:
             self._idle.append(connection)
 
@@ -148,6 +158,14 @@ class Http1Pool:
         _, connection = await loop.create_connection(lambda: _Connection(self), self._host, self._port)
         self._opened.add(connection)
         self._next(connection)
+
+
+def _request_of(address: str, path: str, bodies: Sequence[bytes] | Callable[[int], bytes]) -> Callable[[int], bytes]:
+    if callable(bodies):
+        make = bodies
+        return lambda number: _request(address, path, make(number))
+    made = [_request(address, path, body) for body in bodies]
+    return lambda number: made[number % len(made)]
 
 
 def _request(address: str, path: str, body: bytes) -> bytes:

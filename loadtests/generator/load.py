@@ -75,9 +75,9 @@ class _OpenLoop:
         if not self._left and not self._ended.done():
             self._ended.set_result(None)
 
-    async def run(self, patience_s: float) -> None:
+    async def run(self, patience_s: float, start_s: float | None) -> None:
         self._pool.sink = self
-        self._start_s = time.perf_counter() + _LEAD_S
+        self._start_s = time.perf_counter() + _LEAD_S if start_s is None else start_s
         self._timer = PreciseTimer(self._send_due)
         try:
             self._timer.set(self._start_s + self._due_s[0])
@@ -152,12 +152,17 @@ class _ClosedLoop:
         self.outcome.append(0)
 
 
-async def open_loop(pool: Pool, schedule: Schedule, *, seconds: float, patience_s: float = 2.0) -> Run:
-    """The run of that schedule, which lasts so many seconds; answers later than the patience after it count as none."""
+async def open_loop(
+    pool: Pool, schedule: Schedule, *, seconds: float, patience_s: float = 2.0, start_s: float | None = None
+) -> Run:
+    """The run of that schedule, which lasts so many seconds; answers later than the patience after it count as none.
+
+    `start_s`: its moment 0 by `time.perf_counter`, for several that are to begin together; without it, now.
+    """
     loop = _OpenLoop(pool, schedule)
     with _undisturbed():
         began_s, cpu_s = time.perf_counter(), time.process_time()
-        await loop.run(patience_s)
+        await loop.run(patience_s, start_s)
         share = (time.process_time() - cpu_s) / (time.perf_counter() - began_s)
     sent_s = [each if each == each else math.inf for each in loop.sent_s]
     return run_of(schedule, sent_s, loop.done_s, loop.outcome, seconds=seconds, cpu_share=share)
@@ -200,9 +205,13 @@ class _Only(Nobody):
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    gc.collect()
+    was_enabled = gc.isenabled()
+    if was_enabled:
+        gc.collect()
     gc.disable()
     try:
         yield
     finally:
-        gc.enable()
+        # Of runs side by side the first to begin collects again.
+        if was_enabled:
+            gc.enable()

@@ -63,7 +63,9 @@ class Run:
 
     def lag_ms(self, at: float) -> float:
         """How late the generator itself was, at a percentile; what a slow server does is no part of it."""
-        return float(np.percentile((self.sent_s - self.intended_s) * 1e3, at)) if len(self.sent_s) else 0.0
+        lag_ms = (self.sent_s - self.intended_s) * 1e3
+        # Without interpolation: between two requests that never left there is nothing to interpolate.
+        return float(np.percentile(lag_ms, at, method="higher")) if len(lag_ms) else 0.0
 
     def is_void(self, lag_p99_ms: float = 5.0) -> bool:
         """Whether the generator could not keep to its schedule: then the run says nothing about the server."""

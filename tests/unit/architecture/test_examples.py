@@ -9,11 +9,16 @@ import pkgutil
 import pytest
 
 import flywheel
+import loadtests
 
 
 def modules() -> list[str]:
-    packages = ("flywheel.contracts.", "flywheel.kernel.")
-    found = (module.name for module in pkgutil.walk_packages(flywheel.__path__, "flywheel."))
+    packages = ("flywheel.contracts.", "flywheel.kernel.", "loadtests.")
+    found = [
+        module.name
+        for package in (flywheel, loadtests)
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+    ]
     return [name for name in found if name.startswith(packages) and "_pb2" not in name]
 
 

@@ -70,7 +70,7 @@ class _Server:
         self.owner = _Owner()
         self.transport = _Transport()
         headers = [(":method", "POST"), (":path", "/a.B/C"), ("grpc-timeout", "1S")]
-        self.client = GrpcConnection(self.owner, headers, [Message(m) for m in messages])
+        self.client = GrpcConnection(self.owner, headers, lambda number: Message(messages[number % len(messages)]))
         self.client.connection_made(self.transport)  # type: ignore[arg-type]
         self.encoder, self.decoder = Encoder(), Decoder()
 

@@ -55,6 +55,10 @@ def test_a_generator_that_lags_says_so() -> None:
     assert "VOID" in late.told()
 
 
+def test_a_generator_that_never_got_to_its_requests_says_so() -> None:
+    assert _run([1.0] * 100, lag_ms=math.inf).is_void()
+
+
 def test_a_part_of_a_run_is_by_intended_moments() -> None:
     run = _run([1.0] * 100).between(0.25, 0.5)
     assert len(run.outcome) == 25
