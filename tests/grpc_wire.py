@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any, cast
 
 from hpack import Decoder, Encoder
 
-from flywheel.adapters.grpc_server.calls import Call, Gate, Streaming, Unary
+from flywheel.adapters.grpc_server.calls import Call, PortGate, Streaming, Unary
 from flywheel.adapters.grpc_server.connection import Connection, Shared
 from flywheel.adapters.grpc_server.frames import (
     END_HEADERS,
@@ -38,11 +39,19 @@ class RecordingGate:
     def __init__(self, refused: Refusal | None = None) -> None:
         self.refused = refused
         self.admitted = 0
+        self.looked = 0
+        self.repeats = 0
         self.ended_as: list[Status] = []
 
     def look(self, path: str, metadata: Mapping[str, str], timeout_s: float) -> Refusal | None:  # noqa: ARG002
         """As told."""
+        self.looked += 1
         return self.refused
+
+    def repeated(self, path: str, metadata: Mapping[str, str], refusal: Refusal, count: int) -> Iterator[Refusal]:  # noqa: ARG002
+        """As told, so many times."""
+        self.repeats += count
+        return repeat(refusal, count)
 
     def begin(self, path: str, metadata: Mapping[str, str], timeout_s: float) -> Refusal | None:  # noqa: ARG002
         """As told, and told of what changed since."""
@@ -132,7 +141,7 @@ class Wire:
         unary: Mapping[str, Unary] | None = None,
         *,
         streaming: Mapping[str, Streaming] | None = None,
-        gate: Gate | None = None,
+        gate: PortGate | None = None,
         limits: Limits | None = None,
     ) -> None:
         self.later: list[Callable[[], None]] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from enum import Enum, IntEnum
+from enum import IntEnum
 
 from flywheel.kernel.concurrency import Bounds, ConcurrencyLimit
 
@@ -33,17 +33,22 @@ def lowered(declared: Criticality, asked: str) -> Criticality:
     return max(declared, _WORDS.get(asked, declared)) if asked else declared
 
 
-class Reason(Enum):
-    """Why a request was refused."""
+class Reason(IntEnum):
+    """Why a request was refused. None of them is false."""
 
-    LIMIT = "limit"
+    LIMIT = 1
     """As many as can be answered in time are under way."""
-    PRIORITY = "priority"
+    PRIORITY = 2
     """What matters more needs all there is."""
-    DEADLINE = "deadline"
+    DEADLINE = 3
     """It would have to wait for longer than its caller does."""
-    EXPIRED = "expired"
+    EXPIRED = 4
     """Its deadline was over when it was read."""
+
+    @property
+    def word(self) -> str:
+        """As labels say it."""
+        return self.name.lower()
 
 
 _SHARES = (1.0, 0.85, 0.7)
@@ -95,12 +100,33 @@ class Admission:
         """
         if patience_s <= age_s:
             return Reason.EXPIRED
-        shares = self._shares
-        shares.renew(now_s)
+        shares, limit = self._shares, self._limit
+        if now_s >= shares.ends_s:
+            shares.renew(now_s)
+        if limit.in_flight >= limit.limit * _SHARES[criticality]:
+            # Under overload nearly every request ends here.
+            shares.came[criticality] += 1
+            shares.crowded[criticality] += 1
+            limit.refused()
+            return Reason.LIMIT
         if not shares.lets(criticality):
-            self._limit.refused()
+            limit.refused()
             return Reason.PRIORITY
-        return self._crowded(criticality, patience_s - age_s)
+        return self._hurried(patience_s - age_s)
+
+    def repeated(self, criticality: Criticality, reason: Reason, count: int) -> None:
+        """So many more requests, like one that `look` has just refused, are refused for the same reason.
+
+        They need not be looked at, unless it was PRIORITY: of those some are let through.
+        """
+        if reason is Reason.EXPIRED:
+            return
+        self._shares.came[criticality] += count
+        if reason is Reason.LIMIT:
+            self._shares.crowded[criticality] += count
+            self._limit.refused(count)
+        else:
+            self._limit.hurried(count)
 
     def begin(
         self, criticality: Criticality, now_s: float, *, patience_s: float = math.inf, age_s: float = 0.0
@@ -108,18 +134,19 @@ class Admission:
         """Why a request that `look` let pass is refused now that all of it has come, or None: it has begun."""
         if patience_s <= age_s:
             return Reason.EXPIRED
-        reason = self._crowded(criticality, patience_s - age_s)
-        if reason is None:
-            self._limit.began(now_s)
-            self._shares.admitted()
-        return reason
-
-    def _crowded(self, criticality: Criticality, left_s: float) -> Reason | None:
         limit = self._limit
         if limit.in_flight >= limit.limit * _SHARES[criticality]:
+            self._shares.crowded[criticality] += 1
             limit.refused()
-            self._shares.crowded(criticality)
             return Reason.LIMIT
+        reason = self._hurried(patience_s - age_s)
+        if reason is None:
+            limit.began(now_s)
+            self._shares.admitted += 1
+        return reason
+
+    def _hurried(self, left_s: float) -> Reason | None:
+        limit = self._limit
         # One alone waits for nobody, whatever is expected of many.
         if limit.in_flight and limit.expected_s() > left_s:
             limit.hurried()
@@ -153,18 +180,20 @@ class _Shares:
     """Of all that was admitted, this part more is let through in the next period."""
 
     def __init__(self) -> None:
-        self._began_s = 0.0
-        self._let = [1.0] * len(Criticality)
-        self._due = [0.0] * len(Criticality)
-        self._came = [0] * len(Criticality)
-        self._crowded = [0] * len(Criticality)
-        self._admitted = 0
+        self.ends_s = _PERIOD_S
+        """When a period may be over; `renew` then looks back on it."""
+        self.came = [0] * len(Criticality)
+        self.crowded = [0] * len(Criticality)
+        """Those that found no room."""
+        self.admitted = 0
         self.overload = 0.0
         """Refused for each one admitted."""
+        self._let = [1.0] * len(Criticality)
+        self._due = [0.0] * len(Criticality)
 
     def lets(self, criticality: Criticality) -> bool:
         """Whether the next request of this criticality gets a try."""
-        self._came[criticality] += 1
+        self.came[criticality] += 1
         share = self._let[criticality]
         if share >= 1.0:
             return True
@@ -174,32 +203,24 @@ class _Shares:
         self._due[criticality] -= 1.0
         return True
 
-    def admitted(self) -> None:
-        """It was admitted."""
-        self._admitted += 1
-
-    def crowded(self, criticality: Criticality) -> None:
-        """It found no room."""
-        self._crowded[criticality] += 1
-
     def renew(self, now_s: float) -> None:
-        """Looks back when a period is over."""
-        if now_s - self._began_s < (_PERIOD_S if self._admitted >= _ADMITTED else _LONGEST_PERIOD_S):
+        """Looks back when enough has been admitted to tell something, or the period is long enough without."""
+        if self.admitted < _ADMITTED and now_s < self.ends_s - _PERIOD_S + _LONGEST_PERIOD_S:
             return
-        self.overload = (sum(self._came) - self._admitted) / max(self._admitted, 1)
+        self.overload = (sum(self.came) - self.admitted) / max(self.admitted, 1)
         above = 0
         for criticality in Criticality:
-            came = max(self._came[criticality], 1)
-            if any(self._crowded[:criticality]):
-                room = max(self._admitted * (1 - self._RISE) - above, 0)
+            came = max(self.came[criticality], 1)
+            if any(self.crowded[:criticality]):
+                room = max(self.admitted * (1 - self._RISE) - above, 0)
                 self._let[criticality] = min(self._let[criticality] * 0.9, room / came)
             else:
-                self._let[criticality] = min(self._let[criticality] + self._RISE * max(self._admitted, 1) / came, 1.0)
-            above += self._came[criticality]
-        self._began_s = now_s
-        self._came = [0] * len(Criticality)
-        self._crowded = [0] * len(Criticality)
-        self._admitted = 0
+                self._let[criticality] = min(self._let[criticality] + self._RISE * max(self.admitted, 1) / came, 1.0)
+            above += self.came[criticality]
+        self.ends_s = now_s + _PERIOD_S
+        self.came = [0] * len(Criticality)
+        self.crowded = [0] * len(Criticality)
+        self.admitted = 0
 
 
 def _rounded(wanted_ms: float) -> int:

@@ -86,13 +86,13 @@ class ConcurrencyLimit:
         waits_s = (lately.taken_s - alone_s) * (self.in_flight + 1) / lately.met if lately.met else 0.0
         return min(alone_s + waits_s, self.target_s)
 
-    def refused(self) -> None:
-        """A request was turned away because of the limit."""
-        self._window.refused += 1
+    def refused(self, count: int = 1) -> None:
+        """Requests were turned away because of the limit."""
+        self._window.refused += count
 
-    def hurried(self) -> None:
-        """A request was turned away because its caller would not wait as long as it is expected to take."""
-        self._window.hurried += 1
+    def hurried(self, count: int = 1) -> None:
+        """Requests were turned away because their callers would not wait as long as they are expected to take."""
+        self._window.hurried += count
 
     def began(self, now_s: float) -> None:
         """A request is under way."""

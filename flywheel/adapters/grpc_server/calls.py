@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Protocol
 
@@ -77,6 +77,16 @@ class Gate(Protocol):
         """A call that had begun ended after that time; path and metadata are those it was asked with.
 
         Told exactly once for each, CANCELLED when the caller went.
+        """
+
+
+class PortGate(Gate, Protocol):
+    """Admits the calls of a port, of which many may be alike."""
+
+    def repeated(self, path: str, metadata: Mapping[str, str], refusal: Refusal, count: int) -> Iterator[Refusal]:
+        """What so many more calls are told, one after the other, of which each is like one that was just refused.
+
+        That refusal stands: they are not looked at.
         """
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import cast
 
-from flywheel.adapters.grpc_server.calls import Gate, Streaming
+from flywheel.adapters.grpc_server.calls import PortGate, Streaming
 from flywheel.adapters.grpc_server.control import Control, depends_on
 from flywheel.adapters.grpc_server.frames import (
     END_HEADERS,
@@ -30,6 +31,7 @@ from flywheel.adapters.grpc_server.heads import Head
 from flywheel.adapters.grpc_server.lifetime import Lifetime
 from flywheel.adapters.grpc_server.limits import Limits
 from flywheel.adapters.grpc_server.output import Output
+from flywheel.adapters.grpc_server.repeats import repeats
 from flywheel.adapters.grpc_server.status import Refusal, Status
 from flywheel.adapters.grpc_server.streaming import StreamedCall
 from flywheel.adapters.grpc_server.streams import Notice, Stream
@@ -43,13 +45,14 @@ _BLOCK_SHARE = 4
 _PRIORITY_BYTES = 5
 _STREAM_BITS = 0x7FFFFFFF
 _unpack = HEAD.unpack_from
+_DATA, _HEADERS = int(Kind.DATA), int(Kind.HEADERS)
 
 
 @dataclass
 class Shared:
     """What all connections of a port have in common."""
 
-    gate: Gate
+    gate: PortGate
     limits: Limits
     turn: Turn
     streaming: Mapping[str, Streaming]
@@ -80,7 +83,10 @@ class Connection(Lifetime):
         self._control = Control(self)
         self._early: dict[int, None] = {}
         """Streams answered before the client ended them: what it still sends is passed over."""
-        self._turned_away: list[int] = []
+        self._turned_away: dict[int, None] = {}
+        """In this read, before their message had come."""
+        self._refused: tuple[bytes, Head, Refusal] | None = None
+        """The newest call in this read whose refusal stands: its header block, what that says, and the refusal."""
         self._uncredited_bytes = 0
         self._fragments: tuple[int, int, bytearray] | None = None
         self._fragments_s = 0.0
@@ -131,25 +137,30 @@ class Connection(Lifetime):
         while end - at >= HEAD_BYTES:
             high, low, kind, flags, stream_id = _unpack(data, at)
             size = high << 8 | low
-            stop = at + HEAD_BYTES + size
+            begin = at + HEAD_BYTES
+            at = begin + size
             if size > FRAME_BYTES:
                 raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a frame is longer than announced")
-            if stop > end:
+            if at > end:
+                at = begin - HEAD_BYTES
                 break
             try:
-                self._receive(kind, flags, stream_id & _STREAM_BITS, data, at + HEAD_BYTES, stop)
+                self._receive(kind, flags, stream_id & _STREAM_BITS, data, begin, at)
+                if self._refused is not None and kind == _DATA:
+                    at = self._refuse_repeats(data, at, *self._refused)
             except StreamFault as fault:
                 self._break(fault)
-            at = stop
         self._settle()
         return data[at:]
 
     def _receive(self, kind: int, flags: int, stream_id: int, data: bytes, at: int, stop: int) -> None:
         if self._fragments is not None:
             self._continue(kind, flags, stream_id, data[at:stop])
-        elif kind == Kind.DATA:
+        elif kind == _DATA:
             self._data(flags, stream_id, data, at, stop)
-        elif kind == Kind.HEADERS:
+        elif kind == _HEADERS and flags == END_HEADERS:
+            self._request(stream_id, data[at:stop], False)
+        elif kind == _HEADERS:
             self._headers(flags, stream_id, data, at, stop)
         elif kind == Kind.CONTINUATION:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "nothing is to be continued")
@@ -245,7 +256,7 @@ class Connection(Lifetime):
             return
         refusal = self.gate.look(head.path, head.metadata, head.timeout_s)
         if refusal is not None:
-            self._turn_away(stream_id, refusal.block, is_last)
+            self._refuse(stream_id, block, head, refusal, is_last)
             return
         if self.unfinished >= self.limits.unfinished:
             raise StreamFault(stream_id, ErrorCode.REFUSED_STREAM)
@@ -253,6 +264,24 @@ class Connection(Lifetime):
         self.streams[stream_id] = call
         if is_last:
             call.receive(b"", 0, 0, True)
+
+    def _refuse(self, stream_id: int, block: bytes, head: Head, refusal: Refusal, is_last: bool) -> None:
+        self._turn_away(stream_id, refusal.block, is_last)
+        if refusal.stands and self._blocks.is_lasting(block):
+            self._refused = (block, head, refusal)
+
+    def _refuse_repeats(self, data: bytes, at: int, block: bytes, head: Head, refusal: Refusal) -> int:
+        """Refuses what follows the message of a refused call and is like it. Where something else begins."""
+        self._refused = None
+        stream_ids, stop, message_bytes = repeats(data, at, block, after_id=self.last_id, last_id=self.last_call_id)
+        if stream_ids:
+            refusals = self.gate.repeated(head.path, head.metadata, refusal, len(stream_ids))
+            blocks = [each.block for each in refusals]
+            self.output.put(b"".join(map(headers, stream_ids, blocks, repeat(END_STREAM))))
+            self.last_id = stream_ids[-1]
+            self._uncredited_bytes += message_bytes
+            self._control.called(len(stream_ids))
+        return stop
 
     def _stream(self, stream_id: int, head: Head, is_last: bool) -> None:
         handle = self._shared.streaming.get(head.path)
@@ -285,7 +314,7 @@ class Connection(Lifetime):
         self._control.called()
         if not is_last:
             self._pass_over(stream_id)
-            self._turned_away.append(stream_id)
+            self._turned_away[stream_id] = None
 
     def _end_by_trailers(self, stream_id: int, head: Head, is_last: bool) -> None:
         stream = self.streams.get(stream_id)
@@ -306,6 +335,7 @@ class Connection(Lifetime):
     def _break(self, fault: StreamFault) -> None:
         self._control.count(self.read_s)
         self.output.put(reset(fault.stream_id, fault.code))
+        self._turned_away.pop(fault.stream_id, None)
         self.leave(fault.stream_id)
         self._pass_over(fault.stream_id)
 
@@ -315,7 +345,7 @@ class Connection(Lifetime):
         self._early[stream_id] = None
 
     def _settle(self) -> None:
-        """After a read: gives back the window that it used; asks senders of refused messages to stop."""
+        """After a read: gives back the window that it used; tells who was refused, and those to stop who still send."""
         if self._uncredited_bytes >= self.window_share_bytes:
             self.output.put(window_update(0, self._uncredited_bytes))
             self._uncredited_bytes = 0
@@ -324,3 +354,6 @@ class Connection(Lifetime):
                 if stream_id in self._early:
                     self.output.put(reset(stream_id, ErrorCode.NO_ERROR))
             self._turned_away.clear()
+            self._refused = None
+            # Whoever is refused need not wait for those whose calls are now answered.
+            self.output.flush()

@@ -32,9 +32,9 @@ class Control:
         self._second = 0
         self._frames = 0
 
-    def called(self) -> None:
+    def called(self, calls: int = 1) -> None:
         """A call was answered. Clients send a frame or so with each, so that one of them is not counted."""
-        self._frames -= 1
+        self._frames -= calls
 
     def count(self, now_s: float, frames: int = 1) -> None:
         """One more frame that is no request. Raises ConnectionFault when there are too many in a second."""

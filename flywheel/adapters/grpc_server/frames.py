@@ -113,6 +113,9 @@ def goaway(last_stream_id: int, code: ErrorCode, reason: str = "") -> bytes:
 
 def headers(stream_id: int, block: bytes, flags: int) -> bytes:
     """A whole header block, in CONTINUATION frames too where one frame does not hold it."""
+    size = len(block)
+    if size <= FRAME_BYTES:
+        return HEAD.pack(size >> 8, size & 0xFF, Kind.HEADERS, flags | END_HEADERS, stream_id) + block
     first, rest = block[:FRAME_BYTES], block[FRAME_BYTES:]
     parts = [frame(Kind.HEADERS, flags | (0 if rest else END_HEADERS), stream_id, first)]
     while rest:

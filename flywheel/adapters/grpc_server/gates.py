@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import repeat
 
 from flywheel.adapters.grpc_server.status import Refusal, Status
 
@@ -15,6 +16,10 @@ class OpenGate:
         return None
 
     begin = look
+
+    def repeated(self, path: str, metadata: Mapping[str, str], refusal: Refusal, count: int) -> Iterator[Refusal]:  # noqa: ARG002
+        """The same refusal, which was another gate's."""
+        return repeat(refusal, count)
 
     def ended(self, path: str, metadata: Mapping[str, str], seconds: float, outcome: Status) -> None:
         """Nothing is counted."""

@@ -56,6 +56,10 @@ class HeaderBlocks:
             _keep(self._heads, block, head)
         return head
 
+    def is_lasting(self, block: bytes) -> bool:
+        """Whether the same block would mean the same again, and change nothing, if it came next."""
+        return block in self._heads
+
     @staticmethod
     def _head_of(fields: list[Field], known: dict[tuple[Field, ...], Head]) -> Head:
         """The fields' head. Callers that count a deadline down differ in nothing else, so that is put in afterwards."""

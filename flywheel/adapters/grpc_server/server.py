@@ -8,7 +8,7 @@ import ssl
 from collections.abc import Callable, Mapping
 from time import perf_counter
 
-from flywheel.adapters.grpc_server.calls import Gate, Streaming, Unary
+from flywheel.adapters.grpc_server.calls import PortGate, Streaming, Unary
 from flywheel.adapters.grpc_server.connection import Connection, Shared
 from flywheel.adapters.grpc_server.gates import OpenGate
 from flywheel.adapters.grpc_server.limits import Limits
@@ -33,7 +33,7 @@ class GrpcServer:
         unary: Mapping[str, Unary],
         streaming: Mapping[str, Streaming] | None = None,
         *,
-        gate: Gate | None = None,
+        gate: PortGate | None = None,
         limits: Limits | None = None,
         tls: ssl.SSLContext | None = None,
         on_closed: Callable[[], object] = lambda: None,

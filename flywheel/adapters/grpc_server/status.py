@@ -47,6 +47,8 @@ class Refusal:
     status: Status
     reason: str
     trailers: Mapping[str, str] = field(default_factory=dict)
+    stands: bool = False
+    """Every call like the one that is refused would be refused as well, until another ends."""
 
     @cached_property
     def block(self) -> bytes:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
+from itertools import cycle, islice, repeat
 
 from flywheel.adapters.grpc_server.status import Refusal, Status
 from flywheel.adapters.logs import logger
@@ -27,7 +28,8 @@ _WORDS = {
     Reason.PRIORITY: "overloaded: requests that matter more need all there is",
     Reason.DEADLINE: "overloaded: the answer would come after the deadline",
 }
-_EXPIRED = Refusal(Status.DEADLINE_EXCEEDED, "the deadline was over when the request was read")
+_EXPIRED = Refusal(Status.DEADLINE_EXCEEDED, "the deadline was over when the request was read", stands=True)
+_REASONS = {words: reason for reason, words in _WORDS.items()} | {_EXPIRED.reason: Reason.EXPIRED}
 _FREE_SERVICES = ("/grpc.",)
 _FREE_METHODS = frozenset(
     {"ServerLive", "ServerReady", "ServerMetadata", "ModelReady", "ModelMetadata", "RepositoryIndex"}
@@ -53,9 +55,9 @@ class AdmissionGate:
         self._steady_s = steady_s
         self._by_path: dict[str, Criticality | None] = {}
         self._made: dict[tuple[Reason, int], Refusal] = {}
-        self._rings: dict[tuple[Reason, Criticality], tuple[Refusal, ...]] = {}
-        self._turn = 0
-        self._refused: dict[tuple[Criticality, Reason], int] = {}
+        self._next: list[list[Iterator[Refusal]]] = []
+        """What the next one is told, by criticality and reason."""
+        self._refused = _no_counts()
         self._warned_s = -math.inf
         self._held = [0] * len(Criticality)
         self.lag_s = 0.0
@@ -85,6 +87,15 @@ class AdmissionGate:
         reason = self._admission.look(criticality, self._steady_s(), patience_s=timeout_s, age_s=self.age_s)
         return None if reason is None else self._refused_for(criticality, reason)
 
+    def repeated(self, path: str, metadata: Mapping[str, str], refusal: Refusal, count: int) -> Iterator[Refusal]:
+        """What so many more requests are told that are like one just refused; that refusal stands."""
+        criticality, reason = self._criticality(path, metadata), _REASONS[refusal.reason]
+        if criticality is None:
+            return iter(())
+        self._admission.repeated(criticality, reason, count)
+        self._refused[criticality][reason] += count
+        return islice(self._next[criticality][reason], count)
+
     def begin(self, path: str, metadata: Mapping[str, str], timeout_s: float = math.inf) -> Refusal | None:
         """Why a request that has come whole is refused, or None: it has a place, and `ended` is to be told of it."""
         criticality = self._criticality(path, metadata)
@@ -97,13 +108,8 @@ class AdmissionGate:
         return None
 
     def _refused_for(self, criticality: Criticality, reason: Reason) -> Refusal:
-        counted = (criticality, reason)
-        self._refused[counted] = self._refused.get(counted, 0) + 1
-        if reason is Reason.EXPIRED:
-            return _EXPIRED
-        ring = self._rings[reason, criticality]
-        self._turn += 1
-        return ring[self._turn % len(ring)]
+        self._refused[criticality][reason] += 1
+        return next(self._next[criticality][reason])
 
     def ended(self, path: str, metadata: Mapping[str, str], seconds: float, outcome: Status) -> None:
         """A request that had begun ended, so many seconds after that."""
@@ -117,19 +123,26 @@ class AdmissionGate:
     def _renew(self, late_s: float, lag_s: float) -> None:
         # While the loop was busy requests came all the time: half of what the last of them waited.
         self.age_s, self.lag_s = late_s / 2, lag_s
-        if self._refused:
-            refused, self._refused = self._refused, {}
-            for (criticality, reason), count in refused.items():
-                SERVING_NOT_ADMITTED.labels(self._usecase.name, criticality.word, reason.value).inc(count)
-            self._warn(sum(refused.values()))
+        counts, self._refused = self._refused, _no_counts()
+        if refused := sum(map(sum, counts)):
+            for criticality in Criticality:
+                for reason in Reason:
+                    if count := counts[criticality][reason]:
+                        SERVING_NOT_ADMITTED.labels(self._usecase.name, criticality.word, reason.word).inc(count)
+            self._warn(refused)
             self._prepare()
 
     def _prepare(self) -> None:
         """Makes the next refusals, with the push-back of now."""
-        for criticality in Criticality:
-            pushbacks_ms = self._admission.pushbacks_ms(criticality)
-            for reason in _WORDS:
-                self._rings[reason, criticality] = tuple(self._refusal(reason, after_ms) for after_ms in pushbacks_ms)
+        self._next = [
+            [iter(()), *(self._told(reason, self._admission.pushbacks_ms(criticality)) for reason in Reason)]
+            for criticality in Criticality
+        ]
+
+    def _told(self, reason: Reason, pushbacks_ms: Iterable[int]) -> Iterator[Refusal]:
+        if reason is Reason.EXPIRED:
+            return repeat(_EXPIRED)
+        return cycle([self._refusal(reason, after_ms) for after_ms in pushbacks_ms])
 
     def _criticality(self, path: str, metadata: Mapping[str, str]) -> Criticality | None:
         try:
@@ -152,8 +165,10 @@ class AdmissionGate:
     def _refusal(self, reason: Reason, after_ms: int) -> Refusal:
         made = self._made.get((reason, after_ms))
         if made is None:
-            trailers = {PUSHBACK: str(after_ms)}
-            made = self._made[reason, after_ms] = Refusal(Status.RESOURCE_EXHAUSTED, _WORDS[reason], trailers)
+            # Of those that make way for others some are let through.
+            stands, trailers = reason is not Reason.PRIORITY, {PUSHBACK: str(after_ms)}
+            made = Refusal(Status.RESOURCE_EXHAUSTED, _WORDS[reason], trailers, stands)
+            self._made[reason, after_ms] = made
         return made
 
     def _warn(self, refused: int) -> None:
@@ -171,8 +186,13 @@ class AdmissionGate:
             held = SERVING_IN_FLIGHT.labels(name, criticality.word)
             held.set_function(partial(self._held.__getitem__, criticality))
             for reason in Reason:
-                SERVING_NOT_ADMITTED.labels(name, criticality.word, reason.value)
+                SERVING_NOT_ADMITTED.labels(name, criticality.word, reason.word)
         self._prepare()
+
+
+def _no_counts() -> list[list[int]]:
+    """By criticality and reason; reasons are numbered from one."""
+    return [[0] * (len(Reason) + 1) for _ in Criticality]
 
 
 def retry_after_s(refusal: Refusal) -> int | None:

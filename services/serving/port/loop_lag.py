@@ -13,7 +13,10 @@ _GRAIN_S = 0.001
 
 
 class LoopLag:
-    """Measures fifty times a second and tells, in seconds, the newest and the mean of the last few."""
+    """Measures fifty times a second and tells, in seconds, the newest and the mean of the last few.
+
+    The newest is told to be nothing again as soon as all that had waited is read.
+    """
 
     def __init__(self, tell: Callable[[float, float], None]) -> None:
         self._tell = tell
@@ -36,3 +39,10 @@ class LoopLag:
         self._mean_s += _WEIGHT * (late_s - self._mean_s)
         self._tell(late_s, self._mean_s)
         self.start()
+        if late_s:
+            # What comes due at once is done before the sockets are looked at, what comes due in that is done after.
+            loop = asyncio.get_running_loop()
+            loop.call_soon(loop.call_soon, self._caught_up)
+
+    def _caught_up(self) -> None:
+        self._tell(0.0, self._mean_s)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 
 from flywheel.adapters.certificates import CertificateFiles, Certificates, InvalidCertificates
-from flywheel.adapters.grpc_server.calls import Gate, Unary
+from flywheel.adapters.grpc_server.calls import PortGate, Unary
 from flywheel.adapters.grpc_server.health import HEALTH, Health
 from flywheel.adapters.grpc_server.limits import Limits
 from flywheel.adapters.grpc_server.reflection import reflection
@@ -40,7 +40,7 @@ class Port:
         self,
         settings: ServingSettings,
         unary: Mapping[str, Unary],
-        gate: Gate,
+        gate: PortGate,
         on_closed: Callable[[], object] = lambda: None,
     ) -> None:
         services = services_of(unary)

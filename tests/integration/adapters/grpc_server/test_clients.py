@@ -16,6 +16,7 @@ import pytest
 
 from flywheel.adapters.grpc_server.calls import Call, StreamCall, awaited
 from flywheel.adapters.grpc_server.frames import PREFACE, ErrorCode, Setting, goaway, settings, window_update
+from flywheel.adapters.grpc_server.gates import OpenGate
 from flywheel.adapters.grpc_server.limits import Limits
 from flywheel.adapters.grpc_server.server import GrpcServer
 from flywheel.adapters.grpc_server.status import CallFailed, Refusal, Status
@@ -25,7 +26,7 @@ MIB = 1024 * 1024
 BUSY = Refusal(Status.RESOURCE_EXHAUSTED, "too busy: 100 % – später", {"grpc-retry-pushback-ms": "50"})
 
 
-class Counting:
+class Counting(OpenGate):
     """A gate that writes down what it hears, and refuses who says so."""
 
     def __init__(self) -> None:

@@ -154,3 +154,24 @@ async def test_a_busy_loop_is_late_and_an_idle_one_is_not() -> None:
         while max(await next_told()) > 0.01:
             pass
     lag.stop()
+
+
+async def test_what_comes_after_a_pause_of_the_process_is_not_as_old_as_the_pause_was_long() -> None:
+    admission = Admission(Bounds(budget_s=0.05, highest=10, first=10))
+    gate = AdmissionGate(replace(USECASE, name="paused"), admission)
+    gate.start()
+    try:
+        await asyncio.sleep(0.03)
+        # The process is away.
+        time.sleep(0.3)
+        # What waited on the sockets is read in the first turns of the loop: that is old.
+        seen = []
+        for _ in range(3):
+            await asyncio.sleep(0)
+            seen.append(gate.look(DECIDE, {}, 0.05))
+        assert any(refusal is not None and refusal.status is Status.DEADLINE_EXCEEDED for refusal in seen)
+        # This one came 5 ms after the pause and has 50 ms: nothing of it has passed.
+        await asyncio.sleep(0.005)
+        assert gate.look(DECIDE, {}, 0.05) is None
+    finally:
+        gate.stop()
