@@ -39,3 +39,15 @@ def test_metrics_that_are_named_exist(page: Path) -> None:
 def test_links_lead_somewhere(page: Path) -> None:
     linked = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text())
     assert all((DOCS / link).exists() for link in linked)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_settings_that_are_named_exist(page: Path) -> None:
+    declared = set(re.findall(r"^\| `(FLYWHEEL_[A-Z_]+)`", (DOCS / "settings.md").read_text(), re.MULTILINE))
+    assert set(re.findall(r"FLYWHEEL_[A-Z_]+", page.read_text())) <= declared
+
+
+def test_the_runbook_s_references_lead_somewhere() -> None:
+    page = PAGES[1].read_text()
+    titles = {title.lower() for title in re.findall(r"^### (\w+)$", page, re.MULTILINE)}
+    assert set(re.findall(r"\]\(#([a-z]+)\)", page)) <= titles
