@@ -56,7 +56,7 @@ def sample(stack: Sandbox, samples: Samples) -> None:
     """One look at backlog, decisions and memory of every process."""
     settings = stack.settings
     url = f"http://127.0.0.1:{settings.features_metrics_port}/metrics"
-    for job, value in gauges(url, "flywheel_features_backlog_events", "job").items():
+    for job, value in gauges(url, "flywheel_features_backlog_events", "stream").items():
         samples.add(f"backlog {job}", value)
     url = f"http://127.0.0.1:{settings.world_metrics_port}/metrics"
     for value in gauges(url, "flywheel_world_behind_seconds", "usecase").values():

@@ -79,15 +79,17 @@ EDGE_FORGOTTEN = Counter(
 )
 FEATURES_BATCH_SECONDS = Histogram(
     "flywheel_features_batch_seconds",
-    "Duration of one micro-batch, by job (tiles, archive, decisions).",
-    ["usecase", "job"],
+    "Duration of one micro-batch, by stream (tiles, archive, decisions).",
+    ["usecase", "stream"],
     buckets=(0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0),
 )
 FEATURES_LAG_SECONDS = Gauge(
-    "flywheel_features_lag_seconds", "How far the job is behind the accepted events, wall clock.", ["usecase", "job"]
+    "flywheel_features_lag_seconds",
+    "How far the stream is behind the accepted events, wall clock.",
+    ["usecase", "stream"],
 )
 FEATURES_BACKLOG = Gauge(
-    "flywheel_features_backlog_events", "Events in the broker that the job has not processed.", ["usecase", "job"]
+    "flywheel_features_backlog_events", "Events in the broker that the stream has not processed.", ["usecase", "stream"]
 )
 FEATURES_ARCHIVED = Gauge(
     "flywheel_features_archived_events", "Events and decisions in the lake, duplicates included.", ["usecase", "event"]

@@ -20,6 +20,8 @@ RUNBOOK = "docs/observability.md"
 Rule = dict[str, object]
 
 _SPEED = {"page": "Fast", "ticket": "Slowly"}
+# A stack that has just started knows only its first minutes, whatever the window: those alone alarm nobody.
+_LASTS = {"page": "2m", "ticket": "30m"}
 
 
 def groups() -> dict[str, object]:
@@ -62,6 +64,7 @@ def _alerts(objective: Objective) -> Iterator[Rule]:
         yield {
             "alert": name,
             "expr": " or ".join(_burning(objective, burn) for burn in burns),
+            "for": _LASTS[severity],
             "labels": {"severity": severity, "slo": objective.name},
             "annotations": {
                 "summary": f"{{{{ $labels.usecase }}}} burns its error budget of {objective.name} "

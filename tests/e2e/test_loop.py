@@ -18,9 +18,13 @@ import pytest
 from flywheel.client.decision_client import DecisionClient
 from flywheel.client.errors import ServingUnreachable
 from flywheel.contracts.proto.decision_pb2 import DecideResponse
+from flywheel.contracts.settings import PlatformSettings
+from infra.local import prometheus
 from infra.local.processes import declaration, processes
 from infra.local.sandbox import Sandbox
 from infra.local.supervision import ALIVE, Supervisor
+from infra.observability import dashboards
+from infra.observability.scraping import ports
 from loadtests.accounts import await_that, balance, settle
 
 pytestmark = pytest.mark.e2e
@@ -215,6 +219,47 @@ def test_every_service_exports_its_metrics(stack: Sandbox) -> None:
     for metric, url in pages.items():
         text = httpx.get(f"{url}/metrics", timeout=10).text
         assert re.search(rf"^{metric}\{{[^}}]*fraud", text, re.MULTILINE), metric
+
+
+QUIET = frozenset(
+    {
+        *("Alerts that fire", "Restarts", "Model failures", "Corrupt feature states", "States found corrupt"),
+        *("Events put on edges", "Absorbed and forgotten", "Mismatches by feature", "Worst difference"),
+        *("Candidates of a ranking", "Candidates not ranked", "Cached rows found", "Age of cached rows"),
+        *("Requests for scores", "Age of loaded attributes"),
+        *("Decisions of the canary", "Steps of canaries", "Arms that serving stopped"),
+        *("Shadow's decisions", "Would decide otherwise", "Scores against the served"),
+    }
+)
+"""Panels of which a query says nothing while nothing is wrong, nobody ranks and no model is tried out."""
+
+
+@pytest.mark.skipif(prometheus.binary(PlatformSettings()) is None, reason="no Prometheus on this machine")
+def test_prometheus_answers_what_the_dashboards_ask(stack: Sandbox) -> None:
+    url = prometheus.url(stack.settings)
+
+    def silent() -> set[str]:
+        return {
+            panel.title
+            for dashboard in dashboards.ALL
+            for panel in dashboard.panels
+            for query in panel.queries
+            if not answer(url, query.expr)
+        }
+
+    await_that("every panel shows something", lambda: silent() <= QUIET, 120)
+    rules = httpx.get(f"{url}/api/v1/rules", timeout=10).json()["data"]["groups"]
+    assert [rule["name"] for group in rules for rule in group["rules"] if rule["health"] == "err"] == []
+    targets = httpx.get(f"{url}/api/v1/targets", timeout=10).json()["data"]["activeTargets"]
+    assert {target["labels"]["job"] for target in targets if target["health"] == "up"} == set(ports(stack.settings))
+
+
+def answer(url: str, expr: str) -> list[Any]:
+    """What Prometheus says to a panel's query."""
+    query = expr.replace("$__rate_interval", "1m").replace("$usecase", ".*")
+    told = httpx.get(f"{url}/api/v1/query", params={"query": query}, timeout=10).raise_for_status().json()
+    found: list[Any] = told["data"]["result"]
+    return found
 
 
 def readme_commands() -> list[str]:

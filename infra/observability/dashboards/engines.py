@@ -38,14 +38,14 @@ _OUT = Row(
     (
         Panel(
             "Waiting for Spark",
-            "Events in the broker that the job has not processed.",
-            (value(metrics.FEATURES_BACKLOG, by="job"),),
+            "Events in the broker that the stream has not processed.",
+            (value(metrics.FEATURES_BACKLOG, by="stream"),),
         ),
         Panel(
-            "How far jobs are behind",
+            "How far streams are behind",
             "Wall clock, behind the accepted events.",
             (
-                value(metrics.FEATURES_LAG_SECONDS, by="job"),
+                value(metrics.FEATURES_LAG_SECONDS, by="stream"),
                 value(metrics.EDGE_LAG_SECONDS, legend="edge"),
             ),
         ),
@@ -61,15 +61,15 @@ _SPARK = Row(
     (
         Panel(
             "Time of a micro-batch, median",
-            "By job.",
-            (quantile(metrics.FEATURES_BATCH_SECONDS, 0.5, by="job", legend="{{job}}"),),
+            "By stream.",
+            (quantile(metrics.FEATURES_BATCH_SECONDS, 0.5, by="stream", legend="{{stream}}"),),
         ),
         Panel(
             "Time of a micro-batch, p95",
-            "By job. A batch of `tiles` that takes longer than the declared freshness makes features late.",
-            (quantile(metrics.FEATURES_BATCH_SECONDS, 0.95, by="job", legend="{{job}}"),),
+            "By stream. A batch of `tiles` that takes longer than the declared freshness makes features late.",
+            (quantile(metrics.FEATURES_BATCH_SECONDS, 0.95, by="stream", legend="{{stream}}"),),
         ),
-        Panel("Micro-batches", "By job.", (rate(metrics.FEATURES_BATCH_SECONDS, by="job"),)),
+        Panel("Micro-batches", "By stream.", (rate(metrics.FEATURES_BATCH_SECONDS, by="stream"),)),
         Panel(
             "In the lake",
             "Events and decisions, duplicates included.",

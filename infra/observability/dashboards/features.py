@@ -21,8 +21,8 @@ _FRESH = Row(
         ),
         Panel(
             "The streams",
-            "How far each job is behind the accepted events. The edge makes up for that of `tiles`.",
-            (value(metrics.FEATURES_LAG_SECONDS, by="job"),),
+            "How far each is behind the accepted events. The edge makes up for that of `tiles`.",
+            (value(metrics.FEATURES_LAG_SECONDS, by="stream"),),
         ),
         Panel(
             "Status of what decisions read",

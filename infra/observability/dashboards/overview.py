@@ -61,7 +61,7 @@ DASHBOARD = Dashboard(
                 ),
                 Panel(
                     "How far features are behind",
-                    "Behind the accepted events: as decisions see it, and by job.",
+                    "Behind the accepted events: as decisions see it, and at the edge.",
                     (
                         value(metrics.SERVING_FEATURE_LAG_SECONDS, by="usecase", legend="decisions {{usecase}}"),
                         value(metrics.EDGE_LAG_SECONDS, by="usecase", legend="edge {{usecase}}"),

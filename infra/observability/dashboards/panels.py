@@ -117,7 +117,7 @@ def _split(by: str) -> tuple[str, ...]:
 def _selector(declared: Fact, where: str, by: Iterable[str]) -> str:
     """The label matchers: what is asked for, and the chosen use case wherever the metric knows one."""
     named = [part.partition("=")[0].rstrip("!~") for part in where.split(",") if "=" in part]
-    if unknown := {*named, *by} - {*declared.labels, "job", "worker"}:
+    if unknown := {*named, *by} - {*declared.labels}:
         raise UndeclaredLabel(f"{declared.name} has no label {', '.join(sorted(unknown))}")
     chosen = 'usecase=~"$usecase"' if "usecase" in declared.labels else ""
     matchers = ",".join(part for part in (chosen, where) if part)

@@ -32,6 +32,12 @@ def test_every_metric_says_what_it_means(metric: Counter | Gauge | Histogram) ->
     assert family.name.startswith("flywheel_")
 
 
+@pytest.mark.parametrize("metric", DECLARED.values(), ids=DECLARED)
+def test_no_label_is_one_that_is_added_on_the_way(metric: Counter | Gauge | Histogram) -> None:
+    """Prometheus adds job and instance, and renames what was called so; serving's workers are told apart by worker."""
+    assert {"job", "instance", "worker", "le"}.isdisjoint(metric._labelnames)
+
+
 def test_nobody_else_creates_metrics() -> None:
     creating = [
         str(path.relative_to(ROOT)) for path, text in SOURCES if re.search(r"\b(Counter|Gauge|Histogram)\(\s*\"", text)
