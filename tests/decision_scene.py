@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flywheel.adapters.memory_store import MemoryFeatureStore
-from flywheel.kernel.decision import Decided, Decider, DecisionRequest, Refused
+from flywheel.kernel.decision import Answered, Decided, Decider, DecisionRequest, Refused
 from flywheel.kernel.declaration import UseCase
 from flywheel.kernel.lineup import Lineup, LoadedModel
 from flywheel.kernel.plan import compile_plan
@@ -62,6 +62,9 @@ class Notes:
 
     def model_failed(self, version: str, reason: str) -> None:
         self.notes.append(f"model_failed: {version} {reason}")
+
+    def unanswered(self, late: Answered, model_ms: float | None) -> None:
+        self.notes.append(f"late: {late.arm.value} {late.model_version} {model_ms}")
 
 
 class Slow:

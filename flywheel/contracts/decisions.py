@@ -113,6 +113,20 @@ class DecisionLogged(Message):
     """How many of its writer's decisions were known to be lost by then."""
 
 
+class Unanswered(Message):
+    """Requests of one moment and arm whose answer came too late to be given: what a judge of that arm has to know."""
+
+    arm: str
+    model_version: str
+    """Of what gave the score that came too late."""
+    fallback: Fallback
+    decided_at: Utc
+    """When the process began with them, as it is said of decisions."""
+    model_ms: float | None = None
+    """What the arm's model took, if it was run."""
+    requests: int
+
+
 class Numbered(Message):
     """What every record of a decision log says of its place in it, whatever it is about."""
 
@@ -120,3 +134,5 @@ class Numbered(Message):
     writer: str = ""
     sequence: int = 0
     lost_before: int = 0
+    unanswered: tuple[Unanswered, ...] = ()
+    """What its writer had no answer for in time since the record before."""

@@ -325,6 +325,16 @@ MONITOR_ROLLOUT_STEPS = Counter(
 MONITOR_CANARY_DECISIONS = Gauge(
     "flywheel_monitor_canary_decisions", "Decisions of the canary since its step began.", ["usecase"]
 )
+MONITOR_CANARY_LATE = Gauge(
+    "flywheel_monitor_canary_late_requests",
+    "Requests since the canary's step began whose answer came too late to be given, by the arm of their unit.",
+    ["usecase", "arm"],
+)
+MONITOR_FALLBACK_SHARE = Gauge(
+    "flywheel_monitor_arm_fallback_share",
+    "Of the decisions of an arm, those that a fallback made and not its model.",
+    ["usecase", "arm"],
+)
 MONITOR_SHADOW_OTHERWISE = Gauge(
     "flywheel_monitor_shadow_otherwise_share", "Decisions that the shadow would have made otherwise.", ["usecase"]
 )

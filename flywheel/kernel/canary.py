@@ -1,7 +1,9 @@
 """Whether a canary goes on, takes the next step or goes: judged against the champion's decisions of the same time.
 
-Every test is one-sided and exact or clustered by unit. Decisions of one run of a model share its time and mostly its
-failure, so each run is one piece of evidence about these, however many decisions it served. A canary is looked at each
+Every test is one-sided and exact or clustered by unit, and on the time that both arms have in common. Decisions of one
+run of a model share its time and mostly its failure, so each run is one piece of evidence about these, however many
+decisions it served. What came too late to be answered, or to be shown to the model, is evidence like the others: those
+in time alone would make an arm look the better, the more it fails to answer. A canary is looked at each
 time its decisions have doubled, and look number k spends 1/(k(k+1)) of the error that is allowed to a step: however
 often somebody asks, a canary as good as the champion is rolled back in at most one of a hundred steps, score
 distribution apart, whose noise bound is its own.
@@ -10,7 +12,7 @@ distribution apart, whose noise bound is its own.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -19,6 +21,7 @@ from numpy.typing import NDArray
 from scipy.special import betaln, gammaln
 
 from flywheel.kernel import drift
+from flywheel.kernel.arm_evidence import ArmSeen, in_common, runs_of
 from flywheel.kernel.experiment import ratio_of
 from flywheel.kernel.rollout import Guardrail, Rollout
 
@@ -48,24 +51,6 @@ class Verdict:
     reason: str = ""
 
 
-@dataclass(frozen=True)
-class ArmSeen:
-    """One arm's decisions since the step began, an entry a decision, oldest first."""
-
-    unit: NDArray[np.int64]
-    """Whom it was about, as any number that tells units apart."""
-    failed: NDArray[np.bool_]
-    """Whether the model gave no score; score and time are NaN there."""
-    model_ms: NDArray[np.float64]
-    score: NDArray[np.float64]
-    action: NDArray[np.str_]
-    run: NDArray[np.int64]
-    """Any number that tells runs of the model apart."""
-
-    def __len__(self) -> int:
-        return int(self.unit.size)
-
-
 class CanaryStep:
     """One step of one canary. Each look is made once, so asking often finds no more than asking seldom."""
 
@@ -89,11 +74,13 @@ class CanaryStep:
 
     def judge(self, champion: ArmSeen, canary: ArmSeen, unmet: int, lasted_s: float) -> Verdict:
         """What to do now."""
-        ends = self._may_end(len(canary), lasted_s)
-        silent = self._is_silent(len(canary), unmet, lasted_s)
-        if looks_due(len(canary)) > self._looks or ((ends or silent) and len(canary) > self._looked_at):
-            self._looks = max(looks_due(len(canary)), self._looks + 1)
-            self._looked_at = len(canary)
+        silent = self._is_silent(canary.decisions, unmet, lasted_s)
+        champion, canary = in_common(champion, canary)
+        decisions = canary.decisions
+        ends = self._may_end(decisions, lasted_s)
+        if looks_due(decisions) > self._looks or ((ends or silent) and decisions > self._looked_at):
+            self._looks = max(looks_due(decisions), self._looks + 1)
+            self._looked_at = decisions
             crossed = self._crossed(champion, canary)
             if crossed:
                 return Verdict(Step.ROLL_BACK, crossed)
@@ -102,9 +89,7 @@ class CanaryStep:
             return Verdict(Step.ROLL_BACK, f"no decision reached it any more {expected}: it was stopped or not loaded")
         if not ends or not len(champion):
             return Verdict(Step.CONTINUE)
-        return Verdict(
-            Step.ADVANCE, f"{len(canary)} decisions in {lasted_s:.0f} s at {self._share:.3g} crossed no bound"
-        )
+        return Verdict(Step.ADVANCE, f"{decisions} decisions in {lasted_s:.0f} s at {self._share:.3g} crossed no bound")
 
     def _may_end(self, decisions: int, lasted_s: float) -> bool:
         return decisions >= self._rollout.decisions and lasted_s >= self._rollout.step_lasts_s
@@ -117,12 +102,14 @@ class CanaryStep:
 
     def _crossed(self, champion: ArmSeen, canary: ArmSeen) -> str:
         """Which bound is crossed; empty for none."""
-        tests = 2 + len(self._rollout.guardrails)
+        tests = 3 + len(self._rollout.guardrails)
         alpha = FALSE_ALARM / (self._looks * (self._looks + 1)) / tests
         return next((found for found in self._tests(champion, canary, alpha) if found), "")
 
     def _tests(self, champion: ArmSeen, canary: ArmSeen, alpha: float) -> Iterator[str]:
-        yield fails_more(_first_of_runs(champion)[0], _first_of_runs(canary)[0], alpha)
+        theirs, its = runs_of(champion), runs_of(canary)
+        yield fails_more(theirs.failed, its.failed, alpha)
+        yield is_late_more(theirs.late, its.late, alpha)
         yield is_slower(champion, canary, self._rollout.latency_factor, alpha)
         yield scores_otherwise(champion, canary, self._rollout.score_psi)
         for rail in self._rollout.guardrails:
@@ -139,14 +126,24 @@ def looks_due(decisions: int) -> int:
 
 
 def fails_more(champion: NDArray[np.bool_], canary: NDArray[np.bool_], alpha: float) -> str:
-    """Why the canary's model fails more often than the champion's (Fisher's exact test), or nothing."""
+    """Why the canary's model fails in more of its runs than the champion's (Fisher's exact test), or nothing."""
+    return _happens_more("its model failed", "the champion's", champion, canary, alpha)
+
+
+def is_late_more(champion: NDArray[np.bool_], canary: NDArray[np.bool_], alpha: float) -> str:
+    """Why more of the canary's runs are too late than of the champion's (Fisher's exact test), or nothing."""
+    return _happens_more("the time was over", "for the champion", champion, canary, alpha)
+
+
+def _happens_more(
+    what: str, to_champion: str, champion: NDArray[np.bool_], canary: NDArray[np.bool_], alpha: float
+) -> str:
     failures, others = int(canary.sum()), int(champion.sum())
     p_value = _fisher(failures, canary.size, others, champion.size)
     if not failures or not champion.size or p_value >= alpha:
         return ""
     return (
-        f"its model failed in {failures} of {canary.size} runs, the champion's in {others} of {champion.size} "
-        f"(p = {p_value:.2g})"
+        f"{what} in {failures} of {canary.size} runs, {to_champion} in {others} of {champion.size} (p = {p_value:.2g})"
     )
 
 
@@ -178,15 +175,10 @@ def _like_sized(
 
 def _times(arm: ArmSeen) -> dict[int, NDArray[np.float64]]:
     """What runs took, by the binary magnitude of the number of decisions that they served."""
-    failed, model_ms, served = _first_of_runs(arm)
-    magnitude = np.frexp(served)[1]
-    return {int(size): model_ms[~failed & (magnitude == size)] for size in np.unique(magnitude)}
-
-
-def _first_of_runs(arm: ArmSeen) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.int64]]:
-    """Whether the first decision of each run failed, what the run took, and how many decisions it served."""
-    _, places, served = np.unique(arm.run, return_index=True, return_counts=True)
-    return arm.failed[places], arm.model_ms[places], served
+    runs = runs_of(arm)
+    magnitude = np.frexp(runs.served)[1]
+    told = ~np.isnan(runs.model_ms)
+    return {int(size): runs.model_ms[told & (magnitude == size)] for size in np.unique(magnitude)}
 
 
 def _exceeding(number: int, trials: int, rank: int, others: int) -> float:
@@ -213,7 +205,8 @@ def scores_otherwise(champion: ArmSeen, canary: ArmSeen, threshold: float) -> st
 
 def acts_more(champion: ArmSeen, canary: ArmSeen, rail: Guardrail, alpha: float) -> str:
     """Why the canary takes the guarded action more often than is accepted, or nothing."""
-    theirs, its = (ratio_of(arm.unit, arm.action == rail.action, np.ones(len(arm))) for arm in (champion, canary))
+    answered = [arm.where(arm.action != "") for arm in (champion, canary)]
+    theirs, its = (ratio_of(arm.unit, arm.action == rail.action, np.ones(len(arm))) for arm in answered)
     if min(theirs.units, its.units) < _UNITS_LEAST:
         return ""
     beyond = its.value - theirs.value - rail.more_by
@@ -229,7 +222,7 @@ def acts_more(champion: ArmSeen, canary: ArmSeen, rail: Guardrail, alpha: float)
 
 def _first_scores(arm: ArmSeen) -> NDArray[np.float64]:
     # A unit's scores resemble each other: counted all, they would look like more evidence than they are.
-    scored = ~arm.failed
+    scored = ~np.isnan(arm.score)
     _, places = np.unique(arm.unit[scored], return_index=True)
     return arm.score[scored][places]
 
@@ -248,17 +241,3 @@ def _fisher(failures: int, trials: int, others: int, other_trials: int) -> float
 
 def _log_choose(total: int, chosen: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.asarray(gammaln(total + 1) - gammaln(chosen + 1) - gammaln(total - chosen + 1), dtype=np.float64)
-
-
-def arm_of(rows: Sequence[tuple[int, bool, float, float, str, int]]) -> ArmSeen:
-    """Rows of (unit, failed, model_ms, score, action, run) as columns."""
-    columns = list(zip(*rows, strict=True)) or [(), (), (), (), (), ()]
-    unit, failed, model_ms, score, action, run = columns
-    return ArmSeen(
-        np.array(unit, np.int64),
-        np.array(failed, bool),
-        np.array(model_ms, np.float64),
-        np.array(score, np.float64),
-        np.array(action, np.str_),
-        np.array(run, np.int64),
-    )

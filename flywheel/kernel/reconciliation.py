@@ -47,12 +47,14 @@ class Reconciliation:
     """The account of all writers of one log, in bounded memory. Times in microseconds are those of the records.
 
     >>> account = Reconciliation(patience_us=60)
-    >>> for number in (1, 2, 4): account.take("w", number, lost=0, at_us=number)
+    >>> [account.take("w", number, lost=0, at_us=number) for number in (1, 2, 4)]
+    [True, True, True]
     >>> account.state(now_us=10)
     Reconciled(answered=4, logged=3, lost=0, under_way=1, unexplained=0, repeats=0, writers=1)
     >>> account.state(now_us=100).unexplained
     1
     >>> account.take("w", 5, lost=1, at_us=101)
+    True
     >>> account.state(now_us=200)
     Reconciled(answered=5, logged=4, lost=1, under_way=0, unexplained=0, repeats=0, writers=1)
     """
@@ -69,8 +71,8 @@ class Reconciliation:
         self.truncated = False
         """Whether the log has forgotten its beginning: what its writers wrote before their first record is unknown."""
 
-    def take(self, writer: str, number: int, *, lost: int, at_us: int) -> None:
-        """A record was read. Numbers begin with 1; order does not matter, nor does reading one again."""
+    def take(self, writer: str, number: int, *, lost: int, at_us: int) -> bool:
+        """A record was read: whether for the first time. Numbers begin with 1; order does not matter."""
         # Whoever was heard last is forgotten last.
         account = self._writers.pop(writer) if writer in self._writers else self._begun(writer, number)
         self._writers[writer] = account
@@ -80,10 +82,12 @@ class Reconciliation:
             self._miss(account, account.highest + 1, number, at_us)
             account.highest = number
             account.logged += 1
-        elif account.missing.pop(number, None) is not None:
+            return True
+        if account.missing.pop(number, None) is not None:
             account.logged += 1
-        elif number > account.first:
-            self._repeats += 1
+            return True
+        self._repeats += number > account.first
+        return False
 
     def state(self, now_us: int) -> Reconciled:
         """How the account stands."""

@@ -1,83 +1,165 @@
-"""What each arm's model did lately, as far as it tells one model from another."""
+"""What each arm did since a moment, as far as it tells one model from another."""
 
 from __future__ import annotations
 
 import math
-from collections import deque
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import NamedTuple
 
-from flywheel.contracts.decisions import MODEL_RUN, DecisionLogged, Fallback
+from flywheel.contracts.decisions import MODEL_RUN, DecisionLogged, Fallback, Unanswered
 from flywheel.contracts.events import to_us
 from flywheel.contracts.models import Role
-from flywheel.kernel.canary import ArmSeen, arm_of
+from flywheel.kernel.arm_evidence import ArmSeen, Seen, arm_of
 from flywheel.kernel.rollout import MOST_DECISIONS
 
-_TOLD_BY_MODEL = (Fallback.NONE, Fallback.MODEL_UNAVAILABLE)
+_NOT_OF_THE_MODEL = (Fallback.FEATURES_STALE, Fallback.FEATURES_UNAVAILABLE)
+_NOBODY = -1
 
 
-class _Seen(NamedTuple):
-    decided_at_us: int
-    unit: int
+class _Kept(NamedTuple):
     version: str
-    failed: bool
-    model_ms: float
-    score: float
-    action: str
-    run: int
+    seen: Seen
+
+
+@dataclass
+class _Arm:
+    kept: list[_Kept] = field(default_factory=list)
+    thinned: int = 1
+    answered: int = 0
+    by_fallback: int = 0
+    unanswered: int = 0
+
+
+@dataclass(frozen=True)
+class ArmTotals:
+    """How many requests of an arm were answered, how many of these not by the model, how many came too late."""
+
+    answered: int
+    by_fallback: int
+    unanswered: int
+
+    @property
+    def fallback_share(self) -> float | None:
+        """Of the answers; None without any."""
+        return self.by_fallback / self.answered if self.answered else None
 
 
 class Arms:
-    """The newest decisions of each arm, a bounded number. A decision without its features tells nothing of a model."""
+    """What is known of the arms since `begin`, in bounded memory: of an arm with many decisions every second run is
+    left out, then of what is left, so that what is kept always covers the whole time.
+
+    A decision whose features were not there tells nothing of a model; it is in the totals alone.
+    """
 
     def __init__(self) -> None:
-        self._seen: dict[str, deque[_Seen]] = {}
+        self._since_us = 0
+        self._newest_us = 0
+        self._arms: dict[str, _Arm] = {}
+
+    def begin(self, since_us: int) -> None:
+        """Whatever was before that tells nothing any more."""
+        if any(arm.thinned > 1 for arm in self._arms.values()):
+            # What is left of the newest time is thinner than what will come.
+            since_us = max(since_us, self._newest_us + 1)
+        self._since_us = since_us
+        for arm in self._arms.values():
+            arm.kept = [one for one in arm.kept if one.seen.at_us >= since_us]
+            arm.thinned = 1
+            failing = sum(one.seen.failed or one.seen.late for one in arm.kept)
+            arm.unanswered = sum(not one.seen.action for one in arm.kept)
+            arm.answered, arm.by_fallback = len(arm.kept) - arm.unanswered, failing - arm.unanswered
 
     def add(self, logged: DecisionLogged, unit: str) -> None:
         """Takes a decision in; `unit` is the pseudonym of whom it was about."""
-        if logged.fallback not in _TOLD_BY_MODEL:
+        at_us = to_us(logged.decided_at)
+        if at_us < self._since_us:
             return
-        failed = logged.fallback is Fallback.MODEL_UNAVAILABLE
+        arm = self._arms.setdefault(logged.arm, _Arm())
+        arm.answered += 1
+        arm.by_fallback += logged.fallback is not Fallback.NONE
+        if logged.fallback in _NOT_OF_THE_MODEL:
+            return
+        by_model = logged.fallback is Fallback.NONE
         model_ms = logged.stage_ms.get(MODEL_RUN, logged.stage_ms.get("model", math.nan))
-        self._seen.setdefault(logged.arm, deque(maxlen=MOST_DECISIONS)).append(
-            _Seen(
-                to_us(logged.decided_at),
-                hash(unit),
-                logged.model_version,
-                failed,
-                math.nan if failed else model_ms,
-                math.nan if failed else logged.score,
-                logged.action,
-                # Requests that one process answers together begin at one moment.
-                hash((logged.decided_at, logged.writer)),
-            )
+        seen = Seen(
+            at_us,
+            hash(unit),
+            failed=logged.fallback is Fallback.MODEL_UNAVAILABLE,
+            late=logged.fallback is Fallback.DEADLINE,
+            model_ms=model_ms if by_model else math.nan,
+            score=logged.score if by_model else math.nan,
+            action=logged.action,
+            run=_run(logged.decided_at, logged.writer),
         )
+        self._keep(arm, _Kept(logged.model_version if by_model else "", seen))
+
+    def add_unanswered(self, told: Unanswered, writer: str) -> None:
+        """Takes in requests that had no answer in time."""
+        at_us = to_us(told.decided_at)
+        if at_us < self._since_us or told.fallback in _NOT_OF_THE_MODEL:
+            return
+        arm = self._arms.setdefault(told.arm, _Arm())
+        arm.unanswered += told.requests
+        seen = Seen(
+            at_us,
+            _NOBODY,
+            failed=told.fallback is Fallback.MODEL_UNAVAILABLE,
+            late=True,
+            model_ms=math.nan if told.model_ms is None else told.model_ms,
+            score=math.nan,
+            action="",
+            run=_run(told.decided_at, writer),
+        )
+        version = told.model_version if told.fallback is Fallback.NONE else ""
+        for _ in range(told.requests):
+            self._keep(arm, _Kept(version, seen))
 
     def forget(self, unit: str) -> None:
-        """Nothing is left of that unit."""
+        """Nothing is left of that unit but numbers."""
         gone = hash(unit)
-        for role, seen in self._seen.items():
-            self._seen[role] = deque((one for one in seen if one.unit != gone), maxlen=MOST_DECISIONS)
+        for arm in self._arms.values():
+            arm.kept = [one for one in arm.kept if one.seen.unit != gone]
 
-    def number(self, role: Role, version: str, since_us: int) -> int:
-        """How many decisions of that arm by that version, or by none, there are since then, as far as they are kept."""
-        return len(self._since(role, version, since_us))
+    def totals(self, role: Role) -> ArmTotals:
+        """How the arm's requests were answered."""
+        arm = self._arms.get(role, _Arm())
+        return ArmTotals(arm.answered, arm.by_fallback, arm.unanswered)
+
+    def number(self, role: Role, version: str) -> int:
+        """About how many decisions of that arm there are, by that version or by none; exactly, as long as all are
+        kept."""
+        return sum(1 for _ in self._of(role, version)) * self._thinned(role)
 
     def units(self, role: Role, version: str, since_us: int) -> int:
-        """How many units those decisions were about."""
-        return len({seen.unit for seen in self._since(role, version, since_us)})
+        """At least how many units decisions of that arm were about since then."""
+        return len({seen.unit for seen in self._of(role, version) if seen.at_us >= since_us} - {_NOBODY})
 
-    def newest_us(self, role: Role, version: str, since_us: int) -> int:
-        """When the newest of them was made; `since_us` when there is none."""
-        return max((seen.decided_at_us for seen in self._since(role, version, since_us)), default=since_us)
+    def newest_us(self, role: Role, version: str) -> int:
+        """When the newest of them was made; the beginning when there is none."""
+        return max((seen.at_us for seen in self._of(role, version)), default=self._since_us)
 
-    def seen(self, role: Role, version: str, since_us: int) -> ArmSeen:
-        """Those decisions, oldest first."""
-        kept = self._since(role, version, since_us)
-        return arm_of([(s.unit, s.failed, s.model_ms, s.score, s.action, s.run) for s in kept])
+    def seen(self, role: Role, version: str) -> ArmSeen:
+        """Those decisions, as evidence."""
+        return arm_of(self._of(role, version), self._thinned(role))
 
-    def _since(self, role: Role, version: str, since_us: int) -> list[_Seen]:
-        return [
-            seen
-            for seen in self._seen.get(role, ())
-            if seen.decided_at_us >= since_us and (seen.failed or seen.version == version)
-        ]
+    def _keep(self, arm: _Arm, one: _Kept) -> None:
+        self._newest_us = max(self._newest_us, one.seen.at_us)
+        if one.seen.run % arm.thinned:
+            return
+        arm.kept.append(one)
+        while len(arm.kept) > MOST_DECISIONS and arm.thinned < MOST_DECISIONS:
+            arm.thinned *= 2
+            arm.kept = [kept for kept in arm.kept if kept.seen.run % arm.thinned == 0]
+
+    def _of(self, role: Role, version: str) -> list[Seen]:
+        arm = self._arms.get(role)
+        return [one.seen for one in arm.kept if one.version in (version, "")] if arm else []
+
+    def _thinned(self, role: Role) -> int:
+        return self._arms[role].thinned if role in self._arms else 1
+
+
+def _run(decided_at: datetime, writer: str) -> int:
+    # Requests that one process answers together begin at one moment.
+    return hash((decided_at, writer))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from prometheus_client import Gauge
 
 from flywheel.contracts import metrics
+from flywheel.contracts.models import Role
 from services.monitor.state import Arm, Measure, Quality, State, Variable
 
 _ALL = "all"
@@ -41,7 +42,11 @@ def _values(state: State) -> Iterator[tuple[Gauge, tuple[str, ...], Measure]]:
             yield from _of_arm(usecase, arm)
         yield metrics.MONITOR_SRM_P, (usecase,), state.experiment.sample_ratio_p
     if state.canary is not None:
-        yield metrics.MONITOR_CANARY_DECISIONS, (usecase,), state.canary.decisions
+        canary = state.canary
+        yield metrics.MONITOR_CANARY_DECISIONS, (usecase,), canary.decisions
+        yield metrics.MONITOR_CANARY_LATE, (usecase, Role.CHAMPION), canary.champion_late
+        yield metrics.MONITOR_CANARY_LATE, (usecase, Role.CANARY), canary.late
+        yield metrics.MONITOR_FALLBACK_SHARE, (usecase, Role.CANARY), canary.fallback_share
     if state.shadow is not None:
         yield metrics.MONITOR_SHADOW_OTHERWISE, (usecase,), state.shadow.otherwise_share
         yield metrics.MONITOR_SHADOW_PSI, (usecase,), state.shadow.psi
@@ -79,3 +84,4 @@ def _of_arm(usecase: str, arm: Arm) -> Iterator[tuple[Gauge, tuple[str, ...], Me
     yield metrics.MONITOR_QUALITY, (usecase, arm.role, "recall"), arm.recall.estimate
     yield metrics.MONITOR_QUALITY, (usecase, arm.role, "auc"), arm.auc
     yield metrics.MONITOR_QUALITY, (usecase, arm.role, "average_precision"), arm.average_precision
+    yield metrics.MONITOR_FALLBACK_SHARE, (usecase, arm.role), arm.fallback_share

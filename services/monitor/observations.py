@@ -143,7 +143,10 @@ class Observations:
         numbered = Numbered.model_validate_json(record.value)
         if numbered.writer:
             at_us = to_us(numbered.decided_at)
-            self.account.take(numbered.writer, numbered.sequence, lost=numbered.lost_before, at_us=at_us)
+            number, lost = numbered.sequence, numbered.lost_before
+            if self.account.take(numbered.writer, number, lost=lost, at_us=at_us):
+                for each in numbered.unanswered:
+                    self.arms.add_unanswered(each, numbered.writer)
         for place, logged in enumerate(decisions_of(record.value, ranks=self._usecase.ranks)):
             # The candidates of a ranking are scored, or fail, together: all of them say no more of a model than one.
             if self._take(logged) and place == 0:

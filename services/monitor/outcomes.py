@@ -81,7 +81,8 @@ def compare_arms(outcomes: Outcomes, deployment: Deployment | None, usecase: Use
     """Champion against challenger since this deployment; None without a challenger, or where the use case ranks.
 
     Arms are compared by the money that they save, which showing something does not.
-    Decisions by a fallback stay with the arm their unit was assigned to; a canary's are in neither.
+    Decisions by a fallback stay with the arm their unit was assigned to, which is told beside how many these are:
+    an arm is what it does to its units, its failures included. A canary's are in neither.
     Shares are of the units beside a canary.
     """
     if deployment is None or deployment.challenger is None or usecase.ranks:
@@ -142,6 +143,7 @@ def _arm(role: Role, version: str, outcomes: Outcomes, policy: CostPolicy) -> Ar
         auc=evaluation.roc_auc(matured.positive, matured.score),
         average_precision=evaluation.average_precision(matured.positive, matured.score),
         saved_per_1000=Interval.of(_saved_ratio(outcomes, policy).interval(), 1_000),
+        fallback_share=float(outcomes.fallback.mean()) if len(outcomes) else None,
     )
 
 

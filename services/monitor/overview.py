@@ -103,6 +103,7 @@ class Overview:
         that is due and leads the canary."""
         seen = self._observations
         self._deployed.refresh()
+        self._canary.follow(self._deployed.deployment)
         outcomes = seen.ledger.outcomes()
         truth = self._measured(outcomes, now)
         mix = traffic.decision_mix(seen.recent, outcomes, now)

@@ -44,25 +44,33 @@ class CanaryWatch:
         self._models = models
         self._arms = arms
         self._enabled = enabled
+        self._deployment: Deployment | None = None
         self._followed: _Followed | None = None
+
+    def follow(self, deployment: Deployment | None) -> None:
+        """What the arms do counts from this deployment on; to be told before their decisions are read."""
+        if deployment is not None and deployment != self._deployment:
+            self._deployment = deployment
+            self._arms.begin(to_us(deployment.deployed_at))
 
     def consider(self, deployment: Deployment | None, now: datetime) -> None:
         """Looks whether something is to be done about the canary, and does it."""
+        self.follow(deployment)
         if not self._enabled or deployment is None or deployment.canary is None:
             self._followed = None
             return
         if self._followed is None or self._followed.deployment != deployment:
             self._followed = _Followed(deployment, CanaryStep(self._rollout, deployment.canary_share))
-        since_us, lasted_s = to_us(deployment.deployed_at), (now - deployment.deployed_at).total_seconds()
+        lasted_s = (now - deployment.deployed_at).total_seconds()
         step = self._followed.step
-        newest_us = self._arms.newest_us(Role.CANARY, deployment.canary, since_us)
+        newest_us = self._arms.newest_us(Role.CANARY, deployment.canary)
         unmet = self._arms.units(Role.CHAMPION, deployment.champion, newest_us)
-        if not step.due(self._arms.number(Role.CANARY, deployment.canary, since_us), unmet, lasted_s):
+        if not step.due(self._arms.number(Role.CANARY, deployment.canary), unmet, lasted_s):
             return
-        champion = self._arms.seen(Role.CHAMPION, deployment.champion, since_us)
-        canary = self._arms.seen(Role.CANARY, deployment.canary, since_us)
+        champion = self._arms.seen(Role.CHAMPION, deployment.champion)
+        canary = self._arms.seen(Role.CANARY, deployment.canary)
         verdict = step.judge(champion, canary, unmet, lasted_s)
-        self._followed.judged_decisions = len(canary)
+        self._followed.judged_decisions = canary.decisions
         if verdict.step is Step.ROLL_BACK:
             self._followed.crossed = verdict.reason
         self._follow(verdict, deployment, now)
@@ -71,19 +79,23 @@ class CanaryWatch:
         """As the console shows it."""
         if deployment is None or deployment.canary is None:
             return None
-        since_us = to_us(deployment.deployed_at)
         followed = self._followed if self._followed and self._followed.deployment == deployment else None
+        champion, canary = self._arms.totals(Role.CHAMPION), self._arms.totals(Role.CANARY)
         return Canary(
             version=deployment.canary,
             share=deployment.canary_share,
             next_share=self._rollout.after(deployment.canary_share),
-            decisions=self._arms.number(Role.CANARY, deployment.canary, since_us),
+            decisions=self._arms.number(Role.CANARY, deployment.canary),
             decisions_needed=self._rollout.decisions,
             lasted_s=(now - deployment.deployed_at).total_seconds(),
             lasts_s=self._rollout.step_lasts_s,
             judged=self._enabled,
             judged_decisions=followed.judged_decisions if followed else 0,
             crossed=followed.crossed if followed else None,
+            fallback_share=canary.fallback_share,
+            champion_fallback_share=champion.fallback_share,
+            late=canary.unanswered,
+            champion_late=champion.unanswered,
         )
 
     def _follow(self, verdict: Verdict, deployment: Deployment, now: datetime) -> None:

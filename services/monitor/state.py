@@ -111,6 +111,12 @@ class Canary(Part):
     """It was last judged at so many decisions of this step; 0 before the first time."""
     crossed: str | None = None
     """Why it is to go, for as long as that could not be written into the deployment log."""
+    fallback_share: Measure = None
+    """Of the answers to its units in this step, those that another than its model gave."""
+    champion_fallback_share: Measure = None
+    late: int = 0
+    """Requests of its units in this step whose answer came too late to be given."""
+    champion_late: int = 0
 
 
 class ShadowSeen(Part):
@@ -260,6 +266,8 @@ class Arm(Part):
     auc: Measure
     average_precision: Measure
     saved_per_1000: Interval
+    fallback_share: Measure = None
+    """Of its decisions, those that a fallback made and not its model. They stay with the arm all the same."""
 
 
 class Comparison(Part):

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flywheel.contracts.decisions import Fallback, Step
+from flywheel.kernel.decision.record import Answered
 from flywheel.kernel.decision.requests import Case
 from flywheel.kernel.declaration import UseCase
 from flywheel.kernel.hydration import STALE, UNAVAILABLE, Hydrated
@@ -18,13 +19,16 @@ Scores = NDArray[np.float64]
 
 
 class Observer(Protocol):
-    """Whoever wants to know what went wrong inside a decision that was answered all the same."""
+    """Whoever wants to know what went wrong inside a decision, answered all the same or too late for that."""
 
     def features_unavailable(self, reason: str) -> None: ...
 
     def foreign_state(self, reason: str) -> None: ...
 
     def model_failed(self, version: str, reason: str) -> None: ...
+
+    def unanswered(self, late: Answered, model_ms: float | None) -> None:
+        """This answer came too late to be given; None where its arm's model was not run."""
 
 
 class Scored(NamedTuple):

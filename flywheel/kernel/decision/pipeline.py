@@ -133,7 +133,7 @@ class Pipeline(Generic[T]):
             found.append(self._selector.select(case, scores, hydrated, row, cohort.begun_us))
             row += case.subject.rows
         done_s = steady_s()
-        return [_timed(answered, cohort.begun_s, read_s, scored_s, done_s) for answered in found]
+        return [self._timed(answered, cohort.begun_s, read_s, scored_s, done_s) for answered in found]
 
     async def _apart(self, cohort: Cohort, late: Sequence[bool]) -> list[T | Refused]:
         """Answers those whose time for features ran out before the cohort's turn apart from the others."""
@@ -170,23 +170,24 @@ class Pipeline(Generic[T]):
             row += case.subject.rows
         return hydrated
 
-
-def _timed(answered: T, begun_s: float, read_s: float, scored_s: float, done_s: float) -> T | Refused:
-    """The answer with its times, or the refusal that it has become because it took too long."""
-    case = answered.case
-    late = case.allowance.late(done_s)
-    if late is not None:
-        return Refused(case.request_id, late)
-    answered.stage_ms = {
-        "queue": (begun_s - case.allowance.arrived_s) * 1000,
-        "features": (read_s - begun_s) * 1000,
-        "model": (scored_s - read_s) * 1000,
-        "policy": (done_s - scored_s) * 1000,
-        "total": (done_s - case.allowance.arrived_s) * 1000,
-    }
-    if case.run_s is not None:
-        answered.stage_ms[MODEL_RUN] = case.run_s * 1000
-    return answered
+    def _timed(self, answered: T, begun_s: float, read_s: float, scored_s: float, done_s: float) -> T | Refused:
+        """The answer with its times, or the refusal that it has become because it took too long."""
+        case = answered.case
+        late = case.allowance.late(done_s)
+        if late is not None:
+            model_s = scored_s - read_s if case.run_s is None else case.run_s
+            self._observer.unanswered(answered, model_s * 1000 if case.step.is_by_model else None)
+            return Refused(case.request_id, late)
+        answered.stage_ms = {
+            "queue": (begun_s - case.allowance.arrived_s) * 1000,
+            "features": (read_s - begun_s) * 1000,
+            "model": (scored_s - read_s) * 1000,
+            "policy": (done_s - scored_s) * 1000,
+            "total": (done_s - case.allowance.arrived_s) * 1000,
+        }
+        if case.run_s is not None:
+            answered.stage_ms[MODEL_RUN] = case.run_s * 1000
+        return answered
 
 
 class Decider(Pipeline[Decided]):

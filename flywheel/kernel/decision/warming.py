@@ -36,6 +36,8 @@ class Silent:
 
     def model_failed(self, version: str, reason: str) -> None: ...
 
+    def unanswered(self, late: Answered, model_ms: float | None) -> None: ...
+
 
 async def warm_up(pipeline: Pipeline[T], usecase: UseCase, clock: Clock, *, candidates: int = 0) -> list[T]:
     """Answers made-up requests, one and several at once, and gives the last answers; the pipeline is a silent one.

@@ -161,13 +161,14 @@
     const tooFew = () => make("td", { class: "num muted", title: "Too few matured decisions yet." }, "–");
     const ranged = (arm, range, format) => few(arm) ? tooFew() : make("td", { class: "num" }, format(range.estimate),
       known(range.low) ? make("span", { class: "range" }, `${format(range.low)} to ${format(range.high)}`) : null);
-    const head = [["arm", "", ""], ["decisions", "num", "Since this deployment."], [`${found.unit.replace(/_id$/, "")}s`, "num", "Units: a card always meets the same arm."],
+    const head = [["arm", "", ""], ["decisions", "num", "Since this deployment."], ["by fallback", "num", "Of these decisions, those that a rule or a fixed answer made and not the arm's model. They count in their arm all the same."], [`${found.unit.replace(/_id$/, "")}s`, "num", "Units: a card always meets the same arm."],
       ["matured", "num", "Decisions whose truth is known."], ["precision", "num", "Of flagged decisions, the share that was fraud (95 % interval, clustered by card)."],
       ["recall", "num", "Of frauds, the share that was flagged (95 % interval, clustered by card)."], ["AUC", "num", "Area under the ROC curve on matured decisions."],
       ["saved per 1,000", "num", "Money saved per 1,000 decisions against approving everything; interval clustered by card."]];
     const arms = make("table", {}, make("thead", {}, make("tr", {}, ...head.map(([text, kind, title]) => make("th", { class: kind, title }, text)))),
       make("tbody", {}, ...found.arms.map((arm) => make("tr", {},
         make("td", {}, arm.role, make("span", { class: "range" }, arm.version)), make("td", { class: "num" }, count(arm.decisions)),
+        make("td", { class: "num" }, percent(arm.fallback_share)),
         make("td", { class: "num" }, count(arm.units)), make("td", { class: "num" }, count(arm.matured)),
         ranged(arm, arm.precision, (v) => percent(v, 0)), ranged(arm, arm.recall, (v) => percent(v, 0)),
         few(arm) ? tooFew() : make("td", { class: "num" }, fixed(arm.auc)), ranged(arm, arm.saved_per_1000, money)))));
@@ -197,7 +198,7 @@
   /* The roles beside champion and challenger, and what this deployment took away. */
   function roles({ model, canary, shadow }) {
     const told = [];
-    if (canary) told.push(role("Canary", canary.version, `${percent(canary.share)} of the traffic`, [progress(canary), guard(canary)]));
+    if (canary) told.push(role("Canary", canary.version, `${percent(canary.share)} of the traffic`, [progress(canary), failing(canary), guard(canary)].filter(Boolean)));
     if (shadow) told.push(role("Shadow", shadow.version, "scores along, answers nothing", [beside(shadow)]));
     if (model?.withdrawn) {
       told.push(role("Withdrawn", model.withdrawn, "no traffic", [`Taken back at ${stamp(model.deployed_at)} UTC by ${model.deployed_by}: ${model.reason}`], "bad-text"));
@@ -213,6 +214,12 @@
   function progress(canary) {
     const next = canary.next_share < 1 ? `${percent(canary.next_share)} of the traffic` : "champion";
     return `This step: ${count(canary.decisions)} of ${count(canary.decisions_needed)} decisions, ${about(canary.lasted_s)} of ${about(canary.lasts_s)}; next step: ${next}.`;
+  }
+
+  /* What its units got that was not from its model, beside what the champion's got. */
+  function failing(canary) {
+    if (!canary.fallback_share && !canary.late) return "";
+    return `Not by its model: ${percent(canary.fallback_share)} of the answers, too late: ${count(canary.late)} requests; champion: ${percent(canary.champion_fallback_share)}, ${count(canary.champion_late)}.`;
   }
 
   function guard({ judged, judged_decisions: seen, crossed }) {

@@ -7,11 +7,12 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from flywheel.adapters.logs import Pseudonyms, logger
 from flywheel.contracts.metrics import SERVING_FOREIGN_STATES, SERVING_MODEL_FAILURES, SERVING_REFUSED
-from flywheel.kernel.decision import Decided
+from flywheel.kernel.decision import Answered, Decided
 from flywheel.kernel.declaration import UseCase
 from flywheel.kernel.ports import DecisionLog
 from flywheel.kernel.subject import InvalidSubject
 from services.serving.decisions.counts import DecisionCounts
+from services.serving.decisions.unanswered import UnansweredNotes
 
 _WARN_EVERY_S = 5.0
 
@@ -40,10 +41,12 @@ class Journal:
         self._verbose = verbose
         self._limit = _Limit(steady_s)
         self._counts = DecisionCounts(usecase.name)
+        self._unanswered = UnansweredNotes()
 
     def answered(self, decisions: Sequence[Decided]) -> Awaitable[None] | None:
         """These decisions are about to be answered, as soon as what comes back is done; None: at once."""
-        waiting = self._decisions.append_many([(decision.unit.encode(), decision.to_bytes()) for decision in decisions])
+        records = [(decision.unit.encode(), decision.to_bytes()) for decision in decisions]
+        waiting = self._decisions.append_many(self._unanswered.told_by(records))
         self._counts.decided(decisions)
         self._on_answered(decisions)
         if self._verbose:
@@ -75,6 +78,10 @@ class Journal:
         SERVING_MODEL_FAILURES.labels(self._usecase.name, "scoring").inc()
         self._warn("model_failed", version, version=version, reason=reason)
         self._on_model_failed(version, reason)
+
+    def unanswered(self, late: Answered, model_ms: float | None) -> None:
+        """An answer came too late to be given; the log tells whose models were the arms."""
+        self._unanswered.add(late, model_ms)
 
     def _told(self, error: Exception | None) -> str:
         if not isinstance(error, InvalidSubject):

@@ -42,7 +42,8 @@ class RankingJournal(Journal):
 
     def ranked(self, ranking: Ranked) -> Awaitable[None] | None:
         """This ranking is about to be answered, as soon as what comes back is done; None: at once."""
-        waiting = self._decisions.append_many([(ranking.unit.encode(), ranking.to_bytes())])
+        records = [(ranking.unit.encode(), ranking.to_bytes())]
+        waiting = self._decisions.append_many(self._unanswered.told_by(records))
         SERVING_DECISIONS.labels(self._name, SHOW, ranking.arm, ranking.fallback).inc()
         self._counts.answered([ranking])
         self._candidates.observe(len(ranking.offered))

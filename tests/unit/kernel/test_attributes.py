@@ -12,7 +12,7 @@ import pytest
 from flywheel.adapters.memory_store import MemoryFeatureStore
 from flywheel.contracts.decisions import FeatureStatus
 from flywheel.kernel.attributes import AttributeRow, attributes, reads_of, tables_of
-from flywheel.kernel.decision import Decided, Decider, DecisionRequest
+from flywheel.kernel.decision import Answered, Decided, Decider, DecisionRequest
 from flywheel.kernel.declaration import UseCase
 from flywheel.kernel.description import describe
 from flywheel.kernel.durations import DAY_US, HOUR_US
@@ -54,6 +54,8 @@ class Quiet:
 
     def model_failed(self, version: str, reason: str) -> None:
         raise AssertionError(f"{version}: {reason}")
+
+    def unanswered(self, late: Answered, model_ms: float | None) -> None: ...
 
 
 @pytest.fixture

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from flywheel.kernel.canary import FALSE_ALARM, ArmSeen, CanaryStep, Step, arm_of, fails_more, is_slower
+from flywheel.kernel.arm_evidence import ArmSeen, Seen, arm_of, in_common
+from flywheel.kernel.canary import FALSE_ALARM, CanaryStep, Step, fails_more, is_late_more, is_slower
 from flywheel.kernel.features import InvalidDeclaration
 from flywheel.kernel.rollout import Guardrail, Rollout
 
@@ -25,13 +28,17 @@ def arm(
     per_unit: int = 2,
     per_run: int = 1,
     spread: float = 0.5,
+    late: float = 0.0,
 ) -> ArmSeen:
+    """Decisions of the same ten seconds, however many."""
     rng = np.random.default_rng(seed)
     run = np.arange(decisions) // per_run
     unit = rng.integers(0, max(decisions // per_unit, 1), decisions)
     return ArmSeen(
+        np.linspace(0, 10_000_000, decisions).astype(np.int64),
         unit,
         rng.random(decisions)[run] < failing,
+        rng.random(decisions)[run] < late,
         slower * rng.lognormal(0, spread, decisions)[run],
         1 / (1 + np.exp(-rng.normal(-3 + shifted, 1, decisions))),
         np.where(rng.random(decisions) < declines, "decline", "approve"),
@@ -40,14 +47,15 @@ def arm(
 
 
 def first(seen: ArmSeen, decisions: int) -> ArmSeen:
-    return ArmSeen(
-        seen.unit[:decisions],
-        seen.failed[:decisions],
-        seen.model_ms[:decisions],
-        seen.score[:decisions],
-        seen.action[:decisions],
-        seen.run[:decisions],
+    """The first of them, as if they had taken the same time."""
+    return dataclasses.replace(
+        seen.where(np.arange(len(seen)) < decisions), at_us=np.linspace(0, 10_000_000, decisions).astype(np.int64)
     )
+
+
+def together(*arms: ArmSeen) -> ArmSeen:
+    names = [each.name for each in dataclasses.fields(ArmSeen) if each.name != "thinned"]
+    return ArmSeen(**{name: np.concatenate([getattr(arm, name) for arm in arms]) for name in names})
 
 
 def test_a_good_canary_advances_once_it_has_seen_enough_for_long_enough() -> None:
@@ -109,7 +117,7 @@ def test_looking_often_does_not_find_what_is_not_there(per_run: int, spread: flo
     for seed in range(300):
         step = CanaryStep(Rollout(decisions=1_000, guardrails=(Guardrail("decline", 0.0),)), 0.2)
         champion, canary = (
-            arm(2 * seed + place, decisions, failing=0.02, per_run=per_run, spread=spread)
+            arm(2 * seed + place, decisions, failing=0.02, late=0.02, per_run=per_run, spread=spread)
             for place, decisions in enumerate((4_000, 1_000))
         )
         for seen in range(5, 1_001, 5):
@@ -125,22 +133,15 @@ def test_looking_often_does_not_find_what_is_not_there(per_run: int, spread: flo
 
 @pytest.mark.parametrize("size", [2, 4, 8, 20])
 def test_one_run_that_fails_is_one_failure_however_many_it_served(size: int) -> None:
-    failed = [(1_000 + place, True, np.nan, np.nan, "approve", 9_999) for place in range(size)]
-    fine = [(place, False, 1.0, 0.1, "approve", place) for place in range(2_000)]
+    failed = [Seen(0, 1_000 + place, True, False, np.nan, np.nan, "approve", 9_999) for place in range(size)]
+    fine = [Seen(0, place, False, False, 1.0, 0.1, "approve", place) for place in range(2_000)]
     canary = arm_of([*fine[:120], *failed, *fine[120:128]])
     assert CanaryStep(Rollout(), 0.05).judge(arm_of(fine), canary, 0, 10.0).step is Step.CONTINUE
 
 
 def test_a_slow_canary_of_small_runs_is_seen_beside_a_champion_of_large_ones() -> None:
     large, small = arm(1, 16_000, per_run=16, slower=4.0), arm(2, 4_000)
-    champion = ArmSeen(
-        np.concatenate([large.unit, small.unit]),
-        np.concatenate([large.failed, small.failed]),
-        np.concatenate([large.model_ms, small.model_ms]),
-        np.concatenate([large.score, small.score]),
-        np.concatenate([large.action, small.action]),
-        np.concatenate([large.run, large.run[-1] + 1 + small.run]),
-    )
+    champion = together(large, dataclasses.replace(small, run=large.run[-1] + 1 + small.run))
     assert not is_slower(champion, arm(3, 1_000), 1.5, 0.01)
     assert not is_slower(champion, arm(3, 16_000, per_run=16, slower=4.0), 1.5, 0.01)
     assert not is_slower(large, arm(3, 1_000, slower=4.0), 1.5, 0.01)
@@ -154,6 +155,60 @@ def test_failures_are_compared_by_fishers_exact_test(failures: int, others: int)
     expected = stats.fisher_exact(np.array([[failures, 50 - failures], [others, 900 - others]]), "greater").pvalue
     assert bool(fails_more(champion, canary, expected * 1.001)) is (failures > 0)
     assert not fails_more(champion, canary, expected * 0.999)
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_a_canary_that_makes_requests_late_goes_though_those_in_time_are_as_good_as_the_champions(known: bool) -> None:
+    in_time, late = arm(2, 400), arm(3, 8, late=1.0, slower=80.0, spread=0.1)
+    nothing = np.full(8, np.nan)
+    late = dataclasses.replace(
+        late,
+        score=nothing,
+        action=np.full(8, ""),
+        model_ms=late.model_ms if known else nothing,
+        run=in_time.run[-1] + 1 + late.run,
+    )
+    verdict = CanaryStep(ROLLOUT, 0.05).judge(arm(1, 8_000), together(in_time, late), 0, 60.0)
+    assert (verdict.step, "the time was over in 8 of 408 runs" in verdict.reason) == (Step.ROLL_BACK, True)
+
+
+def test_what_was_late_with_both_is_no_fault_of_the_canary() -> None:
+    champion, canary = arm(1, 20_000, late=0.05), arm(2, 1_000, late=0.05)
+    assert CanaryStep(ROLLOUT, 0.05).judge(champion, canary, 0, LONG_S).step is Step.ADVANCE
+
+
+def test_the_times_of_late_runs_count_among_the_slow_ones() -> None:
+    slow = np.arange(1_000) % 25 == 0
+    canary = arm(2, 1_000)
+    late = dataclasses.replace(canary, late=slow, model_ms=np.where(slow, 60.0, canary.model_ms))
+    assert "of 1000 runs took longer" in is_slower(arm(1, 20_000), late, 1.5, 0.01)
+
+
+@pytest.mark.parametrize(("late", "others"), [(2, 1), (9, 0)])
+def test_late_runs_are_compared_by_fishers_exact_test(late: int, others: int) -> None:
+    canary, champion = np.arange(50) < late, np.arange(900) < others
+    expected = stats.fisher_exact(np.array([[late, 50 - late], [others, 900 - others]]), "greater").pvalue
+    assert is_late_more(champion, canary, expected * 1.001)
+    assert not is_late_more(champion, canary, expected * 0.999)
+
+
+def test_only_the_time_that_both_have_in_common_is_compared() -> None:
+    # The champion decided in a cold start as well, and the canary goes on where the champion is not read yet.
+    champion = dataclasses.replace(arm(1, 1_000, failing=0.5), at_us=np.arange(1_000) * 10)
+    canary = dataclasses.replace(arm(2, 100), at_us=np.arange(100) * 100 + 5_000)
+    theirs, its = in_common(champion, canary)
+    assert (theirs.at_us.min(), theirs.at_us.max()) == (5_000, 9_990)
+    assert (its.at_us.min(), its.at_us.max()) == (5_000, 9_900)
+    cold = dataclasses.replace(arm(3, 100, failing=1.0), at_us=np.full(100, -1), run=10_000 + np.arange(100))
+    # Failures before the champion's first decision, and after its last, are not held against the canary.
+    step = CanaryStep(ROLLOUT, 0.05)
+    assert step.judge(arm(1, 2_000), together(arm(2, 100), cold), 0, 60.0).step is Step.CONTINUE
+
+
+def test_decisions_that_were_left_out_by_chance_count_among_those_there_were() -> None:
+    thinned = dataclasses.replace(arm(2, 250), thinned=4)
+    assert thinned.decisions == 1_000
+    assert CanaryStep(ROLLOUT, 0.05).judge(arm(1, 20_000), thinned, 0, LONG_S).step is Step.ADVANCE
 
 
 def test_a_canary_that_does_as_one_unit_does_is_no_evidence_of_many() -> None:

@@ -179,6 +179,20 @@ async def test_the_rule_answers_when_the_model_has_no_time_left() -> None:
         await scene.decide()
 
 
+async def test_an_answer_that_comes_too_late_is_told_with_its_arm_and_what_its_model_took() -> None:
+    class Slowly(Fixed):
+        def score(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
+            scene.time.now_s += 0.06
+            return super().score(rows)
+
+    scene = Scene()
+    scene.lineup = Lineup(LoadedModel("v1", Fixed(0.1)), canary=LoadedModel("v2", Slowly(0.1)), canary_share=1.0)
+    with pytest.raises(OutOfTime):
+        await scene.decide()
+    (note,) = scene.observer.notes
+    assert note.startswith("late: canary v2 60.0")
+
+
 @pytest.mark.parametrize("patience_ms", [0, -3])
 async def test_an_expired_call_is_refused_before_any_work(patience_ms: float) -> None:
     scene = Scene()

@@ -9,7 +9,7 @@ import orjson
 from numpy.typing import NDArray
 
 from flywheel.adapters.memory_store import MemoryFeatureStore
-from flywheel.kernel.decision import DecisionRequest
+from flywheel.kernel.decision import Answered, DecisionRequest
 from flywheel.kernel.decision.ranker import Ranker
 from flywheel.kernel.decision.shortlist import Ranked
 from flywheel.kernel.hydration import Hydrator, Subject
@@ -35,6 +35,8 @@ class Silent:
     def foreign_state(self, reason: str) -> None: ...
 
     def model_failed(self, version: str, reason: str) -> None: ...
+
+    def unanswered(self, late: Answered, model_ms: float | None) -> None: ...
 
 
 class Counting:

@@ -17,7 +17,7 @@ from flywheel.contracts.decisions import Fallback, Step
 from flywheel.contracts.events import from_us, iso_utc
 from flywheel.kernel import catalog
 from flywheel.kernel.attributes import AttributeRow
-from flywheel.kernel.decision import DecisionRequest, Refused
+from flywheel.kernel.decision import Answered, DecisionRequest, Refused
 from flywheel.kernel.decision.ranker import Ranker
 from flywheel.kernel.decision.shortlist import Ranked
 from flywheel.kernel.declaration import Ladder, UseCase
@@ -70,6 +70,9 @@ class Ears:
 
     def model_failed(self, version: str, reason: str) -> None:  # noqa: ARG002  the port's
         self.heard.append(reason)
+
+    def unanswered(self, late: Answered, model_ms: float | None) -> None:  # noqa: ARG002  the port's
+        self.heard.append(f"late: {late.model_version}")
 
 
 class Shop:

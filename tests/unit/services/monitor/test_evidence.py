@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import orjson
 from prometheus_client import REGISTRY
 
-from flywheel.contracts.decisions import DecisionLogged
+from flywheel.contracts.decisions import DecisionLogged, Fallback, Numbered, Unanswered
 from flywheel.contracts.events import to_us
+from flywheel.contracts.models import Role
 from flywheel.contracts.topics import decisions_topic
 from flywheel.kernel.erasure import EraseKey
 from flywheel.kernel.ports import Record
@@ -71,3 +73,17 @@ def test_state_and_metric_tell_it() -> None:
     assert evidence.answered == evidence.logged > 0
     labels = {"usecase": "fraud", "outcome": "logged"}
     assert REGISTRY.get_sample_value("flywheel_monitor_answered_decisions", labels) == evidence.logged
+
+
+def test_what_a_record_tells_of_late_requests_is_heard_once() -> None:
+    made = decisions()[:3]
+    late = Unanswered(
+        arm="canary", model_version="v9", fallback=Fallback.NONE, decided_at=NOW, model_ms=60.0, requests=3
+    )
+    told = Numbered(decided_at=NOW, unanswered=(late,)).model_dump(mode="json")["unanswered"]
+    raw = orjson.dumps({**orjson.loads(made[1].to_bytes()), "unanswered": told})
+    seen = Observations(usecase, EraseKey(b"key", "fraud"), window=100, capacity=1_000)
+    values = [made[0].to_bytes(), raw, made[2].to_bytes(), raw]
+    seen.read(Record(DECISIONS, 0, offset, None, value) for offset, value in enumerate(values))
+    assert seen.arms.totals(Role.CANARY).unanswered == 3
+    assert seen.arms.number(Role.CANARY, "v9") == 3

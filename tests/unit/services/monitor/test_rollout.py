@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,12 +11,13 @@ import numpy as np
 import pytest
 
 from flywheel.adapters.memory_model_store import MemoryModelStore
-from flywheel.contracts.decisions import DecisionLogged, Fallback
+from flywheel.contracts.decisions import DecisionLogged, Fallback, Unanswered
 from flywheel.contracts.events import to_us
 from flywheel.contracts.models import Deployment, Role
 from flywheel.contracts.shadows import ShadowScored
 from flywheel.kernel.deployment import Author, first, with_role
 from flywheel.kernel.maturity import Decided, Ledger
+from flywheel.kernel.rollout import MOST_DECISIONS
 from services.monitor.arms import Arms
 from services.monitor.outcomes import compare_arms
 from services.monitor.rollout import CanaryWatch
@@ -127,7 +129,7 @@ def test_requests_that_a_process_answered_together_are_one_run() -> None:
     arms = Arms()
     for number, writer in ((1, "a"), (1, "a"), (1, "b"), (2, "a")):
         arms.add(decided(Role.CANARY, number).model_copy(update={"writer": writer}), "c1")
-    run = arms.seen(Role.CANARY, "v2", 0).run
+    run = arms.seen(Role.CANARY, "v2").run
     assert [int(run[0]) == int(other) for other in run] == [True, True, False, False]
 
 
@@ -143,14 +145,77 @@ def test_what_a_canary_could_not_score_is_no_decision_of_the_champions() -> None
     roles = with_role(first("fraud", "v1", "salt", AUTHOR), Role.CHALLENGER, "v3", 0.5, AUTHOR)
     compared = compare_arms(ledger.outcomes(), with_role(roles, Role.CANARY, "v2", 0.1, AUTHOR), usecase)
     assert compared is not None
-    assert [arm.decisions for arm in compared.arms] == [1, 1]
+    assert [(arm.decisions, arm.fallback_share) for arm in compared.arms] == [(1, 0), (1, 1)]
 
 
 def test_what_failed_for_want_of_features_tells_nothing_of_a_model() -> None:
     arms = Arms()
-    for fallback in (Fallback.FEATURES_UNAVAILABLE, Fallback.DEADLINE):
+    for fallback in (Fallback.FEATURES_UNAVAILABLE, Fallback.FEATURES_STALE):
         arms.add(decided(Role.CANARY, 1).model_copy(update={"fallback": fallback}), "c1")
-    assert arms.number(Role.CANARY, "v2", 0) == 0
+    assert arms.number(Role.CANARY, "v2") == 0
+    assert arms.totals(Role.CANARY).fallback_share == 1
+
+
+def test_what_came_too_late_is_evidence_of_its_run_and_no_decision() -> None:
+    arms = Arms()
+    at = BEGAN + timedelta(seconds=1)
+    arms.add(decided(Role.CANARY, 0, at=at).model_copy(update={"writer": "a"}), "c1")
+    late = Unanswered(
+        arm="canary", model_version="v2", fallback=Fallback.NONE, decided_at=at, model_ms=60.0, requests=2
+    )
+    arms.add_unanswered(late, "a")
+    arms.add_unanswered(late.model_copy(update={"model_version": "v1"}), "b")
+    by_rule = decided(Role.CANARY, 3, at=at).model_copy(update={"fallback": Fallback.DEADLINE})
+    arms.add(by_rule, "c2")
+    seen = arms.seen(Role.CANARY, "v2")
+    assert seen.late.tolist() == [False, True, True, True]
+    assert len(set(seen.run[:3].tolist())) == 1
+    assert seen.action.tolist() == ["approve", "", "", "approve"]
+    assert seen.model_ms.tolist()[:3] == [0.2, 60.0, 60.0]
+    assert math.isnan(seen.model_ms[3])
+    totals = arms.totals(Role.CANARY)
+    assert (totals.answered, totals.by_fallback, totals.unanswered) == (2, 1, 4)
+
+
+def test_a_canary_that_makes_requests_late_is_taken_back_though_its_answers_are_as_good() -> None:
+    led = Led()
+    led.decide(Role.CHAMPION, 5_000)
+    led.decide(Role.CANARY, 500)
+    for number in range(20):
+        at = BEGAN + timedelta(seconds=number / 10)
+        late = Unanswered(
+            arm="canary", model_version="v2", fallback=Fallback.NONE, decided_at=at, model_ms=60.0, requests=1
+        )
+        led.arms.add_unanswered(late, "w")
+    assert led.consider(BEGAN + timedelta(seconds=6)) == ("v1", None, 0.0)
+    assert "the time was over in 20 of 520 runs" in led.store.deployments("fraud")[-1].reason
+
+
+def test_of_an_arm_with_many_decisions_runs_from_all_of_its_time_are_kept() -> None:
+    arms = Arms()
+    for number in range(3 * MOST_DECISIONS):
+        logged = decided(Role.CHAMPION, number)
+        for place in range(2):
+            arms.add(logged, f"c{number} {place}")
+    seen = arms.seen(Role.CHAMPION, "v1")
+    assert MOST_DECISIONS / 2 * 0.9 < len(seen) <= MOST_DECISIONS
+    assert seen.decisions == pytest.approx(6 * MOST_DECISIONS, rel=0.1)
+    quarters = np.histogram(seen.at_us, bins=4)[0]
+    assert quarters.min() > 0.9 * len(seen) / 4
+    assert set(np.unique(seen.run, return_counts=True)[1].tolist()) == {2}
+    arms.begin(int(seen.at_us.max()))
+    assert arms.number(Role.CHAMPION, "v1") == 0
+
+
+def test_the_share_of_fallbacks_is_told_by_arm() -> None:
+    led = Led()
+    led.watch.follow(led.store.current("fraud"))
+    led.decide(Role.CHAMPION, 10)
+    led.decide(Role.CANARY, 4, failing=1.0)
+    led.decide(Role.CANARY, 12)
+    shown = led.watch.state(led.store.current("fraud"), LATER)
+    assert shown is not None
+    assert (shown.fallback_share, shown.champion_fallback_share) == (0.25, 0.0)
 
 
 def test_of_two_monitors_one_writes_and_the_other_goes_on() -> None:
@@ -212,7 +277,7 @@ def test_whoever_is_erased_is_gone_from_the_arms() -> None:
     led = Led()
     led.decide(Role.CANARY, 1_000)
     led.arms.forget(f"{Role.CANARY}7")
-    assert led.arms.number(Role.CANARY, "v2", 0) == 998
+    assert led.arms.number(Role.CANARY, "v2") == 998
 
 
 def test_a_broken_canary_is_taken_back_by_the_whole_monitor(tmp_path: Path) -> None:
@@ -224,7 +289,7 @@ def test_a_broken_canary_is_taken_back_by_the_whole_monitor(tmp_path: Path) -> N
     scene.models.deploy(with_role(current, Role.CANARY, "v5", 0.05, hour_ago))
     scene.days(0, 4)
     for number in range(6):
-        scene.decide(Role.CANARY, f"c{number}", Fallback.MODEL_UNAVAILABLE)
+        scene.decide(Role.CANARY, f"c{number}", Fallback.MODEL_UNAVAILABLE, seconds_ago=9.0 - number)
     monitor = scene.monitor(data_dir=tmp_path)
     monitor.watch.start()
     try:

@@ -12,7 +12,8 @@ from structlog.testing import capture_logs
 
 from flywheel.adapters.logs import Pseudonyms
 from flywheel.adapters.memory_decision_log import MemoryDecisionLog
-from flywheel.contracts.decisions import FeatureStatus
+from flywheel.contracts.decisions import DecisionLogged, FeatureStatus, Numbered
+from flywheel.contracts.events import to_us
 from flywheel.kernel.subject import InvalidSubject
 from services.serving.decisions.journal import Journal
 from tests.decided import decided
@@ -120,3 +121,28 @@ def test_refusals_are_counted_by_status(log: MemoryDecisionLog, counts: Counts) 
     before = sample("flywheel_serving_refused_total", status="INVALID_ARGUMENT")
     journal(log, counts).refused("INVALID_ARGUMENT", "r1", InvalidSubject("card_id", "missing", "send it"))
     assert sample("flywheel_serving_refused_total", status="INVALID_ARGUMENT") - before == 1
+
+
+def test_what_came_too_late_is_told_by_the_next_record(log: MemoryDecisionLog, counts: Counts) -> None:
+    desk = journal(log, counts)
+    for _ in range(2):
+        desk.unanswered(decided(), 60.0)
+    desk.unanswered(decided(model_version="rule"), None)
+    desk.answered([decided(decision_id="d1"), decided(decision_id="d2")])
+    desk.answered([decided(decision_id="d3")])
+    records = [Numbered.model_validate_json(value) for _, value in log.records]
+    assert [len(record.unanswered) for record in records] == [2, 0, 0]
+    first, second = records[0].unanswered
+    assert (first.arm, first.model_version, first.model_ms, first.requests) == ("champion", "v1", 60.0, 2)
+    assert (second.model_version, second.model_ms, second.requests) == ("rule", None, 1)
+    assert first.decided_at == records[0].decided_at
+    assert DecisionLogged.model_validate_json(log.records[0][1]).decision_id == "d1"
+
+
+def test_without_answers_for_long_the_newest_late_ones_are_remembered(log: MemoryDecisionLog, counts: Counts) -> None:
+    desk = journal(log, counts)
+    for number in range(200):
+        desk.unanswered(decided(decided_at_us=number), None)
+    desk.answered([decided()])
+    told = Numbered.model_validate_json(log.records[0][1]).unanswered
+    assert [to_us(each.decided_at) for each in told] == list(range(72, 200))
