@@ -1,4 +1,7 @@
-"""A worker that answers at once with its own process id: `python -m tests.echo_worker [fail] CHANNEL`."""
+"""A worker that answers at once with its own process id: `python -m tests.echo_worker [fail|sleep] CHANNEL`.
+
+With `fail` it ends at once, with `sleep` it never begins; SIGUSR1 blocks its event loop for good.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,12 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Sequence
 
 from flywheel.adapters.grpc_server.calls import Call
 from flywheel.adapters.grpc_server.server import GrpcServer
-from flywheel.adapters.worker_channel import ConnectionCounts, Word, WorkerChannel
+from flywheel.adapters.worker_channel import ConnectionCounts, Heartbeat, Word, WorkerChannel
 from tests.grpc_wire import PATH
 
 
@@ -28,6 +32,7 @@ async def work(channel: WorkerChannel) -> None:
     """Until told to stop or left alone."""
     told = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, lambda: time.sleep(3_600))
     counts = ConnectionCounts(channel)
     server = GrpcServer({PATH: tell}, on_closed=counts.gone)
 
@@ -40,6 +45,7 @@ async def work(channel: WorkerChannel) -> None:
 
     channel.watch(hear, told.set)
     channel.send(Word.READY, (1).to_bytes(2, "big"))
+    Heartbeat(channel, 0.2)
     await told.wait()
     await server.drain(5.0)
     channel.send_all(Word.LAST_METRICS, b"answered 1\n" * 10_000)
@@ -48,4 +54,6 @@ async def work(channel: WorkerChannel) -> None:
 if __name__ == "__main__":
     if sys.argv[1] == "fail":
         sys.exit("asked to")
+    if sys.argv[1] == "sleep":
+        time.sleep(3_600)
     asyncio.run(work(WorkerChannel.inherited(int(sys.argv[-1]))))

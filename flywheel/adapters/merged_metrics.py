@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
@@ -15,10 +15,14 @@ Expositions = Callable[[], Mapping[str, str]]
 
 
 class MergedMetrics(Collector):
-    """Counters and histograms as sums over all processes, those that ended included; gauges labelled with `worker`."""
+    """Counters and histograms as sums over all processes, those that ended included; gauges labelled with `worker`.
 
-    def __init__(self, expositions: Expositions) -> None:
+    `own` is what this process counts itself.
+    """
+
+    def __init__(self, expositions: Expositions, own: Sequence[Collector] = ()) -> None:
         self._expositions = expositions
+        self._own = own
         self._ended = _Sums()
         self._changes = 0
 
@@ -43,6 +47,8 @@ class MergedMetrics(Collector):
     def _collected(self) -> list[Metric]:
         sums = _Sums()
         sums.add(self._ended.metrics())
+        for counted in self._own:
+            sums.add(counted.collect())
         gauges: dict[str, Metric] = {}
         for worker, exposition in self._expositions().items():
             families = list(text_string_to_metric_families(exposition))

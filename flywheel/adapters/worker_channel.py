@@ -28,6 +28,8 @@ class Word(IntEnum):
     """From a worker, with two numbers of eight bytes: connections that came since it began, and that have gone."""
     LAST_METRICS = 5
     """From a worker that ends, with a piece of its metrics."""
+    ALIVE = 6
+    """From a worker that serves, again and again: its event loop turns."""
 
 
 OnMessage = Callable[[Word, bytes, socket.socket | None], None]
@@ -140,6 +142,20 @@ class ConnectionCounts:
     def _tell(self) -> None:
         told = self._channel.send(Word.COUNTS, self._came.to_bytes(8, "big") + self._gone.to_bytes(8, "big"))
         self._again = None if told else asyncio.get_running_loop().call_later(_TELL_AGAIN_S, self._tell)
+
+
+class Heartbeat:
+    """Tells through the channel, from a worker's event loop and from now on, that the loop turns."""
+
+    def __init__(self, channel: WorkerChannel, every_s: float) -> None:
+        self._channel = channel
+        self._every_s = every_s
+        self._beat()
+
+    def _beat(self) -> None:
+        # One that is not taken is no loss: the other end has enough to read.
+        self._channel.send(Word.ALIVE)
+        asyncio.get_running_loop().call_later(self._every_s, self._beat)
 
 
 def _ignore(_word: Word, _payload: bytes, _connected: socket.socket | None) -> None:

@@ -1,4 +1,7 @@
-"""Workers behind one port: this process accepts, they serve. Each connection goes to the one that has the fewest."""
+"""Workers behind one port: this process accepts, they serve. Each connection goes to the one that has the fewest.
+
+One that dies is replaced, and so is one that lives and does nothing: whoever serves says so again and again.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from flywheel.adapters.listener import Listener
 from flywheel.adapters.logs import logger
@@ -19,11 +23,23 @@ _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 5.0
 _SETTLED_S = 5.0
 _RETRY_S = 0.1
+_LOOKS = 10
+"""So often, while a silence lasts that is too long, it is looked for."""
 _log = logger(__name__)
 
 
 class WorkersFailed(Exception):
     """No worker could be started."""
+
+
+class Gone(StrEnum):
+    """Why a worker went that nobody had asked to."""
+
+    DIED = "died"
+    HUNG = "hung"
+    """It lived and was not heard any more, or never began to serve."""
+    NOT_ENDED = "not_ended"
+    """It was told to end, and did not in time."""
 
 
 @dataclass(eq=False)
@@ -41,6 +57,9 @@ class Worker:
     untaken: deque[socket.socket] = field(default_factory=deque)
     """Handed over and not confirmed; kept open here, too, lest they end with the worker."""
     is_leaving: bool = False
+    heard_s: float = 0.0
+    """When it last said anything, steady clock."""
+    killed_for: Gone | None = None
     last_metrics: bytearray = field(default_factory=bytearray)
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     gone: asyncio.Event = field(default_factory=asyncio.Event)
@@ -55,6 +74,11 @@ class Worker:
         """Whether new ones may be handed to it."""
         return self.ready.is_set() and not self.is_leaving
 
+    @property
+    def gone_for(self) -> Gone | None:
+        """Of one that has gone, why; None where it ended as it was told to."""
+        return self.killed_for or (None if self.is_leaving else Gone.DIED)
+
     def hear_counts(self, taken: int, ended: int) -> None:
         """What it says of its connections since it began."""
         while self.untaken and self.taken < taken:
@@ -66,7 +90,8 @@ class Worker:
 class WorkerPool:
     """`count` workers on a socket that listens. A worker is the command with the number of its channel behind it.
 
-    `on_ended` hears of each worker that has gone.
+    One that serves and is not heard for `silence_s` is killed and replaced, as is one that does not begin to serve
+    within `start_timeout_s`. `on_ended` hears of each worker that has gone.
     """
 
     def __init__(
@@ -76,6 +101,7 @@ class WorkerPool:
         *,
         start_timeout_s: float,
         stop_timeout_s: float,
+        silence_s: float,
         on_ended: Callable[[Worker], None] = lambda _: None,
     ) -> None:
         self.workers: list[Worker] = []
@@ -84,6 +110,7 @@ class WorkerPool:
         self._count = count
         self._start_timeout_s = start_timeout_s
         self._stop_timeout_s = stop_timeout_s
+        self._silence_s = silence_s
         self._on_ended = on_ended
         self._listener: Listener | None = None
         self._waiting: list[socket.socket] = []
@@ -94,10 +121,12 @@ class WorkerPool:
         self._coming = [0] * count
         self._rolling = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._listening: asyncio.Task[None] | None = None
 
     async def start(self, listening: socket.socket) -> None:
         """Returns when the first worker serves. Raises WorkersFailed when one ends before that."""
         self._listener = Listener(listening, self._hand_over)
+        self._listening = asyncio.create_task(self._listen())
         started = [await self._spawn(slot) for slot in range(self._count)]
         ups = [asyncio.create_task(self._comes_up(worker)) for worker in started]
         await asyncio.wait(ups, return_when=asyncio.FIRST_COMPLETED)
@@ -126,6 +155,8 @@ class WorkerPool:
     async def stop(self) -> None:
         """Accepts nothing more and ends all workers, which finish what they have."""
         self._stopping.set()
+        if self._listening:
+            self._listening.cancel()
         if self._listener:
             self._listener.close()
         await asyncio.gather(*(self._end(worker) for worker in list(self.workers)))
@@ -174,7 +205,7 @@ class WorkerPool:
         worker.gone.set()
         if self._listener and not any(other.takes_connections for other in self.workers):
             self._listener.pause()
-        if not worker.is_leaving:
+        if worker.gone_for is Gone.DIED:
             _log.error(
                 "worker_died", slot=worker.slot, pid=worker.process.pid, code=code, connections=worker.connections
             )
@@ -204,10 +235,36 @@ class WorkerPool:
         worker.process.send_signal(signal.SIGTERM)
         if not await _within(worker.gone.wait(), self._stop_timeout_s):
             _log.error("worker_killed", slot=worker.slot, pid=worker.process.pid, connections=worker.connections)
-            worker.process.kill()
+            self._kill(worker, Gone.NOT_ENDED)
             await worker.gone.wait()
 
+    async def _listen(self) -> None:
+        """Kills those that live and do nothing; they are replaced like those that die."""
+        every_s = self._silence_s / _LOOKS
+        looked_s = time.monotonic()
+        while True:
+            await asyncio.sleep(every_s)
+            now_s, before_s = time.monotonic(), looked_s
+            looked_s = now_s
+            for worker in list(self.workers):
+                if now_s - before_s > self._silence_s / 2:
+                    # It was this process that did not listen.
+                    worker.heard_s = now_s
+                silent_s = now_s - (worker.heard_s if worker.metrics_port else worker.started_s)
+                patience_s = self._silence_s if worker.metrics_port else self._start_timeout_s
+                if silent_s > patience_s and not worker.is_leaving and worker.killed_for is None:
+                    told = {"slot": worker.slot, "pid": worker.process.pid, "connections": worker.connections}
+                    _log.error("worker_hangs", silent_s=round(silent_s, 1), **told)
+                    self._kill(worker, Gone.HUNG)
+
+    def _kill(self, worker: Worker, why: Gone) -> None:
+        worker.killed_for = why
+        # Nothing more is handed to it meanwhile.
+        worker.ready.clear()
+        worker.process.kill()
+
     def _hear(self, worker: Worker, word: Word, payload: bytes) -> None:
+        worker.heard_s = time.monotonic()
         if word is Word.READY:
             worker.metrics_port = int.from_bytes(payload, "big")
             worker.ready.set()

@@ -245,7 +245,10 @@ SERVING_LOOP_LAG_SECONDS = Gauge(
     "flywheel_serving_loop_lag_seconds", "How long a request waits until the process reads it, on average."
 )
 SERVING_WORKERS_DIED = Counter(
-    "flywheel_serving_workers_died_total", "Worker processes of serving that ended untold; each is replaced."
+    "flywheel_serving_workers_died_total",
+    "Worker processes of serving that ended untold (died), were killed because nothing was heard of them (hung) or "
+    "because they did not end when told to (not_ended); each is replaced.",
+    ["reason"],
 )
 SERVING_BREAKER_OPEN = Gauge(
     "flywheel_serving_breaker_open", "1 while a dependency is not asked because it does not answer.", ["dependency"]

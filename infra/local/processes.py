@@ -51,6 +51,8 @@ class Process:
     within_s: float
     address: str
     ports: Mapping[str, int]
+    says: HttpReady | None = None
+    """Where it says more of itself than whether it is ready; `status` shows it."""
     environment: Mapping[str, str] = field(default_factory=dict)
     niceness: int = 0
     """How far it steps back where processors are scarce: decisions come before the stream."""
@@ -197,6 +199,7 @@ def _services(settings: PlatformSettings) -> tuple[Step, ...]:
                 "FLYWHEEL_SERVING_METRICS_PORT": settings.serving_metrics_port,
                 **_rest_port(settings),
             },
+            says=HttpReady(f"http://127.0.0.1:{settings.serving_metrics_port}/readyz"),
             stop_within_s=math.ceil(ServingSettings().stop_within_s) + _WORKERS_SPARE_S,
         ),
     )

@@ -36,6 +36,8 @@ def status(settings: PlatformSettings, console: Console) -> bool:
         f"{summary(states, sum(counts.values()))}, "
         f"{whole:,.0f} MiB with the supervisor (shared pages counted once a process)"
     )
+    for line in said(process for process in declared if statuses[process.name].state in ALIVE):
+        console.plain(line)
     for process in declared:
         troubled = statuses[process.name].state not in ALIVE or counts.get(process.name)
         if troubled and (line := dated_telling_line(log_file(settings, process.name))):
@@ -43,6 +45,12 @@ def status(settings: PlatformSettings, console: Console) -> bool:
     if prometheus.NAME not in statuses:
         console.plain(f"  {prometheus.NAME}: {prometheus.told(settings)}")
     return all(state in ALIVE for state in states)
+
+
+def said(processes: Iterable[Process]) -> list[str]:
+    """What those say of themselves that have more to say than whether they are ready, a line each."""
+    asked = {process.name: process.says for process in processes if process.says is not None}
+    return [f"  {name}: {detail}" for name, says in asked.items() if (detail := says.detail())]
 
 
 def follow_logs(settings: PlatformSettings, names: Iterable[str]) -> None:

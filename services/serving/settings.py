@@ -26,6 +26,9 @@ class ServingSettings(PlatformSettings):
     """Processes behind the one port, one for each core that serving may have; SIGHUP to the pid
     that `make status` shows replaces them one by one, and does nothing where there is one. Callers need as many
     connections to use them all."""
+    serving_worker_silence_s: float = Field(default=5.0, ge=1)
+    """One of several workers that is not heard for so long, because its event loop is blocked or it was stopped, is
+    killed and replaced."""
     serving_tls_certificate: Path | None = None
     """Certificate chain (PEM) of gRPC and HTTP; without one both speak plain text. Read again when the file changes."""
     serving_tls_key: Path | None = None
@@ -68,3 +71,8 @@ class ServingSettings(PlatformSettings):
     def stop_within_s(self) -> float:
         """One serving process has ended so long after SIGTERM; who ends it waits that long before killing it."""
         return 2 * self.serving_drain_s + _STOP_SPARE_S
+
+    @property
+    def heartbeat_s(self) -> float:
+        """A worker says so often that it turns."""
+        return self.serving_worker_silence_s / 5

@@ -6,15 +6,16 @@ import asyncio
 import signal
 import socket
 import sys
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection, HTTPException
 
 import orjson
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
 
 from flywheel.adapters.logs import logger
 from flywheel.adapters.merged_metrics import MergedMetrics
-from flywheel.adapters.worker_pool import Worker, WorkerPool, WorkersFailed
+from flywheel.adapters.worker_pool import Gone, Worker, WorkerPool, WorkersFailed
 from flywheel.contracts.metrics import SERVING_WORKERS_DIED
 from services.serving.port.port import CannotServe, check_certificates, listening
 from services.serving.server import metrics_server
@@ -23,7 +24,6 @@ from services.serving.settings import ServingSettings
 _START_TIMEOUT_S = 60.0
 _ASK_TIMEOUT_S = 1.0
 _SNAPSHOT_EVERY_S = 10.0
-_PARENT = "parent"
 _log = logger(__name__)
 
 
@@ -37,11 +37,13 @@ class Workers:
             settings.serving_workers,
             start_timeout_s=_START_TIMEOUT_S,
             stop_timeout_s=settings.stop_within_s,
+            silence_s=settings.serving_worker_silence_s,
             on_ended=self._ended,
         )
-        self._metrics = MergedMetrics(lambda: {_PARENT: self._own_exposition(), **self._expositions()})
-        self._own = CollectorRegistry()
-        self._own.register(SERVING_WORKERS_DIED)
+        self._metrics = MergedMetrics(self._expositions, own=[SERVING_WORKERS_DIED])
+        for reason in Gone:
+            SERVING_WORKERS_DIED.labels(reason)
+        self._lost: Counter[Gone] = Counter()
         self._last: dict[Worker, str] = {}
 
     async def run(self, told: asyncio.Event) -> None:
@@ -74,7 +76,13 @@ class Workers:
         said = {worker.slot: _ask(worker, "readyz") for worker in list(self._pool.workers) if worker.takes_connections}
         details = [orjson.loads(answer) for answer in said.values() if answer]
         able = [detail["detail"] for detail in details if detail["status"] == "ready"]
-        return bool(able), f"{len(able)} of {self._settings.serving_workers} workers: {', '.join(sorted(set(able)))}"
+        workers = f"{len(able)} of {self._settings.serving_workers} workers{self._lost_ones()}"
+        return bool(able), f"{workers}: {', '.join(sorted(set(able)))}"
+
+    def _lost_ones(self) -> str:
+        """How many had to be replaced since the start, and why."""
+        lost = ", ".join(f"{number} {why.replace('_', ' ')}" for why, number in self._lost.items())
+        return f" ({lost} since the start, replaced)" if lost else ""
 
     async def _serve(self, taken: socket.socket, told: asyncio.Event) -> None:
         try:
@@ -101,18 +109,15 @@ class Workers:
                 self._last.pop(worker, None)
         return {self._name(worker): said for worker in workers if (said := self._last.get(worker))}
 
-    def _own_exposition(self) -> str:
-        """What only this process can count."""
-        return generate_latest(self._own).decode()
-
     def _name(self, worker: Worker) -> str:
         return f"{worker.slot}-leaving" if worker.is_leaving else str(worker.slot)
 
     def _ended(self, worker: Worker) -> None:
+        if (why := worker.gone_for) is not None:
+            self._lost[why] += 1
+            SERVING_WORKERS_DIED.labels(why).inc()
         said = self._last.pop(worker, "")
         self._metrics.retire(worker.last_metrics.decode() or said)
-        if not worker.is_leaving:
-            SERVING_WORKERS_DIED.inc()
 
     async def _snapshot(self) -> None:
         """Bounds what a worker that is killed has counted and never told."""

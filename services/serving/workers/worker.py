@@ -10,7 +10,7 @@ import uvloop
 from prometheus_client.exposition import generate_latest
 
 from flywheel.adapters import logs
-from flywheel.adapters.worker_channel import ConnectionCounts, Word, WorkerChannel
+from flywheel.adapters.worker_channel import ConnectionCounts, Heartbeat, Word, WorkerChannel
 from services.serving.bootstrap import real_server
 from services.serving.port.port import CannotServe
 from services.serving.running import begin, told_to_stop
@@ -25,6 +25,7 @@ async def work(settings: ServingSettings, channel: WorkerChannel) -> None:
     await begin(server, on_closed=counts.gone)
     channel.watch(lambda word, payload, connected: _hear(server, counts, word, payload, connected), told.set)
     channel.send(Word.READY, server.metrics_port.to_bytes(2, "big"))
+    Heartbeat(channel, settings.heartbeat_s)
     await told.wait()
     await server.stop()
     # Counted to the end: the process that accepts keeps the sums of all.

@@ -15,7 +15,7 @@ import grpc
 import pytest
 
 from flywheel.adapters.listener import bound
-from flywheel.adapters.worker_pool import Worker, WorkerPool, WorkersFailed
+from flywheel.adapters.worker_pool import Gone, Worker, WorkerPool, WorkersFailed
 from tests.grpc_wire import PATH
 
 CALLERS = 8
@@ -24,12 +24,19 @@ FAILED_AT_MOST = 2 * CALLERS
 ECHO = [sys.executable, "-m", "tests.echo_worker"]
 
 
-def pool_of(count: int = 2, command: list[str] | None = None, ended: list[Worker] | None = None) -> WorkerPool:
+def pool_of(
+    count: int = 2,
+    command: list[str] | None = None,
+    ended: list[Worker] | None = None,
+    start_timeout_s: float = 30,
+    silence_s: float = 30,
+) -> WorkerPool:
     return WorkerPool(
         command or ECHO,
         count,
-        start_timeout_s=30,
+        start_timeout_s=start_timeout_s,
         stop_timeout_s=10,
+        silence_s=silence_s,
         on_ended=(ended if ended is not None else []).append,
     )
 
@@ -129,6 +136,33 @@ async def test_a_worker_that_is_killed_is_replaced_and_gets_its_share_back() -> 
         assert len(callers.failed) <= FAILED_AT_MOST
         assert {error.code() for error in callers.failed} <= {grpc.StatusCode.UNAVAILABLE}
         assert callers.longest_gap_s < 1.0
+
+
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGUSR1])
+async def test_a_worker_that_lives_and_does_nothing_is_replaced(number: signal.Signals) -> None:
+    ended: list[Worker] = []
+    pool = pool_of(ended=ended, silence_s=2)
+    async with serving(pool) as address, Callers(address) as callers:
+        await callers.more()
+        victim = pool.workers[0].process.pid
+        # To the second one it answers by blocking its event loop.
+        os.kill(victim, number)
+        await until(lambda: victim not in {worker.process.pid for worker in pool.workers})
+        await until(lambda: len(pool.workers) == 2 and shares(pool) == [4, 4])
+        await callers.more()
+        assert {error.code() for error in callers.failed} <= {grpc.StatusCode.UNAVAILABLE}
+    assert [(worker.process.pid, worker.gone_for) for worker in ended if worker.gone_for] == [(victim, Gone.HUNG)]
+
+
+async def test_a_successor_that_never_begins_to_serve_is_replaced_as_well() -> None:
+    ended: list[Worker] = []
+    pool = pool_of(ended=ended, start_timeout_s=2, silence_s=1)
+    async with serving(pool):
+        pool._command = [*ECHO, "sleep"]
+        pool.workers[0].process.kill()
+        await until(lambda: Gone.HUNG in [worker.gone_for for worker in ended])
+        pool._command = ECHO
+        await until(lambda: sum(worker.takes_connections for worker in pool.workers) == 2)
 
 
 async def test_callers_wait_while_no_worker_is_there() -> None:

@@ -38,6 +38,16 @@ def test_counts_are_summed_and_measures_told_apart() -> None:
     }
 
 
+def test_what_the_process_counts_itself_stands_beside_what_the_others_say() -> None:
+    own = Counter("workers_lost_total", "Lost.", ["reason"], registry=None)
+    own.labels("died").inc(3)
+    empty = CollectorRegistry()
+    Counter("workers_lost_total", "Lost.", ["reason"], registry=empty)
+    merged = MergedMetrics(lambda: {"0": generate_latest(empty).decode()}, own=[own])
+    found = {name: value for name, value in read(merged).items() if "_created" not in name}
+    assert found == {"workers_lost_total[('reason', 'died')]": 3}
+
+
 def test_what_ended_processes_counted_stays_and_what_they_measured_goes() -> None:
     live = {"0": exposition(2), "1": exposition(5)}
     merged = MergedMetrics(lambda: dict(live))

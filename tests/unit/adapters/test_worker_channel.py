@@ -42,7 +42,7 @@ async def test_the_numbers_of_connections_are_right_again_once_messages_are_read
 
 
 async def test_connections_that_no_worker_takes_wait_and_are_handed_over_later() -> None:
-    pool = WorkerPool([], 1, start_timeout_s=1, stop_timeout_s=1)
+    pool = WorkerPool([], 1, start_timeout_s=1, stop_timeout_s=1, silence_s=10)
     channel = Mock(send=Mock(return_value=False))
     worker = Worker(0, Mock(), channel, started_s=0.0)
     worker.ready.set()

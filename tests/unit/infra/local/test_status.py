@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from flywheel.adapters.metrics_server import MetricsServer
 from infra.local.console import table
-from infra.local.status import duration, summary
+from infra.local.processes import Process
+from infra.local.readiness import HttpReady
+from infra.local.status import duration, said, summary
 from infra.local.supervision import State
 
 
@@ -31,3 +34,18 @@ def test_a_table_is_as_wide_as_its_cells() -> None:
 )
 def test_what_is_only_starting_does_not_run_yet(states: list[State], restarted: int, said: str) -> None:
     assert summary(states, restarted) == said
+
+
+def test_what_a_process_says_of_itself_is_shown() -> None:
+    server = MetricsServer(0, lambda: (True, "2 of 2 workers (1 hung since the start, replaced): model v3"))
+    server.start()
+    try:
+        ready = HttpReady(f"http://127.0.0.1:{server.port}/readyz")
+        silent = Process("ingest", (), (), ready, 1, "", {})
+        gone = Process("trainer", (), (), ready, 1, "", {}, says=HttpReady("http://127.0.0.1:1/readyz"))
+        speaks = Process("serving", (), (), ready, 1, "", {}, says=ready)
+        assert said([silent, gone, speaks]) == [
+            "  serving: 2 of 2 workers (1 hung since the start, replaced): model v3"
+        ]
+    finally:
+        server.close()

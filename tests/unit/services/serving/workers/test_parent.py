@@ -7,7 +7,7 @@ from unittest.mock import Mock
 import pytest
 
 from flywheel.adapters.worker_channel import ConnectionCounts, Word
-from flywheel.adapters.worker_pool import Worker
+from flywheel.adapters.worker_pool import Gone, Worker
 from services.serving.settings import ServingSettings
 from services.serving.workers import parent as workers
 from services.serving.workers.parent import Workers
@@ -30,20 +30,27 @@ async def test_a_worker_that_ends_while_it_is_asked_is_not_counted_twice(monkeyp
     assert list(serving._last) == [staying]
 
 
-def test_a_worker_that_died_is_counted_and_one_that_was_told_to_go_is_not() -> None:
+async def test_workers_that_were_lost_are_told_by_readiness_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     serving = Workers(ServingSettings(serving_workers=2))
-    before = died(serving)
-    dying, leaving = (Worker(slot, Mock(), Mock(), started_s=0.0) for slot in range(2))
-    leaving.is_leaving = True
-    for worker in (dying, leaving):
+    monkeypatch.setattr(workers, "_ask", lambda *_: b'{"status": "ready", "detail": "model v1"}')
+    living, *gone = (Worker(slot, Mock(), Mock(), started_s=0.0, metrics_port=1) for slot in range(5))
+    living.ready.set()
+    serving._pool.workers.append(living)
+    assert serving.ready() == (True, "1 of 2 workers: model v1")
+    gone[1].killed_for = gone[2].killed_for = Gone.HUNG
+    gone[3].is_leaving = True
+    before = died(serving, Gone.HUNG)
+    for worker in gone:
         serving._ended(worker)
-    assert died(serving) == before + 1
+    assert serving.ready() == (True, "1 of 2 workers (1 died, 2 hung since the start, replaced): model v1")
+    assert died(serving, Gone.HUNG) == before + 2
 
 
-def died(serving: Workers) -> float:
+def died(serving: Workers, reason: Gone) -> float:
     """What is told at the port for metrics."""
     samples = (sample for metric in serving._metrics.collect() for sample in metric.samples)
-    return next(each.value for each in samples if each.name == "flywheel_serving_workers_died_total")
+    name = "flywheel_serving_workers_died_total"
+    return next(each.value for each in samples if each.name == name and each.labels["reason"] == reason)
 
 
 def test_a_connection_that_the_system_dropped_on_its_way_counts_as_ended() -> None:
