@@ -33,7 +33,7 @@ class PlatformSettings(BaseSettings):
     """Brokers to begin with, `host:port`, several separated by commas."""
     redis_url: str = "redis://127.0.0.1:16379/0"
     """The online feature store."""
-    attributes_memory_mib: int = 512
+    attributes_memory_mib: int = Field(default=512, gt=0)
     """For bringing attributes online from their loads, by the command or a rebuild; what does not fit is spilled to
     disk."""
     mlflow_uri: str = ""

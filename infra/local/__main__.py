@@ -13,6 +13,7 @@ from infra.local.down import clean, down
 from infra.local.failures import CannotStart
 from infra.local.rebuild import rebuild
 from infra.local.registry import open_registry
+from infra.local.settings_check import read_platform
 from infra.local.status import follow_logs, status
 from infra.local.up import up
 
@@ -24,7 +25,7 @@ def main() -> int:
     os.chdir(places.ROOT)
     console = Console()
     try:
-        return _run(arguments, PlatformSettings(), console)
+        return _run(arguments, read_platform(), console)
     except CannotStart as reason:
         print(f"\n{reason}", file=sys.stderr)
         return 1

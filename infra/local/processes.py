@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from pydantic import Field
+
 from flywheel.adapters.file_model_store import FileModelStore
 from flywheel.adapters.grpc_client import client_tls
 from flywheel.contracts.settings import PlatformSettings
@@ -34,7 +36,7 @@ _WORKERS_SPARE_S = 5
 class MemoryCaps(PlatformSettings):
     """Caps that a larger machine may lift."""
 
-    spark_heap_mib: int = 1024
+    spark_heap_mib: int = Field(default=1024, gt=0)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from flywheel.adapters.file_model_store import FileModelStore
 from flywheel.contracts.settings import PlatformSettings
 from flywheel.kernel import catalog
-from infra.local import fingerprint, jars, leftovers, places, ports, prometheus, restarts
+from infra.local import fingerprint, jars, leftovers, places, ports, prometheus, restarts, settings_check
 from infra.local.console import Console, table
 from infra.local.failures import CannotStart
 from infra.local.java import java
@@ -25,6 +25,9 @@ _PHASES = 3
 
 def up(settings: PlatformSettings, console: Console, steps: tuple[Step, ...] | None = None) -> None:
     """Starts what does not run and waits until all is ready. Raises CannotStart with the way out."""
+    settings_check.check(settings)
+    for sentence in settings_check.unknown(settings_check.declared(settings)):
+        console.note("settings", sentence)
     steps = declaration(settings) if steps is None else steps
     places.run_dir(settings).mkdir(parents=True, exist_ok=True)
     places.log_dir(settings).mkdir(parents=True, exist_ok=True)
@@ -70,12 +73,7 @@ def _prepare(
 
 def of_now(settings: PlatformSettings) -> dict[str, str]:
     """The fingerprint of what a start would run. Raises CannotStart for a wrong declaration."""
-    try:
-        usecase = catalog.load(settings.usecase)
-    except Exception as error:
-        # A declaration is anybody's code; whatever is wrong with it, nothing can run.
-        raise CannotStart(f"The declaration of {settings.usecase} is wrong: {error}") from error
-    return fingerprint.of(os.environ, _dotenv(), usecase)
+    return fingerprint.of(os.environ, _dotenv(), settings_check.declared(settings))
 
 
 @contextmanager

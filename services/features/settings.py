@@ -16,17 +16,17 @@ class FeaturesSettings(PlatformSettings):
         default="local[4]", validation_alias=AliasChoices("FLYWHEEL_SPARK_MASTER", "SPARK_MASTER")
     )
     """Where Spark runs; `SPARK_MASTER` without the prefix says it too."""
-    spark_heap_mib: int = 1024
+    spark_heap_mib: int = Field(default=1024, gt=0)
     """Java heap of the Spark driver."""
-    spark_shuffle_partitions: int = 2
+    spark_shuffle_partitions: int = Field(default=2, gt=0)
     """Partitions of state and of every shuffle; a checkpoint keeps the number it began with."""
     spark_jars_dir: Path = Path("infra/jars/spark")
     """Spark's Kafka connector."""
-    tiles_trigger_ms: int = 300
+    tiles_trigger_ms: int = Field(default=300, ge=0)
     """Least time between two micro-batches of the stream that fills the online store."""
-    archive_trigger_ms: int = 10_000
+    archive_trigger_ms: int = Field(default=10_000, ge=0)
     """The same of the stream that writes the lake."""
-    decisions_trigger_ms: int = 30_000
+    decisions_trigger_ms: int = Field(default=30_000, ge=0)
     """The same of the stream that archives decisions."""
     dead_letters_kept: int = Field(default=10_000, ge=1)
     """Records that were no event and whose begin is kept in the lake, the newest; all are counted."""
@@ -44,7 +44,7 @@ class FeaturesSettings(PlatformSettings):
     """What a report of parity, and the promotion gate on it, is about."""
     parity_seed: int = 1
     """Of the choice of decisions."""
-    parity_memory_mib: int = 256
+    parity_memory_mib: int = Field(default=256, gt=0)
     """For reading the archive; what does not fit is spilled to disk."""
 
     @property
