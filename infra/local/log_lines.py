@@ -1,4 +1,4 @@
-"""Picks from a log what a person wants to see first."""
+"""Picks from a log what a person wants to see first: what the platform says before what its libraries say."""
 
 from __future__ import annotations
 
@@ -10,42 +10,58 @@ from typing import Any
 
 _TAIL_BYTES = 64 * 1024
 _TROUBLE = re.compile(r"\b(error|exception|fatal|critical|failed|cannot start)\b|Error\b|Exception\b", re.IGNORECASE)
+_OWN = ("flywheel", "services", "infra", "usecases", "__main__")
+_OF_A_LIBRARY = re.compile(r"%\d\|\d")
+"""How librdkafka begins its lines."""
+_DATED = re.compile(r"\[?\d{4}-\d\d-\d\d[T ]\d\d:\d\d")
 _BOOKKEEPING = {"event", "level", "logger", "service", "timestamp", "usecase", "exception"}
 
 
 def telling_line(log: Path, since: int = 0) -> str:
-    """The last line after byte `since` that speaks of trouble, else the last one; empty without any."""
+    """The last line after byte `since` that speaks of trouble, else the last one; empty without any.
+
+    Of trouble, what a library says is told where nobody else says anything.
+    """
     return _telling(log, since)[1]
 
 
 def dated_telling_line(log: Path) -> str:
-    """The same with the time at which it was written, where it has one: trouble may be long over."""
-    line, told = _telling(log)
-    written = str((_entry(line) or {}).get("timestamp", ""))[:19].replace("T", " ")
-    return f"{written} UTC {told}" if written else told
+    """The same with the time at which it was written, or after which, as far as the log tells: trouble may be over."""
+    written, told = _telling(log)
+    return f"{written} {told}" if written else told
 
 
 def _telling(log: Path, since: int = 0) -> tuple[str, str]:
-    """The line as it is, and as it is read."""
-    lines = [(line, readable(line)) for line in tail(log, since)]
-    troubles = [(line, told) for line, told in lines if _TROUBLE.search(told)]
-    return (troubles or lines or [("", "")])[-1]
+    """When the line was written, and what it says."""
+    lines: list[tuple[str, str, bool]] = []
+    before = ""
+    for line in tail(log, since):
+        at = str((_entry(line) or {}).get("timestamp", ""))[:19].replace("T", " ")
+        # A line that shows its time by itself, as the engines' do, needs no other.
+        undated = f"after {before} UTC" if before and not _DATED.match(line) else ""
+        lines.append((f"{at} UTC" if at else undated, readable(line), _is_own(line)))
+        before = at or before
+    troubles = [each for each in lines if _TROUBLE.search(each[1])]
+    own = [each for each in troubles if each[2]]
+    return (own or troubles or lines or [("", "", True)])[-1][:2]
 
 
 def newest_event(log: Path, since: int = 0) -> tuple[str, str]:
     """When the last structured line after byte `since` was written, and what it says; both empty without any.
 
-    It is told as its event and what it says of it: `model appraised, algorithm lightgbm`.
+    It is told as its event and what it says of it: `model appraised, algorithm lightgbm`. What libraries write into the
+    same log, such as how a client of the broker connects, is left out.
     """
-    for entry in filter(None, map(_entry, reversed(tail(log, since)))):
-        return str(entry.get("timestamp", "")), _told(entry)
+    for line in reversed(tail(log, since)):
+        entry = _entry(line)
+        if entry is not None and _is_own(line):
+            return str(entry.get("timestamp", "")), _told(entry)
     return "", ""
 
 
 def last_line(log: Path, since: int = 0) -> str:
-    """The last line after byte `since`; empty without any."""
-    lines = tail(log, since)
-    return readable(lines[-1]) if lines else ""
+    """The last line after byte `since` that is no library's; empty without any."""
+    return next((readable(line) for line in reversed(tail(log, since)) if _is_own(line)), "")
 
 
 def tail(log: Path, since: int = 0) -> list[str]:
@@ -73,6 +89,14 @@ def readable(line: str) -> str:
     reason = [str(entry[name]) for name in ("error", "reason") if name in entry]
     parts = [*([level] if level != "info" else []), str(entry["event"]), *reason, *exception]
     return ": ".join(parts)
+
+
+def _is_own(line: str) -> bool:
+    """Whether the platform wrote it, or whatever program the log is of."""
+    entry = _entry(line)
+    if entry is None:
+        return not _OF_A_LIBRARY.match(line)
+    return str(entry.get("logger", _OWN[0])).partition(".")[0] in _OWN
 
 
 def _entry(line: str) -> dict[str, Any] | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.local.log_lines import dated_telling_line, last_line, telling_line
+from infra.local.log_lines import dated_telling_line, last_line, newest_event, telling_line
 
 
 @pytest.mark.parametrize(
@@ -58,3 +58,34 @@ def test_trouble_of_the_past_says_when_it_was(tmp_path: Path) -> None:
     assert dated_telling_line(log) == "2026-01-02 03:04:05 UTC error: stopped"
     log.write_text("fatal: no date\n")
     assert dated_telling_line(log) == "fatal: no date"
+    log.write_text('{"event": "starts", "timestamp": "2026-01-02T03:04:05.678Z"}\nValueError: bad port\n')
+    assert dated_telling_line(log) == "after 2026-01-02 03:04:05 UTC ValueError: bad port"
+    with log.open("a") as file:
+        file.write("2026-01-02T03:04:06,100 ERROR of an engine\n")
+    assert dated_telling_line(log) == "2026-01-02T03:04:06,100 ERROR of an engine"
+
+
+CONNECTS = (
+    '{"event": "<KafkaConnection node_id=bootstrap-0>: Connected", "level": "info", "logger": "kafka.net.connection"}\n'
+)
+FAILS = '{"event": "<KafkaConnection>: error 111", "level": "error", "logger": "kafka.net.connection"}\n'
+RDKAFKA = "%3|1795306513.099|FAIL|rdkafka#producer-1| [thrd:main]: Connect to ipv4#127.0.0.1:1 failed\n"
+WAITS = '{"event": "waits_for_broker", "level": "info", "logger": "services.ingest.bootstrap", "backlog": 12}\n'
+
+
+def test_progress_is_told_in_the_platforms_words_and_not_in_those_of_the_brokers_clients(tmp_path: Path) -> None:
+    log = tmp_path / "x.log"
+    log.write_text(WAITS + CONNECTS + FAILS + RDKAFKA)
+    assert newest_event(log)[1] == "waits for broker, backlog 12"
+    log.write_text(CONNECTS + RDKAFKA)
+    assert newest_event(log) == ("", "")
+    log.write_text("9 topics made\n" + RDKAFKA + CONNECTS)
+    assert last_line(log) == "9 topics made"
+
+
+def test_trouble_is_told_in_the_platforms_words_where_it_has_any(tmp_path: Path) -> None:
+    log = tmp_path / "x.log"
+    log.write_text('{"event": "cannot start", "level": "error", "logger": "services.x"}\n' + FAILS + RDKAFKA)
+    assert telling_line(log) == "error: cannot start"
+    log.write_text(FAILS + "stops\n")
+    assert telling_line(log) == "error: <KafkaConnection>: error 111"
