@@ -94,7 +94,10 @@ class Deployments:
         if manifest.feature_fingerprint != self._usecase.fingerprint:
             raise ClientError(f"{wanted.version} reads other features than are declared now; train a new model")
         if wanted.role is Role.SHADOW and self._usecase.ranks:
-            raise ClientError(f"{self._usecase.name} ranks, and a shadow is run beside single decisions only")
+            raise ClientError(
+                f"{self._usecase.name} ranks, and a shadow is run beside single decisions only; "
+                "compare it as a challenger with a small share: ROLE=challenger SHARE=0.01"
+            )
         failed = _failed(manifest)
         if failed and wanted.role is not Role.SHADOW and not wanted.despite_gates:
             raise ClientError(f"{wanted.version} did not pass its gates ({failed}); it may be a shadow")

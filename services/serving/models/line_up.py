@@ -168,7 +168,12 @@ class Models:
         there = {role for role, _ in self._lineup.models()}
         named = {role: newest.version_of(role) for role in Role if role not in there}
         missing = [f"{role} {version}" for role, version in named.items() if version and version not in self._stopped]
+        if any(map(self._is_unsupported, named)) and named[Role.SHADOW]:
+            why += f"; {self._usecase.name} ranks, which no shadow does beside: compare it as a challenger with a share"
         return f"without {', '.join(missing)}{why}" if missing else ""
+
+    def _is_unsupported(self, role: Role) -> bool:
+        return role is Role.SHADOW and self._usecase.ranks
 
     def _recall(self) -> None:
         """What was served before this start, where the deployment log says nothing."""
@@ -216,7 +221,7 @@ class Models:
         loaded: dict[Role, LoadedModel] = {}
         for role in Role:
             version = deployment.version_of(role)
-            if version is None:
+            if version is None or self._is_unsupported(role):
                 continue
             model = self._load(deployment, version)
             if model is not None:

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import shutil
 import weakref
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from flywheel.adapters.onnx_scorer import OnnxScorer
 from flywheel.contracts.models import Component, Deployment, ModelManifest
 from flywheel.kernel.model_integrity import digest_of
 from flywheel.kernel.ports import CorruptModel, Scorer
+from flywheel.kernel.ranking import Ranking
 from services.serving.models.line_up import Models
 from services.serving.models.loading import MakeScorer
 from tests.serving_parts import USECASE, deploy, manifest_of, publish, tiny_model
@@ -62,6 +64,23 @@ def test_the_newest_deployment_is_served_with_its_split(store: MemoryModelStore)
     lineup = models.lineup()
     assert versions(models) == ["v2", "v1"]
     assert (lineup.challenger_share, lineup.salt, lineup.sequence) == (0.3, "salt", 2)
+
+
+def test_a_shadow_of_a_use_case_that_ranks_is_not_run_and_readiness_says_what_to_do(store: MemoryModelStore) -> None:
+    ranks = replace(USECASE, policy=Ranking(candidate="terminal_id", keep=2))
+    models = Models(ranks, store, OnnxScorer, on_swap=lambda: None)
+    for version in ("v1", "v2"):
+        publish(store, version)
+    deploy(store, "v1", shadow="v2")
+    models.refresh()
+    assert versions(models) == ["v1"]
+    assert models.detail == (
+        "model v1; degraded: without shadow v2; fraud ranks, which no shadow does beside: "
+        "compare it as a challenger with a share"
+    )
+    deploy(store, "v1")
+    models.refresh()
+    assert models.detail == "model v1"
 
 
 def test_a_rollback_is_one_more_deployment(store: MemoryModelStore) -> None:
