@@ -81,7 +81,7 @@ class Inference:
     async def index(self, *, ready_only: bool = False) -> list[IndexEntry]:
         """What is loaded and, unless `ready_only`, whatever else is published."""
         loaded = self._repository.loaded()
-        return loaded if ready_only else loaded + await asyncio.to_thread(self._repository.unloaded)
+        return [*loaded] if ready_only else [*loaded, *await asyncio.to_thread(self._repository.unloaded)]
 
     def max_elements(self, name: str, version: str = "") -> int | None:
         """How many numbers a request may bring to the model. Raises UnknownModel and ModelNotReady."""

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +21,8 @@ from flywheel.kernel.ports import Scorer
 from services.serving.inference.feature_rows import ROWS, rows_of, whole_rows
 from services.serving.inference.messages import IndexEntry, ModelNotReady, TensorDescription, UnknownModel
 from services.serving.inference.tensors import Tensor
+
+_REMEMBERED_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -52,13 +56,24 @@ class Runnable:
 
 
 class Repository:
-    """Everything of one use case's line-up that can be run. `published` reads the names of all versions."""
+    """Everything of one use case's line-up that can be run.
 
-    def __init__(self, usecase: UseCase, lineup: Callable[[], Lineup], published: Callable[[], Sequence[str]]) -> None:
+    `published` reads the names of all versions; what it said is kept for a second, however many ask.
+    """
+
+    def __init__(
+        self,
+        usecase: UseCase,
+        lineup: Callable[[], Lineup],
+        published: Callable[[], Sequence[str]],
+        *,
+        steady_s: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._usecase = usecase.name
         self._columns = usecase.feature_names
         self._lineup = lineup
-        self._published = published
+        self._published = _Remembered(published, steady_s)
+        self._loaded: tuple[Lineup, Sequence[IndexEntry]] | None = None
 
     @property
     def ready(self) -> bool:
@@ -97,19 +112,24 @@ class Repository:
         models = [model for _, model in self._lineup().models() if not part or part in model.components]
         return tuple(dict.fromkeys(model.version for model in models))
 
-    def loaded(self) -> list[IndexEntry]:
+    def loaded(self) -> Sequence[IndexEntry]:
         """An entry for each name and version that can be run now, with its role."""
-        roles: dict[str, str] = {}
-        entries: list[IndexEntry] = []
-        for role, model in self._lineup().models():
-            if roles.setdefault(model.version, role.value) == role.value:
-                entries += [IndexEntry(name, model.version, True, role.value) for name in self._names_of(model)]
-        return entries
+        lineup = self._lineup()
+        # Line-ups are replaced whole, so that what was made of one stays right.
+        if self._loaded is None or self._loaded[0] is not lineup:
+            self._loaded = (lineup, tuple(self._entries(lineup)))
+        return self._loaded[1]
 
     def unloaded(self) -> list[IndexEntry]:
-        """An entry for each published version that is not loaded. Reads the model store."""
+        """An entry for each published version that is not loaded. May read the model store, and so takes a thread."""
         loaded = self.versions(self._usecase)
         return [IndexEntry(self._usecase, v, False, "not loaded") for v in self._published() if v not in loaded]
+
+    def _entries(self, lineup: Lineup) -> Iterator[IndexEntry]:
+        roles: dict[str, str] = {}
+        for role, model in lineup.models():
+            if roles.setdefault(model.version, role.value) == role.value:
+                yield from (IndexEntry(name, model.version, True, role.value) for name in self._names_of(model))
 
     def _model(self, version: str) -> LoadedModel | None:
         lineup = self._lineup()
@@ -125,6 +145,23 @@ class Repository:
         # A version without further components would only be listed twice.
         parts = model.components if len(model.components) > 1 else ()
         return [self._usecase, *(f"{self._usecase}.{part}" for part in parts)]
+
+
+class _Remembered:
+    """The published versions as they were read last, at most a second ago. One caller reads, others wait for it."""
+
+    def __init__(self, read: Callable[[], Sequence[str]], steady_s: Callable[[], float]) -> None:
+        self._read = read
+        self._steady_s = steady_s
+        self._reading = threading.Lock()
+        self._known: tuple[float, Sequence[str]] | None = None
+
+    def __call__(self) -> Sequence[str]:
+        with self._reading:
+            now_s = self._steady_s()
+            if self._known is None or now_s - self._known[0] >= _REMEMBERED_S:
+                self._known = (now_s, tuple(self._read()))
+            return self._known[1]
 
 
 def _unguarded(scorer: Scorer) -> Scorer:
