@@ -15,6 +15,7 @@ import grpc
 import httpx
 import numpy as np
 import pytest
+from grpc import StatusCode
 from prometheus_client.parser import text_string_to_metric_families
 
 from flywheel.contracts.proto.decision_pb2 import DecideRequest, DecideResponse
@@ -62,10 +63,10 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
         yield Serving(address, f"http://127.0.0.1:{metrics_port}")
 
 
-async def opened(serving: Serving, **metadata: str) -> GrpcPool:
+async def opened(serving: Serving, *, timeout_s: float | None = None, **metadata: str) -> GrpcPool:
     messages = [DecideRequest(usecase="fraud", subject=payment(card_id=f"c{n}")).SerializeToString() for n in range(50)]
     words = {name.replace("_", "-"): value for name, value in metadata.items()}
-    pool = GrpcPool(serving.address, DECIDE, messages, connections=4, metadata=words)
+    pool = GrpcPool(serving.address, DECIDE, messages, connections=4, timeout_s=timeout_s, metadata=words)
     await pool.open()
     return pool
 
@@ -152,13 +153,21 @@ async def test_callers_that_give_up_leave_their_places_free(serving: Serving) ->
 
 
 async def test_whose_time_is_over_is_refused_before_anything_is_done(serving: Serving) -> None:
-    async with grpc.aio.insecure_channel(serving.address) as channel:
-        decide = DecisionsStub(channel).Decide
-        outcomes = await asyncio.gather(
-            *(decide(DecideRequest(usecase="fraud", subject=payment()), timeout=0.001) for _ in range(100)),
-            return_exceptions=True,
-        )
-    codes = {error.code() for error in outcomes if isinstance(error, grpc.aio.AioRpcError)}
-    assert codes <= {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED}
-    assert len(codes) >= 1
+    answered_ones = "flywheel_serving_decisions_total"
+    refused_ones = ("flywheel_serving_refused_total", "flywheel_serving_not_admitted_total")
+    answers = await serving.metric(answered_ones)
+    refusals = sum([await serving.metric(name) for name in refused_ones])
+    # This client never gives up by itself, so whatever it hears the server has said.
+    pool = await opened(serving, timeout_s=1e-6)
+    run = await open_loop(pool, poisson(CARRIED / 2, 0.5, 7), seconds=0.5)
+    await pool.close()
+    late, exhausted = (code.value[0] for code in (StatusCode.DEADLINE_EXCEEDED, StatusCode.RESOURCE_EXHAUSTED))
+    assert set(pool.statuses) <= {late, exhausted}
+    assert pool.statuses[late] > 0
+    assert sum(pool.statuses.values()) == len(run.outcome)
+    async with asyncio.timeout(10):
+        # What is refused at the door is counted fifty times a second.
+        while sum([await serving.metric(name) for name in refused_ones]) < refusals + len(run.outcome):
+            await asyncio.sleep(0.02)
+    assert await serving.metric(answered_ones) == answers
     await awaited_empty(serving)
