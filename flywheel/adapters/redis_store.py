@@ -38,8 +38,8 @@ _EDGES_AT_ONCE = 16
 """While rows are added to an edge, or taken off some, Redis answers nobody else."""
 _KEYS_AT_ONCE = 100
 _MAX_US = 2**63
-_UNTIL, _UPDATED = "visible_until_us", "updated_us"
-_PROGRESS_FIELDS = tuple(f"{lane}_{name}" for lane in Lane for name in (_UNTIL, _UPDATED))
+_UNTIL, _UPDATED, _NEWEST = "visible_until_us", "updated_us", "newest_event_us"
+_PROGRESS_FIELDS = tuple(f"{lane}_{name}" for lane in Lane for name in (_UNTIL, _UPDATED, _NEWEST))
 
 
 class _Layout:
@@ -251,7 +251,10 @@ class RedisFeatureWriter:
     def report(self, lane: Lane, progress: StoreProgress) -> None:
         """Publishes how far a lane is; of a store whose marks are not known nobody can say that, so nothing happens."""
         pipe = self._pipeline()
-        values = (f"{lane}_{_UNTIL}", progress.visible_until_us, f"{lane}_{_UPDATED}", progress.updated_us)
+        # What is not known is written as empty, which reads as not known.
+        newest_us = "" if progress.newest_event_us is None else progress.newest_event_us
+        told = {_UNTIL: progress.visible_until_us, _UPDATED: progress.updated_us, _NEWEST: newest_us}
+        values = [part for name, value in told.items() for part in (f"{lane}_{name}", value)]
         self._call(pipe, PUBLISH_PROGRESS, [self._layout.absorbed_key, self._layout.progress_key], values)
         _execute(pipe)
 
@@ -341,8 +344,8 @@ def _progress(values: Sequence[bytes | None]) -> StoreProgress | None:
     """Of the lane that is further."""
     numbers = [_microseconds(value) for value in values]
     lanes = [
-        StoreProgress(until_us, updated_us)
-        for until_us, updated_us in zip(numbers[::2], numbers[1::2], strict=True)
+        StoreProgress(until_us, updated_us, newest_us)
+        for until_us, updated_us, newest_us in zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True)
         if until_us is not None and updated_us is not None
     ]
     return max(lanes, key=lambda lane: lane.visible_until_us, default=None)

@@ -18,7 +18,9 @@ class FeatureStatus(StrEnum):
 
     `fresh`: everything accepted up to a moment ago is counted. `stale`: the store is behind its declared bound, has
     lost events of the entity, or the request is so late behind the entity's newest event that part of its windows is
-    gone; of a table, its load is no longer valid at the request's time, or not yet: values are the declared defaults.
+    gone; or its time is not the stream's: further behind the newest event of all than the declared lateness, where
+    those who came no more are forgotten, or that far ahead of a world that is played; of a table, its load is no longer
+    valid at the request's time, or not yet: values are the declared defaults.
     `missing`: the store has nothing for the entity (an unseen card), values are the declared defaults.
     `unavailable`: the store did not answer in time, holds something foreign, or nothing while nobody knows how far it
     is, as after it was lost.

@@ -108,7 +108,7 @@ class Hydrator:
 
     def __init__(self, usecase: UseCase, candidate: str = "") -> None:
         self._candidate = candidate
-        self._views = [_View(view, usecase.request, candidate) for view in compile_plan(usecase).views]
+        self._views = [_View(view, usecase, candidate) for view in compile_plan(usecase).views]
         self._freshness_us = parse_duration(usecase.freshness)
         self._stale_is_gone = usecase.ladder.stale is Step.DEFAULTS
         self.layout = RowLayout(usecase, candidate)
@@ -203,7 +203,10 @@ class Hydrator:
 class _View:
     """The windows of one entity."""
 
-    def __init__(self, view: TileView, request: type[Event], candidate: str) -> None:
+    def __init__(self, view: TileView, usecase: UseCase, candidate: str) -> None:
+        request = usecase.request
+        self._lateness_us = parse_duration(usecase.lateness)
+        self._is_played = bool(usecase.world)
         self.name = view.name
         self._view = view
         self._reading = Reading(view)
@@ -228,6 +231,7 @@ class _View:
     ) -> tuple[NDArray[np.float64], NDArray[np.int8]]:
         """Values, shape (events, features), those that are unavailable undefined, and status codes, shape (events,)."""
         values, codes = np.empty((len(events), len(self._view.features))), np.empty(len(events), np.int8)
+        told_us = None if progress is None else progress.newest_event_us
         for row, (event, found) in enumerate(zip(events, stored, strict=False)):
             if found == _NOTHING and progress is None:
                 # Nobody knows what the store should hold: nothing there is no sign of somebody new.
@@ -240,7 +244,19 @@ class _View:
                 foreign.append(str(error))
                 continue
             codes[row] = MISSING if found == _NOTHING else present if trusted else STALE
+            if told_us is not None and self._is_beside(event.event_time_us, told_us, known=found != _NOTHING):
+                codes[row] = STALE
         return values, codes
+
+    def _is_beside(self, at_us: int, present_us: int, *, known: bool) -> bool:
+        """Whether the store cannot tell of that moment, as the stream's present is another.
+
+        Of what was so long ago it has forgotten those who came no more; that it knows nobody is no sign then. A played
+        world has a clock of its own, and what is ahead of that no event can have been told of.
+        """
+        if at_us < present_us - self._lateness_us:
+            return not known
+        return self._is_played and at_us > present_us + self._lateness_us
 
     def _values(self, event: Event, found: Stored) -> tuple[NDArray[np.float64], bool]:
         """The view's values, and whether they are all that the declaration promises."""

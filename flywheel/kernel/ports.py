@@ -95,6 +95,8 @@ class StoreProgress:
 
     visible_until_us: int
     updated_us: int
+    newest_event_us: int | None = None
+    """The newest time of an event that the lane has read: the stream's present; None where it does not know."""
 
 
 class Question(NamedTuple):

@@ -8,11 +8,8 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from flywheel.contracts.events import EPOCH, Event, to_us
-from flywheel.kernel.durations import MINUTE_US
-
-MAX_AHEAD_US = 5 * MINUTE_US
-"""A subject may claim a time this far ahead of the wall clock, and no further: windows would be cut wrongly."""
+from flywheel.contracts.events import Event, to_us
+from flywheel.kernel.event_times import untrue
 
 _MAX_NAME_CHARS = 64
 
@@ -44,10 +41,9 @@ def read_subject(request: type[Event], raw: bytes, now_us: int) -> Event:
         subject = request.model_validate_json(raw)
     except ValidationError as error:
         raise _invalid(request, error) from None
-    if to_us(subject.event_time) > now_us + MAX_AHEAD_US:
-        raise InvalidSubject("event_time", "lies ahead of the server's clock", "check your clock and time zone")
-    if subject.event_time < EPOCH:
-        raise InvalidSubject("event_time", "lies before 1970", "check your clock and the order of the date's parts")
+    wrong = untrue(to_us(subject.event_time), now_us)
+    if wrong is not None:
+        raise InvalidSubject("event_time", *wrong)
     return subject
 
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 
 from flywheel.adapters.http_problem import FieldError
-from flywheel.contracts.events import EPOCH
+from flywheel.contracts.events import to_us
+from flywheel.kernel.event_times import untrue
 from services.ingest.validation import InvalidEvent
 
 
@@ -20,7 +21,7 @@ class EventClock:
 
     def __init__(self, wall: Callable[[], datetime], *, max_ahead: timedelta, lateness: timedelta | None) -> None:
         self._wall = wall
-        self._max_ahead = max_ahead
+        self._max_ahead_us = max_ahead // timedelta(microseconds=1)
         self._lateness = lateness
         self._newest: datetime | None = None
         self.known = lateness is None
@@ -44,10 +45,9 @@ class EventClock:
 
     def admit(self, event_time: datetime, wall_now: datetime) -> None:
         """Lets the time pass and moves the stream's clock on. Raises InvalidEvent."""
-        if event_time > wall_now + self._max_ahead:
-            raise _refused("Input lies ahead of the server's clock", "check the sender's clock and time zone")
-        if event_time < EPOCH:
-            raise _refused("Input lies before 1970", "check the sender's clock and the order of the date's parts")
+        wrong = untrue(to_us(event_time), to_us(wall_now), self._max_ahead_us)
+        if wrong is not None:
+            raise _refused(f"Input {wrong.reason}", wrong.hint)
         if self._lateness is None:
             return
         if self._newest is not None and event_time > self._newest + self._lateness:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 from flywheel.adapters.cached_reader import CachedReader
@@ -70,6 +71,9 @@ _TELLING_SHARE = 0.5
 def real_server(settings: ServingSettings) -> Server:
     """Serving on the Redis, Kafka and model directory that the settings name."""
     usecase = catalog.load(settings.usecase)
+    if not settings.world_enabled:
+        # Nobody plays it: event times are those of the wall clock.
+        usecase = replace(usecase, world="")
     return build(
         settings,
         usecase,

@@ -61,6 +61,11 @@ class EdgeLane:
         self._lateness_us = parse_duration(plan.usecase.lateness)
         self._usecase = plan.usecase.name
 
+    @property
+    def newest_us(self) -> int | None:
+        """The newest time of an event read since it began; None before the first."""
+        return max(self._newest_us.values(), default=None)
+
     def begin(self, marks: Mapping[int, int]) -> None:
         """Records come from these positions on; whatever is before is in the states."""
         self._read = dict(marks)

@@ -156,5 +156,5 @@ class Pursuit:
         until_us = self._progress.visible_until_us
         if until_us is not None:
             now_us = self._wall_us()
-            self._writer.report(Lane.EDGE, StoreProgress(until_us, now_us))
+            self._writer.report(Lane.EDGE, StoreProgress(until_us, now_us, self._lane.newest_us))
             EDGE_LAG_SECONDS.labels(self._plan.usecase.name).set((now_us - until_us) / 1e6)

@@ -39,8 +39,10 @@ def test_progress_is_that_of_the_lane_that_is_further(store: Store) -> None:
     store.writer.report(Lane.TILES, StoreProgress(1, 2))
     store.writer.report(Lane.TILES, StoreProgress(3, 4))
     assert read(store, CARD) == ([NOTHING], StoreProgress(3, 4))
-    store.writer.report(Lane.EDGE, StoreProgress(9, 9))
-    assert read(store, CARD) == ([NOTHING], StoreProgress(9, 9))
+    store.writer.report(Lane.EDGE, StoreProgress(9, 9, 2**51))
+    assert read(store, CARD) == ([NOTHING], StoreProgress(9, 9, 2**51))
+    store.writer.report(Lane.EDGE, StoreProgress(10, 10))
+    assert read(store, CARD) == ([NOTHING], StoreProgress(10, 10))
 
 
 def test_the_first_source_keeps_the_store(store: Store) -> None:

@@ -10,10 +10,11 @@ import pytest
 from numpy.typing import NDArray
 
 from flywheel.contracts.decisions import MODEL_RUN, DecisionLogged, FeatureStatus, Step
-from flywheel.contracts.events import from_us
+from flywheel.contracts.events import from_us, to_us
 from flywheel.contracts.models import Role
 from flywheel.kernel.decision import Decided
 from flywheel.kernel.declaration import RuleScore
+from flywheel.kernel.durations import HOUR_US
 from flywheel.kernel.lineup import Lineup, LoadedModel
 from flywheel.kernel.ports import Answer, Lane, Question, StoreProgress, ViewKey
 from flywheel.kernel.subject import InvalidSubject
@@ -90,6 +91,29 @@ async def test_of_a_store_that_knows_not_how_far_it_is_what_is_there_is_stale_an
     decision = await scene.decide()
     assert set(decision.feature_status.values()) == {FeatureStatus.STALE}
     assert decision.fallback == "none"
+
+
+@pytest.mark.parametrize(
+    ("behind_h", "world", "card", "terminal"),
+    [
+        (24, USECASE.world, "fresh", "missing"),
+        (24.1, USECASE.world, "fresh", "stale"),
+        (24.1, "", "fresh", "stale"),
+        (-24, USECASE.world, "fresh", "missing"),
+        (-24.1, USECASE.world, "stale", "stale"),
+        (-24.1, "", "fresh", "missing"),
+    ],
+)
+async def test_what_is_asked_about_a_time_that_is_not_the_streams_is_stale(
+    behind_h: float, world: str, card: str, terminal: str
+) -> None:
+    scene = Scene(usecase=dataclasses.replace(USECASE, world=world))
+    # Of the card something is stored, of the terminal nothing: so late nobody knows whether that is a sign.
+    scene.remember("card", "c1", PAST)
+    newest_us = to_us(AT) + int(behind_h * HOUR_US)
+    scene.store.progress = {Lane.EDGE: StoreProgress(NOW_US, NOW_US, newest_us)}
+    decision = await scene.decide()
+    assert decision.feature_status == {"card": card, "terminal": terminal}
 
 
 async def test_an_absent_store_leaves_the_rule_and_what_the_request_says() -> None:

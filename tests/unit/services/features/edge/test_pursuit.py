@@ -24,7 +24,7 @@ def test_the_lane_follows_and_says_how_far_it_is() -> None:
     assert scene.ties() == [event_hash("transaction", f"e{n}") for n in range(3)]
     scene.now_s = 5.0
     scene.pursuit.observe()
-    assert scene.store.progress[Lane.EDGE] == StoreProgress(5_000_000, 5_000_000)
+    assert scene.store.progress[Lane.EDGE] == StoreProgress(5_000_000, 5_000_000, START_US)
 
 
 def test_one_look_asks_the_store_once_what_the_tiles_hold() -> None:
