@@ -32,7 +32,8 @@ async def test_a_worker_that_ends_while_it_is_asked_is_not_counted_twice(monkeyp
 
 async def test_workers_that_were_lost_are_told_by_readiness_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     serving = Workers(ServingSettings(serving_workers=2))
-    monkeypatch.setattr(workers, "_ask", lambda *_: b'{"status": "ready", "detail": "model v1"}')
+    ready = b'{"status": "ready", "detail": "model v1"}'
+    monkeypatch.setattr(workers, "_ask", lambda _, page: ready if page == "readyz" else b"")
     living, *gone = (Worker(slot, Mock(), Mock(), started_s=0.0, metrics_port=1) for slot in range(5))
     living.ready.set()
     serving._pool.workers.append(living)
