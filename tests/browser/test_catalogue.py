@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from flywheel.kernel import catalog
 from services.monitor.contents import Contents
-from tests import attribute_scene
+from tests import attribute_scene, monitor_scene
 from tests.browser_pages import needs_browser, opened, served, text_of
-from tests.monitor_scene import CHALLENGER, CHAMPION, Scene
+from tests.monitor_scene import CHALLENGER, CHAMPION, LOAD_AGE_MS, Scene
 from usecases.fraud import usecase
 
 pytestmark = needs_browser
@@ -70,17 +71,32 @@ def test_what_is_sought_is_found(shown: tuple[str, Contents], tmp_path: Path) ->
     assert "3 of 30" in text_of(page)
 
 
-@pytest.fixture(scope="module")
-def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of the catalogue of a use case with attributes."""
+@contextmanager
+def with_attributes(directory: Path, load_age_ms: float = LOAD_AGE_MS) -> Iterator[str]:
+    """The address of the catalogue of a use case with attributes, whose loads are so old."""
     scene = Scene(per_day=100, declared=attribute_scene.USECASE)
     scene.deploy()
-    scene.days(0, 4)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(monitor_scene, "LOAD_AGE_MS", load_age_ms)
+        scene.days(0, 4)
         patch.setattr(catalog, "load", lambda _name: attribute_scene.USECASE)
-        monitor = scene.monitor(data_dir=tmp_path_factory.mktemp("monitor"), monitor_refresh_s=0.5)
+        monitor = scene.monitor(data_dir=directory, monitor_refresh_s=0.5)
     with served(monitor) as address:
         yield f"{address}/catalogue"
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with with_attributes(tmp_path_factory.mktemp("monitor")) as address:
+        yield address
+
+
+def test_loads_as_of_later_are_told_as_such_and_not_as_younger_than_nothing(tmp_path: Path) -> None:
+    with with_attributes(tmp_path / "monitor", load_age_ms=-2 * 86_400_000.0) as address:
+        page, console = opened(f"{address}#feature-terminal_floor_limit_cents", tmp_path / "browser")
+    assert console == ""
+    assert "loads as of 2 days later (median), not used yet; fresh" in text_of(page)
+    assert "-2" not in text_of(page)
 
 
 def test_an_attribute_is_shown_with_its_table_and_how_long_it_is_valid(loaded: str, tmp_path: Path) -> None:

@@ -187,7 +187,9 @@
 
   function loadFreshness(table) {
     const age = catalogue.freshness.load_age_p50_ms[table];
-    return [known(age) ? `loads ${about(age / 1000)} old (median)` : "", statuses(table)].filter(Boolean).join("; ") || "no decision has read it yet";
+    // Loaded as of a later moment than the events are about: not used for them yet.
+    const told = !known(age) ? "" : age < 0 ? `loads as of ${about(-age / 1000)} later (median), not used yet` : `loads ${about(age / 1000)} old (median)`;
+    return [told, statuses(table)].filter(Boolean).join("; ") || "no decision has read it yet";
   }
 
   function used(places) {
