@@ -37,6 +37,7 @@ from flywheel.client.world_driver import drive_world
 from flywheel.contracts.events import Event
 from flywheel.contracts.models import Role
 from flywheel.contracts.settings import PlatformSettings
+from flywheel.contracts.unreadable_settings import WAY_OUT, unreadable
 from flywheel.kernel import catalog
 from flywheel.kernel.declaration import UseCase
 from flywheel.kernel.deployment import Author
@@ -56,6 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0: done. 1: not done, a sentence on standard error says why. 2: misuse.
     """
     options = _parser().parse_args(arguments)
+    if wrong := list(unreadable([PlatformSettings])):
+        print(f"flywheel {options.command}: {'; '.join(wrong)}. {WAY_OUT}", file=sys.stderr)
+        return 1
     settings = PlatformSettings()
     _configure_logs(options.command, settings)
     try:

@@ -11,14 +11,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
-from pydantic import ValidationError
-from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, SettingsError
+from pydantic_settings import BaseSettings
 
 from flywheel.adapters.grpc_client import UnusableTls, client_tls
 from flywheel.client.errors import ClientError
 from flywheel.client.world_driver import knobs_from_environment
 from flywheel.contracts.settings import PlatformSettings
+from flywheel.contracts.unreadable_settings import PREFIX, WAY_OUT, unreadable
 from flywheel.kernel import catalog
 from flywheel.kernel.declaration import UseCase
 from infra.local.failures import CannotStart
@@ -31,7 +30,6 @@ from services.serving.port.port import CannotServe, check_certificates
 from services.serving.settings import ServingSettings
 from services.trainer.settings import TrainerSettings
 
-_PREFIX = "FLYWHEEL_"
 _WORLD_PREFIX = "FLYWHEEL_WORLD_"
 _KINDS: Sequence[type[PlatformSettings]] = (
     PlatformSettings,
@@ -43,18 +41,17 @@ _KINDS: Sequence[type[PlatformSettings]] = (
     MemoryCaps,
 )
 _URLS = {"ingest_url": ("http", "https"), "monitor_url": ("http", "https"), "redis_url": ("redis", "rediss")}
-_WAY_OUT = "Mend them in the environment or in .env, or unset them for their defaults; docs/settings.md lists all."
 
 
 def read_platform() -> PlatformSettings:
     """What all processes share. Raises CannotStart naming each setting that cannot be read."""
-    _refuse(_unreadable([PlatformSettings]))
+    _refuse(unreadable([PlatformSettings]))
     return PlatformSettings()
 
 
 def check(settings: PlatformSettings) -> None:
     """Raises CannotStart naming each setting of any process that is wrong, as far as that can be told beforehand."""
-    _refuse(_unreadable(_KINDS))
+    _refuse(unreadable(_KINDS))
     _refuse(_misplaced(settings))
     usecase = declared(settings)
     _refuse([*_of_world(settings, usecase), *_of_tls(settings), *_shared_ports(processes(declaration(settings)))])
@@ -62,11 +59,11 @@ def check(settings: PlatformSettings) -> None:
 
 def unknown(usecase: UseCase) -> Iterator[str]:
     """A sentence for each name that is set and no setting: most likely it was meant to be one."""
-    known = {name for kind in _KINDS for name in _names(kind, _PREFIX)} | {STACK_VARIABLE}
+    known = {name for kind in _KINDS for name in _names(kind, PREFIX)} | {STACK_VARIABLE}
     if usecase.world:
         known |= set(_names(importlib.import_module(usecase.world).Knobs, _WORLD_PREFIX))
     for name in sorted({*os.environ, *dotenv_values(".env")} - known):
-        if name.startswith(_PREFIX):
+        if name.startswith(PREFIX):
             near = difflib.get_close_matches(name, known, 1, cutoff=0.8)
             yield f"{name} is no setting and changes nothing" + (f"; is {near[0]} meant?" if near else "")
 
@@ -75,30 +72,12 @@ def _refuse(wrong: Iterable[str]) -> None:
     found = list(dict.fromkeys(wrong))
     if found:
         listed = "\n".join(f"  {each}" for each in found)
-        raise CannotStart(f"Nothing was done, because these settings are wrong:\n{listed}\n{_WAY_OUT}")
-
-
-def _unreadable(kinds: Iterable[type[BaseSettings]]) -> Iterator[str]:
-    for kind in kinds:
-        try:
-            kind()
-        except ValidationError as error:
-            yield from (_sentence(each) for each in error.errors(include_url=False, include_context=False))
-        except SettingsError as error:
-            # What is a list or a mapping is read as JSON.
-            name = next((name for name in kind.model_fields if f'"{name}"' in str(error)), "")
-            yield f'{_PREFIX}{name.upper()}: is no JSON; a list is written ["one", "another"]'
-
-
-def _sentence(details: ErrorDetails) -> str:
-    name = str(details["loc"][0]) if details["loc"] else ""
-    reason = details["msg"][:1].lower() + details["msg"][1:]
-    return f"{name if name.startswith(_PREFIX) else _PREFIX + name.upper()}: {reason}, unlike {details['input']!r}"
+        raise CannotStart(f"Nothing was done, because these settings are wrong:\n{listed}\n{WAY_OUT}")
 
 
 def _misplaced(settings: PlatformSettings) -> Iterator[str]:
     if settings.log_level not in logging.getLevelNamesMapping():
-        yield f"{_PREFIX}LOG_LEVEL: is none of DEBUG, INFO, WARNING, ERROR"
+        yield f"{PREFIX}LOG_LEVEL: is none of DEBUG, INFO, WARNING, ERROR"
     for name, schemes in _URLS.items():
         parts = urlsplit(getattr(settings, name))
         if parts.scheme not in schemes or not parts.hostname or not _has_port(parts.netloc):
@@ -145,7 +124,7 @@ def _of_tls(settings: PlatformSettings) -> Iterator[str]:
             tls.credentials()
         elif ServingSettings().serving_tls_certificate is not None:
             yield (
-                f"{_PREFIX}CLIENT_TLS_CA: is not set, but {_PREFIX}SERVING_TLS_CERTIFICATE is, and the platform's own "
+                f"{PREFIX}CLIENT_TLS_CA: is not set, but {PREFIX}SERVING_TLS_CERTIFICATE is, and the platform's own "
                 "clients would speak plain text"
             )
     except (CannotServe, UnusableTls) as error:
@@ -170,4 +149,4 @@ def _names(kind: type[BaseSettings], prefix: str) -> Iterator[str]:
 
 
 def _env(name: str) -> str:
-    return f"{_PREFIX}{name.upper()}"
+    return f"{PREFIX}{name.upper()}"

@@ -57,6 +57,16 @@ def test_failures_are_one_sentence(line: str, words: str, capsys: pytest.Capture
     assert said.count("\n") == 1
 
 
+def test_a_setting_that_cannot_be_read_is_told_by_its_name(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FLYWHEEL_TRACING_SHARE", "much")
+    assert main(["models", "fraud"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("flywheel models: FLYWHEEL_TRACING_SHARE: input should be a valid number")
+    assert said.count("\n") == 1
+
+
 def test_who_asks_a_use_case_that_ranks_for_a_decision_is_told_what_to_do(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
