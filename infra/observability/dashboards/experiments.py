@@ -42,6 +42,12 @@ _ARMS = Row(
             "In cents, against approving everything; arms of different size are compared in the console.",
             (value(metrics.MONITOR_SAVED_CENTS, by="arm", where='arm!="all"'),),
         ),
+        Panel(
+            "Fallbacks by arm",
+            "Share of the arm's decisions that a rule or a fixed answer made and not its model.",
+            (value(metrics.MONITOR_FALLBACK_SHARE, by="arm"),),
+            most=1,
+        ),
     ),
 )
 _ROLLOUT = Row(
@@ -51,6 +57,11 @@ _ROLLOUT = Row(
             "Decisions of the canary",
             "Since its step began.",
             (value(metrics.MONITOR_CANARY_DECISIONS, by="usecase"),),
+        ),
+        Panel(
+            "Too late to be answered",
+            "Requests since the canary's step began, by the arm of their unit; these are no decisions.",
+            (value(metrics.MONITOR_CANARY_LATE, by="arm"),),
         ),
         Panel(
             "Steps of canaries",
