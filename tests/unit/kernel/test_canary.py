@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,9 +56,8 @@ def first(seen: ArmSeen, decisions: int) -> ArmSeen:
 
 def together(*arms: ArmSeen) -> ArmSeen:
     names = [each.name for each in dataclasses.fields(ArmSeen) if each.name != "thinned"]
-    return dataclasses.replace(
-        arms[0], **{name: np.concatenate([getattr(arm, name) for arm in arms]) for name in names}
-    )
+    columns: dict[str, Any] = {name: np.concatenate([getattr(arm, name) for arm in arms]) for name in names}
+    return dataclasses.replace(arms[0], **columns)
 
 
 def test_a_good_canary_advances_once_it_has_seen_enough_for_long_enough() -> None:
