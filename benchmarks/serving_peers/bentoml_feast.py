@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bentoml
+from feast_model import freeze
 from feast_scorer import FeastScorer
 
 
@@ -19,5 +20,5 @@ class CardScoring:
         self._asked += 1
         if self._asked == 100:
             # After a warm-up, so that nothing of it is scanned again and again.
-            self._scorer.freeze()
+            freeze()
         return {"score": await self._scorer.score_async(card_id)}

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import gc
-import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-import onnxruntime
 import uvicorn
 from fastapi import FastAPI
-from feast import FeatureStore
+from feast_model import FeastModel, freeze
+from numpy.typing import NDArray
 from pydantic import BaseModel
 
 _WARM_CALLS = 20
@@ -35,34 +31,24 @@ class Ranker:
     """Reads the user and all items by Feast's SDK, and runs the model once."""
 
     def __init__(self) -> None:
-        scene = Path(os.environ["SCENE"])
-        self._store: Any = FeatureStore(repo_path=str(scene))
-        self._features = (scene / "features.txt").read_text().split()
-        self._columns = [name.split(":")[1] for name in self._features]
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        self._session: Any = onnxruntime.InferenceSession(
-            (scene / "model.onnx").read_bytes(), options, providers=["CPUExecutionProvider"]
-        )
+        self._model = FeastModel()
 
     def rank(self, ask: Ask) -> Answer:
         """The best items, best first."""
-        return self._best(ask, self._store.get_online_features(self._features, _rows(ask)))
+        return _best(ask, self._model.scores(_pairs(ask)))
 
     async def rank_async(self, ask: Ask) -> Answer:
         """The same, while others are served."""
-        return self._best(ask, await self._store.get_online_features_async(self._features, _rows(ask)))
-
-    def _best(self, ask: Ask, answer: Any) -> Answer:
-        found = answer.to_dict()
-        rows = np.array([found[name] for name in self._columns], np.float32).T
-        scores = self._session.run(None, {"features": np.ascontiguousarray(rows)})[0]
-        order = np.argsort(-scores, kind="stable")[: ask.keep]
-        return Answer(item_ids=[ask.item_ids[place] for place in order], scores=scores[order].tolist())
+        return _best(ask, await self._model.scores_async(_pairs(ask)))
 
 
-def _rows(ask: Ask) -> dict[str, list[str]]:
+def _pairs(ask: Ask) -> dict[str, list[str]]:
     return {"user_id": [ask.user_id] * len(ask.item_ids), "item_id": ask.item_ids}
+
+
+def _best(ask: Ask, scores: NDArray[np.float32]) -> Answer:
+    order = np.argsort(-scores, kind="stable")[: ask.keep]
+    return Answer(item_ids=[ask.item_ids[place] for place in order], scores=scores[order].tolist())
 
 
 def app_of(way: str) -> FastAPI:
@@ -77,8 +63,7 @@ def app_of(way: str) -> FastAPI:
                 await ranker.rank_async(sample)
             else:
                 ranker.rank(sample)
-        gc.collect()
-        gc.freeze()
+        freeze()
         yield
 
     app = FastAPI(lifespan=lifespan)

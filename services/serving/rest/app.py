@@ -16,11 +16,12 @@ from flywheel.kernel.declaration import UseCase
 from services.serving.inference.plane import Inference
 from services.serving.rankings.servicer import RANK
 from services.serving.rest.calls import Calls
-from services.serving.rest.decisions import DECIDE, decision_routes, decision_schemas
+from services.serving.rest.decisions import DECIDE, decision_route, decision_schemas
 from services.serving.rest.documentation import inference_schemas
 from services.serving.rest.inference import inference_routes, with_protocol_error
 from services.serving.rest.methods import Methods
-from services.serving.rest.rankings import ranking_routes, ranking_schemas
+from services.serving.rest.rankings import ranking_route, ranking_schemas
+from services.serving.rest.routes import subject_routes
 from services.serving.rest.unserved import unserved_routes
 from services.serving.settings import ServingSettings
 
@@ -43,10 +44,10 @@ def rest_app(settings: ServingSettings, usecase: UseCase, inference: Inference, 
     )
     schemas = {**inference_schemas(), "Problem": http_problem.SCHEMA}
     if DECIDE in methods:
-        app.include_router(decision_routes(usecase, methods, calls))
+        app.include_router(subject_routes(decision_route(usecase), methods, calls))
         schemas |= decision_schemas(usecase)
     if RANK in methods:
-        app.include_router(ranking_routes(methods, calls))
+        app.include_router(subject_routes(ranking_route(), methods, calls))
         schemas |= ranking_schemas()
     # Before the protocol's own: /v2/models/stats is no model named stats.
     app.include_router(unserved_routes())
