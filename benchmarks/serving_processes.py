@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
+
 from benchmarks.figures import ROOT
 from infra.local.readiness import Probe, comes_up
 
@@ -67,6 +69,27 @@ def stop(process: subprocess.Popen[bytes]) -> None:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+@contextmanager
+def everything_on(cores: str) -> Iterator[None]:
+    """This process, and all that it has started, on those cores; afterwards each where it was."""
+    root = psutil.Process()
+    threads = [each.id for process in (root, *root.children(recursive=True)) for each in process.threads()]
+    before = {thread: os.sched_getaffinity(thread) for thread in threads}
+    try:
+        for thread in threads:
+            _move(thread, {int(core) for core in cores.split(",")})
+        yield
+    finally:
+        for thread, there in before.items():
+            _move(thread, there)
+
+
+def _move(thread: int, cores: set[int]) -> None:
+    # Pools of threads come and go meanwhile.
+    with suppress(ProcessLookupError):
+        os.sched_setaffinity(thread, cores)
 
 
 def checkout(name: str, declaration: str) -> Path:

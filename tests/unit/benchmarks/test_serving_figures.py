@@ -14,6 +14,7 @@ from benchmarks.serving_bench import NotMeasured, highest
 from benchmarks.serving_overload import figures_of, recovery_s
 from benchmarks.serving_rates import _with_ratios
 from benchmarks.serving_restarts import joined
+from benchmarks.serving_workers import ONE_CORE, ONE_WORKER, TWO_CORES, _figures
 from loadtests.generator.outcomes import Outcome, Run
 
 
@@ -111,3 +112,9 @@ def test_a_part_adds_its_figures_and_its_commit_to_those_of_others(
     assert (kept["rps_ours"], kept["recovery_s"]) == (1, 0.5)
     assert kept["rates_commit"] == kept["overload_commit"] == figures.commit()[:12]
     assert kept["rank200_vs_feast"] is None
+
+
+def test_two_workers_are_held_against_twice_one_on_half_of_the_cores() -> None:
+    found = _figures({ONE_CORE: {"rps": 5_000.0}, TWO_CORES: {"rps": 9_000.0}, ONE_WORKER: {"rps": 7_500.0}})
+    assert (found["workers2_efficiency"], found["workers2_rate_ratio"]) == (0.9, 1.2)
+    assert (found["workers1_rps"], found["workers2_rps"], found["workers1_on_two_cores_rps"]) == (5_000, 9_000, 7_500)
