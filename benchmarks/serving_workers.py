@@ -71,17 +71,18 @@ def _figures(best: Mapping[Layout, Mapping[str, float]]) -> dict[str, Figure]:
 
 def _of(scene: Scene, pace: Pace, layout: Layout) -> dict[str, float]:
     told = {"FLYWHEEL_SERVING_WORKERS": str(layout.workers)}
-    with ours(scene, cores=layout.cores, told=told) as server, everything_on(layout.cores):
-        return uvloop.run(_measured(scene, server, pace, layout.workers * CALLERS))
+    with ours(scene, cores=layout.cores, told=told) as server:
+        return uvloop.run(_measured(scene, server, pace, layout))
 
 
-async def _measured(scene: Scene, server: Running, pace: Pace, callers: int) -> dict[str, float]:
+async def _measured(scene: Scene, server: Running, pace: Pace, layout: Layout) -> dict[str, float]:
     async with opened(server) as pool:
         await check(scene, server, pool)
-        await pace.warm(pool)
-        before, began_s = _cpu_s(server), time.perf_counter()
-        run = await pace.capacity(pool, callers=callers)
-        spent_s, after = time.perf_counter() - began_s, _cpu_s(server)
+        with everything_on(layout.cores):
+            await pace.warm(pool)
+            before, began_s = _cpu_s(server), time.perf_counter()
+            run = await pace.capacity(pool, callers=layout.workers * CALLERS)
+            spent_s, after = time.perf_counter() - began_s, _cpu_s(server)
     cores = {f"{name}_cores": (after[name] - before[name]) / spent_s for name in after}
     return {"rps": run.rate_per_s, **cores, "generator_cores": run.cpu_share}
 
