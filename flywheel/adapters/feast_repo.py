@@ -11,7 +11,7 @@ import tempfile
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 
@@ -113,8 +113,10 @@ def training_table(settings: PlatformSettings, plan: FeaturePlan, requests: pa.T
 
 def _connection(redis_url: str) -> str:
     parts = urlsplit(redis_url)
-    password = f",password={parts.password}" if parts.password else ""
-    return f"{parts.hostname}:{parts.port or 6379},db={parts.path.strip('/') or 0}{password}"
+    secured = ",ssl=true" if parts.scheme == "rediss" else ""
+    user = f",username={unquote(parts.username)}" if parts.username else ""
+    password = f",password={unquote(parts.password)}" if parts.password else ""
+    return f"{parts.hostname}:{parts.port or 6379},db={parts.path.strip('/') or 0}{secured}{user}{password}"
 
 
 def _snapshot(settings: PlatformSettings, plan: FeaturePlan, view: TileView, snapshot_id: str) -> Path:

@@ -228,7 +228,8 @@ def open_session(settings: FeaturesSettings) -> SparkSession:
     """The one session of this process."""
     # What a killed driver left behind is of no use to the next one.
     shutil.rmtree(settings.scratch_dir, ignore_errors=True)
-    settings.scratch_dir.mkdir(parents=True)
+    # Where it is a volume of its own, it is emptied and stays.
+    settings.scratch_dir.mkdir(parents=True, exist_ok=True)
     return start_session(
         f"flywheel-features-{settings.usecase}",
         master=settings.spark_master,
