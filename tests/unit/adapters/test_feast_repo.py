@@ -28,6 +28,18 @@ def _no_feast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feast_repo, "_objects", lambda *_: [])
 
 
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("redis://store:7000/2", "store:7000,db=2"),
+        ("redis://store", "store:6379,db=0"),
+        ("rediss://reader:p%40ss@store:6379/0", "store:6379,db=0,ssl=true,username=reader,password=p@ss"),
+    ],
+)
+def test_feast_is_told_what_the_address_says(url: str, told: str) -> None:
+    assert feast_repo._connection(url) == told
+
+
 def settings_of(directory: Path, password: str) -> PlatformSettings:
     return PlatformSettings(data_dir=directory, redis_url=f"redis://:{password}@127.0.0.1:6379/0")
 
