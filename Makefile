@@ -4,7 +4,7 @@
 #   any FLYWHEEL_* setting in the environment or in .env reaches every process (ports, data directory, …)
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
-.PHONY: help up down status logs clean decide send replay attributes train deploy rollback variant models rebuild erase mlflow test lint loadtest loadtest-compare jars lock kubernetes audit sbom environment environment-dev \
+.PHONY: help up down status logs clean decide send replay attributes train deploy rollback variant models rebuild erase mlflow test lint loadtest loadtest-compare jars lock kubernetes audit sbom capacity environment environment-dev \
         figures-start figures-soak figures-fraud figures-features figures-serving figures-render
 
 PYTHON_OF_PROJECT := .venv/bin/python
@@ -118,6 +118,9 @@ figures-render: environment-dev  ## rewrite the documents' tables from measured 
 
 lock: environment-dev  ## resolve the dependencies anew and lock them by digest
 	@for each in bootstrap run dev; do infra/lock.sh $$each; done
+
+capacity: environment-dev  ## rewrite docs/capacity.md: machines, money and what breaks first, from measured figures
+	@$(PYTHON_OF_PROJECT) -m infra.capacity $(ARGS)
 
 audit: environment-dev  ## ask for known vulnerabilities of everything locked; another service: ARGS="--vulnerability-service osv"
 	@$(PYTHON_OF_PROJECT) -m infra.supply_chain audit $(ARGS)

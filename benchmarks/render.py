@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.figures import FIGURES, ROOT
+from infra.capacity.__main__ import main as render_capacity
 
 ADOPTED = ROOT / "docs" / "figures"
 DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "figures.md")
@@ -90,6 +91,8 @@ def main() -> None:
     for document in DOCUMENTS:
         document.write_text(rendered(document.read_text()))
         print(f"rendered {document.relative_to(ROOT)}")
+    # Computed from the same figures.
+    render_capacity([])
 
 
 if __name__ == "__main__":
