@@ -37,16 +37,18 @@ def audited(arguments: list[str]) -> int:
     return verdict.status
 
 
-def billed(directory: Path) -> int:
-    """Writes the bill of every image."""
+def billed(directory: Path, requirements: Path = REQUIREMENTS) -> int:
+    """Writes the bill of every image; 1 when there is no lock of one."""
     # The libraries of CycloneDX are needed for this alone.
     from infra.supply_chain.bill import write
 
-    for name, lock in locks().items():
-        if name.startswith(_IMAGES):
-            path = write(name.removeprefix(_IMAGES), lock, directory)
-            print(f"{path.relative_to(directory.parents[1])}: {len(packages(lock))} packages")
-    return 0
+    images = {name: lock for name, lock in locks(requirements).items() if name.startswith(_IMAGES)}
+    if not images:
+        print(f"no lock of an image in {requirements / _IMAGES}; make lock writes them")
+    for name, lock in images.items():
+        path = write(name.removeprefix(_IMAGES), lock, directory)
+        print(f"{path}: {len(packages(lock))} packages")
+    return 0 if images else 1
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from infra.supply_chain.__main__ import billed
 from infra.supply_chain.bill import InvalidBill, check, write
 
 LOCK = """\
@@ -54,3 +55,13 @@ def test_a_bill_that_is_none_is_refused(written: Path) -> None:
     check(made)
     with pytest.raises(InvalidBill):
         check(broken)
+
+
+def test_every_image_gets_its_bill(tmp_path: Path) -> None:
+    requirements = tmp_path / "requirements"
+    (requirements / "images").mkdir(parents=True)
+    (requirements / "run.txt").write_text(LOCK)
+    assert billed(tmp_path / "sbom", requirements) == 1
+    (requirements / "images" / "serving.txt").write_text(LOCK)
+    assert billed(tmp_path / "sbom", requirements) == 0
+    assert [path.name for path in (tmp_path / "sbom").iterdir()] == ["serving.json"]
