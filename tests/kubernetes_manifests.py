@@ -70,7 +70,7 @@ def configured(overlay: str, container: Resource) -> dict[str, str]:
 
 def matches(selector: dict[str, Any], labels: dict[str, str]) -> bool:
     assert selector.keys() <= {"matchLabels"}
-    return selector.get("matchLabels", {}).items() <= labels.items()
+    return bool(selector.get("matchLabels", {}).items() <= labels.items())
 
 
 def by_number(container: Resource, port: str | int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,11 @@ SAFE, HOLED, UNKNOWN = Package("safe", "1.0"), Package("holed", "2.0"), Package(
 HOLE = {"id": "PYSEC-1", "fix_versions": ["2.1"], "aliases": [], "description": ""}
 
 
-def report(*entries: dict[str, object]) -> dict[str, object]:
+def report(*entries: Mapping[str, object]) -> dict[str, object]:
     return {"dependencies": list(entries), "fixes": []}
 
 
-def answered(package: Package, *holes: dict[str, object]) -> dict[str, object]:
+def answered(package: Package, *holes: Mapping[str, object]) -> dict[str, object]:
     return {"name": package.name, "version": package.version, "vulns": list(holes)}
 
 
