@@ -121,6 +121,7 @@ def test_canary_and_shadow_are_on_the_page(tmp_path: Path, leads: bool) -> None:
         "No challenger is deployed: 5.0 % of the traffic goes to the canary, the rest to the champion.",
         "Canary v5 · 5.0 % of the traffic",
         "This step: 1 of 1,000 decisions, 5 min of 10 min; next step: 25.0 % of the traffic.",
+        "Not by its model: 100.0 % of the answers, too late: 0 requests; champion: –, 0.",
         "Guard: too few decisions yet to judge it." if leads else "This monitor only watches it",
         "Shadow v4 · scores along, answers nothing",
         "No score of it yet.",
