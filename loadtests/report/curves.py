@@ -28,7 +28,8 @@ ENDS = (
 )
 _LINES = ("blue", "green", "violet", "amber", "red")
 _NINES = (0.5, 0.9, 0.99, 0.999, 0.9999)
-_BEYOND_MS = 2.0
+_GAP_S = 2.0
+_ROOM_FOR_NAMES = 1.35
 
 
 def curve(result: Result, steps: Sequence[StretchResult]) -> str:
@@ -101,9 +102,11 @@ def by_percentile(traffic: TrafficResult, stretches: Sequence[StretchResult]) ->
 def outcomes_over_time(result: Result, traffic: TrafficResult) -> str:
     """Requests a second by what became of them."""
     found = _whole(traffic)
+    # The names of faults stand above what they did.
+    room = _ROOM_FOR_NAMES if result.faults else 1.0
     plot = Plot(
         seconds(result.seconds),
-        linear([sum(_ends(each)) for each in found], count),
+        linear([sum(_ends(each)) * room for each in found], count),
         stack=Stack([colour for _, colour in ENDS], *_steps(found)),
         marks=_fault_marks(result),
         height=210,
@@ -162,7 +165,7 @@ def _with_gaps(points: Sequence[tuple[float, float]]) -> list[tuple[float, float
     """With a break wherever seconds are missing."""
     found = list(points[:1])
     for before, now in pairwise(points):
-        if now[0] - before[0] > _BEYOND_MS:
+        if now[0] - before[0] > _GAP_S:
             found.append((before[0] + 0.5, float("nan")))
         found.append(now)
     return found

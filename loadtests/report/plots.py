@@ -68,7 +68,8 @@ def drawn(plot: Plot, width: int, label: str) -> str:
     parts = [_grid(frame)]
     if plot.stack:
         parts.append(_stack(frame, plot.stack))
-    parts += [_mark(frame, mark) for mark in plot.marks]
+    # Names of neighbours stand one below the other.
+    parts += [_mark(frame, mark, 13 * (place % 3)) for place, mark in enumerate(plot.marks)]
     parts += [_line(frame, line) for line in plot.lines]
     return _svg(width, plot.height, label, parts)
 
@@ -166,7 +167,7 @@ def _stack(frame: _Frame, stack: Stack) -> str:
     return "".join(parts)
 
 
-def _mark(frame: _Frame, mark: Mark) -> str:
+def _mark(frame: _Frame, mark: Mark, lower: int) -> str:
     top, bottom, right = _TOP, _TOP + frame.height, _LEFT + frame.width
     text = escape(mark.text)
     if not mark.upright:
@@ -185,7 +186,7 @@ def _mark(frame: _Frame, mark: Mark) -> str:
     anchor, shift = ("end", -4) if at > _LEFT + frame.width * 0.6 else ("start", 4)
     return (
         f'{shade}<line class="mark {mark.colour}" x1="{at:.1f}" x2="{at:.1f}" y1="{top}" y2="{bottom:.1f}"/>'
-        f'<text class="{mark.colour}" x="{at + shift:.1f}" y="{top + 9}" text-anchor="{anchor}">{text}</text>'
+        f'<text class="{mark.colour}" x="{at + shift:.1f}" y="{top + 9 + lower}" text-anchor="{anchor}">{text}</text>'
     )
 
 
