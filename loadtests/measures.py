@@ -8,8 +8,8 @@ import numpy as np
 
 from loadtests.generator.outcomes import Outcome, Run
 
-_WINDOW_S = 0.1
-_CALM = 0.99
+_WINDOW_S = 0.5
+_CALM = 0.95
 ANSWERED = (Outcome.GOOD, Outcome.DEGRADED)
 
 Measure = Callable[[Run, float], float]
@@ -17,7 +17,7 @@ Measure = Callable[[Run, float], float]
 
 
 def recovery_s(run: Run, within_ms: float) -> float:
-    """How long after the stretch's begin the last tenth of a second was in which not all but every hundredth went well.
+    """How long after the stretch's begin the last half second ended in which less than 95 % was answered in time.
 
     The whole stretch where nothing was asked after the last bad one.
     """

@@ -57,7 +57,7 @@ def test_a_stretch_is_void_when_the_generator_was_late_or_stood_still_and_only_t
     assert "stood still for 400 ms" in void(run_at(100, 2.0), stall_ms=400.0)
 
 
-def test_recovery_is_the_end_of_the_last_bad_tenth_of_a_second() -> None:
+def test_recovery_is_the_end_of_the_last_bad_half_second() -> None:
     moments = [place / 100 for place in range(200)]
     ends = [Outcome.REFUSED if at < 0.42 else Outcome.GOOD for at in moments]
     assert recovery_s(_run(moments, [5.0] * 200, ends), 50.0) == pytest.approx(0.5)
