@@ -25,6 +25,22 @@ _UNION = frozenset({"or", "and", "unless"})
 _KEEPING = frozenset({"topk", "bottomk"})
 
 
+def values(text: str) -> set[tuple[str, str, str]]:
+    """What an expression compares labels with: series, label and value, each alternative by itself."""
+    found: set[tuple[str, str, str]] = set()
+
+    def visit(node: object) -> bool:
+        # A range is not a child of its own: its selector is told with it.
+        selector = node.vector_selector if isinstance(node, promql.MatrixSelector) else node
+        if isinstance(selector, promql.VectorSelector):
+            for matcher in selector.matchers.matchers:
+                found.update((selector.name or "", matcher.name, value) for value in matcher.value.split("|"))
+        return True
+
+    promql.walk(promql.parse(text), visit)
+    return found
+
+
 class CannotMatch(Exception):
     """The expression can give no result; the message says where."""
 

@@ -137,7 +137,10 @@ TRAINER_SECONDS = Gauge("flywheel_trainer_last_run_seconds", "Duration of the la
 TRAINER_ROWS = Gauge("flywheel_trainer_last_run_rows", "Rows of the last training set.", ["usecase"])
 
 SERVING_DECISIONS = Counter(
-    "flywheel_serving_decisions_total", "Decisions answered.", ["usecase", "action", "arm", "fallback"]
+    "flywheel_serving_decisions_total",
+    "Decisions answered, by why the model did not decide on what it reads (none: it did; features_stale, "
+    "features_unavailable, model_unavailable, deadline).",
+    ["usecase", "action", "arm", "fallback"],
 )
 SERVING_REFUSED = Counter("flywheel_serving_refused_total", "Requests refused, by gRPC status.", ["usecase", "status"])
 SERVING_CERTIFICATE_DAYS = Gauge(
@@ -308,14 +311,18 @@ MONITOR_DRIFTED = Gauge(
 )
 MONITOR_QUALITY = Gauge(
     "flywheel_monitor_quality",
-    "Quality on matured decisions: precision, recall, auc, average_precision.",
+    "Quality on matured decisions (precision, recall, auc, average_precision), by arm and of all together.",
     ["usecase", "arm", "metric"],
 )
 MONITOR_SAVED_CENTS = Gauge(
-    "flywheel_monitor_saved_cents", "Money saved on matured decisions against approving everything.", ["usecase", "arm"]
+    "flywheel_monitor_saved_cents",
+    "Money saved on matured decisions against approving everything, by arm and of all.",
+    ["usecase", "arm"],
 )
 MONITOR_MATURED = Gauge(
-    "flywheel_monitor_matured_decisions", "Decisions whose truth is known, in the window.", ["usecase", "arm"]
+    "flywheel_monitor_matured_decisions",
+    "Decisions whose truth is known, in the window, by arm and of all.",
+    ["usecase", "arm"],
 )
 MONITOR_SRM_P = Gauge(
     "flywheel_monitor_sample_ratio_p_value", "p-value of the sample-ratio check of the experiment.", ["usecase"]

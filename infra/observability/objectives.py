@@ -66,7 +66,7 @@ _TURNED_AWAY = (
 _BROKEN = 'rate(flywheel_serving_refused_total{status=~"INTERNAL|UNAVAILABLE|UNKNOWN"}[window])'
 _TOO_LATE = 'rate(flywheel_serving_refused_total{status="DEADLINE_EXCEEDED"}[window])'
 _TIMED = "rate(flywheel_serving_decision_seconds_count[window])"
-_BY_FALLBACK = 'rate(flywheel_serving_decisions_total{fallback!=""}[window])'
+_BY_FALLBACK = 'rate(flywheel_serving_decisions_total{fallback!="none"}[window])'
 _READ = "rate(flywheel_serving_feature_status_total[window])"
 _STALE = 'rate(flywheel_serving_feature_status_total{status="stale"}[window])'
 

@@ -11,7 +11,7 @@ _DRIFT = Row(
         Panel(
             "Drifting variables",
             "1 while a variable is beyond threshold and noise in consecutive windows.",
-            (value(metrics.MONITOR_DRIFTED, by="variable", where='variable!=""'),),
+            (value(metrics.MONITOR_DRIFTED, by="variable"),),
             kind="table",
             alarm=1,
         ),

@@ -16,7 +16,7 @@ _ANSWERS = Row(
         Panel(
             "Decided by a fallback",
             "By why the model did not decide as declared; nothing here is good.",
-            (rate(metrics.SERVING_DECISIONS, by="fallback", where='fallback!=""'),),
+            (rate(metrics.SERVING_DECISIONS, by="fallback", where='fallback!="none"'),),
             kind="stacked",
         ),
         Panel(

@@ -130,6 +130,7 @@ async def test_workers_are_replaced_under_load_without_a_failed_call_and_one_tha
         assert load.failed == []
         answered = load.answered
         assert serving.counted("flywheel_serving_decisions_total") >= answered
+        assert serving.counted("flywheel_serving_workers_died_total") == 0
         # Killed: what it had under way fails, and nothing else; the other worker takes its callers at once.
         victim = min(serving.workers())
         load.longest_gap_s = 0.0
@@ -139,6 +140,7 @@ async def test_workers_are_replaced_under_load_without_a_failed_call_and_one_tha
         assert len(load.failed) <= FAILED_AT_MOST
         assert {error.code() for error in load.failed} <= {grpc.StatusCode.UNAVAILABLE}
         assert load.longest_gap_s < 1.0 + PAUSES_S
+        assert serving.counted("flywheel_serving_workers_died_total") == 1
         failed = len(load.failed)
         await more()
         assert len(load.failed) == failed
