@@ -113,9 +113,9 @@ _PARTS = Row(
             (value(metrics.SERVING_CERTIFICATE_DAYS, how="min", legend="days"),),
         ),
         Panel(
-            "Workers that died",
-            "Without being told to; each was replaced at once.",
-            (rate(metrics.SERVING_WORKERS_DIED, legend="died"),),
+            "Workers that were lost",
+            "They died, hung or did not end when told to; each was replaced.",
+            (rate(metrics.SERVING_WORKERS_DIED, by="reason"),),
         ),
     ),
 )
