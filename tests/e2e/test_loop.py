@@ -225,6 +225,7 @@ QUIET = frozenset(
     {
         *("Alerts that fire", "Restarts", "Model failures", "Corrupt feature states", "States found corrupt"),
         *("Events put on edges", "Absorbed and forgotten", "Mismatches by feature", "Worst difference"),
+        "Mismatched values",
         *("Candidates of a ranking", "Candidates not ranked", "Cached rows found", "Age of cached rows"),
         *("Requests for scores", "Age of loaded attributes", "Explanations", "Workers that were lost"),
         *("Decisions of the canary", "Steps of canaries", "Arms that serving stopped"),

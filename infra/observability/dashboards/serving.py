@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flywheel.contracts import metrics
 from infra.observability.dashboards import objective_panels as shared
-from infra.observability.dashboards.panels import Dashboard, Panel, Row, quantile, rate, share, value
+from infra.observability.dashboards.panels import Dashboard, Panel, Query, Row, quantile, rate, share, value
 
 _ANSWERS = Row(
     "Answers",
@@ -79,6 +79,8 @@ _ADMISSION = Row(
         ),
     ),
 )
+# Every process has the series, all but serving with 0.
+_CERTIFICATE_DAYS = "min (flywheel_serving_certificate_days != 0) or max (flywheel_serving_certificate_days)"
 _PARTS = Row(
     "What decisions depend on",
     (
@@ -110,7 +112,7 @@ _PARTS = Row(
         Panel(
             "Certificate",
             "Days until it expires; 0 without TLS.",
-            (value(metrics.SERVING_CERTIFICATE_DAYS, how="min", legend="days"),),
+            (Query(_CERTIFICATE_DAYS, "days", "d"),),
         ),
         Panel(
             "Workers that were lost",
