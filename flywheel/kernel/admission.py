@@ -65,7 +65,7 @@ class Admission:
 
     >>> admission = Admission(Bounds(budget_s=0.05, highest=100, first=5))
     >>> [admission.refusal(Criticality.SHEDDABLE, 0.0) for _ in range(5)][3:]
-    [None, <Reason.LIMIT: 'limit'>]
+    [None, <Reason.LIMIT: 1>]
     >>> admission.refusal(Criticality.CRITICAL, 0.0), admission.in_flight
     (None, 5)
     """
