@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import onnx
@@ -35,6 +36,26 @@ def test_the_export_agrees_on_ordinary_borderline_and_incomplete_rows(fitted: Fi
     appraised = appraise(fitted, sample(3))
     assert appraised.parity <= 1e-6
     assert appraised.metrics["auc"] > 0.8
+
+
+def test_a_score_does_not_depend_on_what_was_scored_with_it_or_before() -> None:
+    scorer, rows = OnnxScorer(fit_trees(sample(1), sample(2)).export()), sample(3, 130).rows
+    wanted = scorer.score(rows)
+    assert len(np.unique(wanted)) > 10
+    for number in (1, 2, 64, 65, 0, 1, 2):
+        for first in range(0, len(rows) - number, 7):
+            np.testing.assert_array_equal(scorer.score(rows[first : first + number]), wanted[first : first + number])
+
+
+def test_threads_score_beside_each_other() -> None:
+    scorer, rows = OnnxScorer(fit_trees(sample(1), sample(2)).export()), sample(3, 100).rows
+    wanted = scorer.score(rows)
+
+    def scored(number: int) -> bool:
+        return all(np.array_equal(scorer.score(rows[n : n + 2]), wanted[n : n + 2]) for n in range(number, 90))
+
+    with ThreadPoolExecutor(4) as threads:
+        assert all(threads.map(scored, range(8)))
 
 
 def test_parity_notices_an_altered_model(fitted: Fitted) -> None:
