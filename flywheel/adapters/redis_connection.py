@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from flywheel.adapters.logs import logger
-from flywheel.adapters.redis_wire import Argument, Commands, RefusedCommand, Wire, late, pack
+from flywheel.adapters.redis_commands import Argument, Commands, HashReads, pack, together
+from flywheel.adapters.redis_wire import RefusedCommand, Wire, late
 from flywheel.kernel.ports import Unavailable
 
-__all__ = ["Commands", "RedisConnection", "RefusedCommand", "pack"]
+__all__ = ["Commands", "HashReads", "RedisConnection", "RefusedCommand", "pack", "together"]
 
 _log = logger(__name__)
 
@@ -42,19 +43,17 @@ class RedisConnection:
         self._failure = "there is no connection"
         self._closed = False
 
-    async def execute(self, commands: Commands, timeout_s: float) -> list[Any]:
+    def execute(self, commands: Commands, timeout_s: float) -> Awaitable[list[Any]]:
         """One reply for each command, in order: bytes, int, list, None, or a RefusedCommand in its place.
 
         Raises Unavailable when Redis cannot be reached or does not answer in time.
         """
         wire = self._wire
         if wire is None or wire.lost:
-            began_s = asyncio.get_running_loop().time()
-            wire = await self._connected(timeout_s)
-            timeout_s -= asyncio.get_running_loop().time() - began_s
+            return self._execute_connected(commands, timeout_s)
         if wire.owed > self._max_owed:
             raise Unavailable(f"the feature store owes {wire.owed} replies already")
-        return await wire.ask(commands, timeout_s)
+        return wire.ask(commands, timeout_s)
 
     async def close(self) -> None:
         """Ends the connection; calls under way fail."""
@@ -65,7 +64,12 @@ class RedisConnection:
         if self._wire is not None:
             await self._wire.close()
 
-    async def _connected(self, timeout_s: float) -> Wire:
+    async def _execute_connected(self, commands: Commands, timeout_s: float) -> list[Any]:
+        began_s = asyncio.get_running_loop().time()
+        await self._connected(timeout_s)
+        return await self.execute(commands, timeout_s - (asyncio.get_running_loop().time() - began_s))
+
+    async def _connected(self, timeout_s: float) -> None:
         if self._closed:
             raise Unavailable("the connection to the feature store is closed")
         loop = asyncio.get_running_loop()
@@ -76,7 +80,7 @@ class RedisConnection:
         # Others may wait for the same attempt: it goes on when this call gives up.
         await asyncio.wait((self._opening,), timeout=timeout_s)
         if self._wire is not None and not self._wire.lost:
-            return self._wire
+            return
         if self._opening is not None:
             raise late(timeout_s)
         raise Unavailable(f"the feature store failed: {self._failure}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 import redis
 from redis.exceptions import RedisError
@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from flywheel.adapters import feast_layout
 from flywheel.adapters.feast_key_reader import join_keys
 from flywheel.adapters.feast_keys import EntityKeys
-from flywheel.adapters.redis_connection import Commands, RedisConnection, RefusedCommand, pack
+from flywheel.adapters.redis_connection import HashReads, RedisConnection, RefusedCommand, together
 from flywheel.adapters.redis_scripts import (
     APPEND_EDGE,
     FORGET,
@@ -22,14 +22,14 @@ from flywheel.adapters.redis_scripts import (
     TRIM_EDGES,
     WRITE_STATES,
 )
-from flywheel.adapters.redis_stored import StoredCommands, StoredQuestion
+from flywheel.adapters.redis_stored import StoredCommands
 from flywheel.kernel.attributes import AttributeRow, AttributeTable
 from flywheel.kernel.edge import edge_header
 from flywheel.kernel.features import join_id, split_id
 from flywheel.kernel.plan import FeaturePlan
 from flywheel.kernel.ports import Answer, Lane, Question, StateWrite, Stored, StoreProgress, Unavailable, ViewKey
 from flywheel.kernel.state import offset_of
-from flywheel.kernel.stored import JoinKey, StoredColumns
+from flywheel.kernel.stored import JoinKey
 from flywheel.kernel.stored_values import ScalarType, encode_scalar
 
 _WRITE_TIMEOUT_S = 10.0
@@ -39,7 +39,7 @@ _EDGES_AT_ONCE = 16
 _KEYS_AT_ONCE = 100
 _MAX_US = 2**63
 _UNTIL, _UPDATED, _NEWEST = "visible_until_us", "updated_us", "newest_event_us"
-_PROGRESS_FIELDS = tuple(f"{lane}_{name}" for lane in Lane for name in (_UNTIL, _UPDATED, _NEWEST))
+_PROGRESS_FIELDS = tuple(f"{lane}_{name}".encode() for lane in Lane for name in (_UNTIL, _UPDATED, _NEWEST))
 
 
 class _Layout:
@@ -58,6 +58,7 @@ class _Layout:
         self.edges = {
             view: feast_layout.value_field(view, feast_layout.edge_feature(name)) for view, name in entities.items()
         }
+        self._reads = {view: HashReads([self.states[view], self.edges[view]]) for view in entities}
         self.times = {view: feast_layout.time_field(view) for view in entities}
         self.headers = {view.name: edge_header(view) for view in plan.views}
         self.row_bytes = {view.name: 8 * view.row_cells for view in plan.views}
@@ -78,6 +79,10 @@ class _Layout:
         mine = {view: keys for view, keys in self._keyed.items() if set(keys) == set(values)}
         return [ViewKey(view, join_id([values[name] for name in keys])) for view, keys in mine.items()]
 
+    def reads(self, keys: Sequence[ViewKey]) -> list[bytes]:
+        """The commands that read the states and edges under these keys."""
+        return [command for key in keys for command in self._reads[key.view].of((self.entity(key),))]
+
     def place(self, key: ViewKey) -> tuple[bytes, bytes, bytes]:
         """Redis key and hash fields of a state and an edge."""
         return self.entity(key), self.states[key.view], self.edges[key.view]
@@ -90,42 +95,22 @@ class RedisFeatureReader:
         self._layout = _Layout(plan)
         self._attributes = [StoredCommands(plan.usecase.name, read.plan) for read in plan.usecase.attribute_reads]
         self._connection = RedisConnection(url)
-        self._progress = pack(*[("HMGET", self._layout.progress_key, *_PROGRESS_FIELDS)] if plan.views else [])
+        self._progress = HashReads(_PROGRESS_FIELDS).of([self._layout.progress_key.encode()] if plan.views else [])
 
     async def read(self, question: Question, timeout_s: float) -> Answer:
         """What is stored, and the store's progress, None when it is missing or unreadable, or there are no windows.
 
         Raises Unavailable when Redis fails or is late.
         """
-        asked = self._progress
-        if question.keys:
-            states = pack(*(("HMGET", *self._layout.place(key)) for key in question.keys))
-            asked = Commands(states.payload + asked.payload, states.replies + asked.replies)
-        if not question.attributes:
-            return self._answer(await self._connection.execute(asked, timeout_s))
-        beside = [
-            commands.ask(request) for commands, request in zip(self._attributes, question.attributes, strict=True)
-        ]
-        payloads = (asked.payload, *(each.commands.payload for each in beside))
-        together = Commands(b"".join(payloads), asked.replies + sum(each.commands.replies for each in beside))
-        replies = await self._connection.execute(together, timeout_s)
-        answer = self._answer(replies[: asked.replies])
-        return answer._replace(attributes=list(self._columns(beside, replies[asked.replies :])))
-
-    def _answer(self, replies: Sequence[Any]) -> Answer:
-        for reply in replies:
-            if isinstance(reply, RefusedCommand):
-                raise Unavailable(f"the feature store refused a read: {reply}")
-        if not replies:
-            return Answer((), None)
-        *found, progress = replies
-        return Answer([_stored(values) for values in found], _progress(progress))
-
-    def _columns(self, asked: Sequence[StoredQuestion], replies: Sequence[Any]) -> Iterator[StoredColumns]:
-        start = 0
-        for commands, each in zip(self._attributes, asked, strict=True):
-            yield commands.columns(each, replies[start : start + each.commands.replies])
-            start += each.commands.replies
+        commands = [*self._layout.reads(question.keys), *self._progress]
+        asked = [read.ask(request) for read, request in zip(self._attributes, question.attributes, strict=False)]
+        for each in asked:
+            commands += each.commands
+        replies = iter(await self._connection.execute(together(commands), timeout_s))
+        stored = [_stored(_answered(reply)) for reply in islice(replies, len(question.keys))]
+        progress = _progress(_answered(next(replies))) if self._progress else None
+        columns = [read.columns(each, replies) for read, each in zip(self._attributes, asked, strict=False)]
+        return Answer(stored, progress, tuple(columns))
 
     async def close(self) -> None:
         """Ends the connection."""
@@ -328,6 +313,12 @@ def _batched(keys: Iterable[ViewKey], number: int) -> Iterator[list[ViewKey]]:
     left = iter(keys)
     while some := list(islice(left, number)):
         yield some
+
+
+def _answered(reply: Any) -> Sequence[bytes | None]:
+    if isinstance(reply, RefusedCommand):
+        raise Unavailable(f"the feature store refused a read: {reply}")
+    return cast(Sequence[bytes | None], reply)
 
 
 def _stored(values: Sequence[bytes | None]) -> Stored:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 from flywheel.adapters import feast_layout
 from flywheel.adapters.feast_keys import EntityKeys
-from flywheel.adapters.redis_connection import Commands, RedisConnection, RefusedCommand
+from flywheel.adapters.redis_connection import HashReads, RedisConnection, RefusedCommand, together
 from flywheel.kernel.ports import Unavailable
 from flywheel.kernel.stored import StoredColumns, StoredRequest
 from flywheel.kernel.stored_plan import Keys, Moment, StoredPlan, StoredRow, ViewGroup
@@ -25,28 +26,26 @@ class StoredCommands:
     def ask(self, request: StoredRequest) -> StoredQuestion:
         """The commands of one request. Raises ValueError for keys that do not fit the views."""
         rows, keys = self._plan.keys(request)
-        payloads: list[bytes] = []
+        commands: list[bytes] = []
         sizes = []
         for group, entities in zip(self._groups, keys, strict=True):
-            commands = group.commands(entities)
-            payloads += commands
-            sizes.append(len(commands))
-        return StoredQuestion(Commands(b"".join(payloads), len(payloads)), rows, sizes, request.now_us)
+            own = group.commands(entities)
+            commands += own
+            sizes.append(len(own))
+        return StoredQuestion(commands, rows, sizes, request.now_us)
 
-    def columns(self, asked: StoredQuestion, replies: Sequence[Any]) -> StoredColumns:
-        """The answer from the replies to the commands. Raises Unavailable where Redis refused one."""
-        answers = []
-        start = 0
-        for group, size in zip(self._groups, asked.sizes, strict=True):
-            answers.append(group.rows(replies[start : start + size]))
-            start += size
+    def columns(self, asked: StoredQuestion, replies: Iterator[Any]) -> StoredColumns:
+        """The answer from the replies to the commands, which come next. Raises Unavailable where Redis refused one."""
+        answers = [
+            group.rows(list(islice(replies, size))) for group, size in zip(self._groups, asked.sizes, strict=True)
+        ]
         return self._plan.columns(asked.rows, answers, asked.now_us)
 
 
 class StoredQuestion(NamedTuple):
     """The commands of one request and what their answer is read by: rows, and how many replies each group has."""
 
-    commands: Commands
+    commands: list[bytes]
     rows: int
     sizes: list[int]
     now_us: Moment
@@ -77,7 +76,8 @@ class RedisStoredReader:
         Raises ValueError for keys that do not fit the views, Unavailable when Redis fails or is late.
         """
         asked = self._commands.ask(request)
-        columns = self._commands.columns(asked, await self._connection.execute(asked.commands, timeout_s))
+        replies = await self._connection.execute(together(asked.commands), timeout_s)
+        columns = self._commands.columns(asked, iter(replies))
         for view, refused in self._plan.refused(columns).items():
             self._on_refused(view, refused)
         return columns
@@ -88,7 +88,7 @@ class RedisStoredReader:
 
 
 class _GroupCommands:
-    """How to ask for the rows of one group: one HMGET an entity, of which only the key differs."""
+    """How to ask for the rows of one group."""
 
     def __init__(self, project: str, group: ViewGroup) -> None:
         fields = [
@@ -96,14 +96,12 @@ class _GroupCommands:
         ]
         fields += [feast_layout.time_field(view.name) for view in group.views]
         self._keys = EntityKeys(project, group.join_keys)
-        self._start = b"*%d\r\n$5\r\nHMGET\r\n$" % (len(fields) + 2)
-        self._end = b"\r\n" + b"".join(b"$%d\r\n%b\r\n" % (len(field), field) for field in fields)
+        self._reads = HashReads(fields)
         self._foreign = group.foreign
 
     def commands(self, columns: Keys) -> list[bytes]:
         """One command for each entity."""
-        start, end = self._start, self._end
-        return [b"%b%d\r\n%b%b" % (start, len(key), key, end) for key in self._keys.encode(columns)]
+        return self._reads.of(self._keys.encode(columns))
 
     def rows(self, replies: Sequence[Any]) -> Sequence[StoredRow]:
         """What the hashes hold. A key that holds something else than a hash is foreign; any other error raises."""

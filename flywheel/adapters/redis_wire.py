@@ -1,8 +1,8 @@
 """Commands and replies on one connection to Redis, for as long as it lasts.
 
-Calls made in one turn of the event loop leave in one write. Replies come in order, so each call is answered by the
-next replies that no earlier call is owed. A call that gives up leaves its replies owed, and they are thrown away when
-they come: a late reply can never be taken for another call's.
+Calls made in one turn of asyncio's loop leave in one write; those of uvloop's each at once. Replies come in order, so
+each call is answered by the next replies that no earlier call is owed. A call that gives up leaves its replies owed,
+and they are thrown away when they come: a late reply can never be taken for another call's.
 """
 
 from __future__ import annotations
@@ -10,15 +10,13 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import hiredis
 
 from flywheel.adapters.logs import logger
+from flywheel.adapters.redis_commands import Commands
 from flywheel.kernel.ports import Unavailable
-
-Argument = bytes | str | int | float
 
 _log = logger(__name__)
 
@@ -27,25 +25,6 @@ _ALARM_RESOLUTION_S = 0.001
 
 class RefusedCommand(Exception):
     """Redis answered a command with an error; it stands in the reply's place."""
-
-
-class Commands(NamedTuple):
-    """Commands as they go over the wire."""
-
-    payload: bytes
-    replies: int
-    """How many replies they are owed."""
-
-
-def pack(*commands: Sequence[Argument]) -> Commands:
-    """These commands, each a name and its arguments, for one round trip.
-
-    >>> pack(("GET", "a"), ("PING",)).payload
-    b'*2\\r\\n$3\\r\\nGET\\r\\n$1\\r\\na\\r\\n*1\\r\\n$4\\r\\nPING\\r\\n'
-    """
-    # Its annotations know commands of one word alone.
-    packed = (hiredis.pack_command(tuple(command)) for command in commands)  # type: ignore[arg-type]
-    return Commands(b"".join(packed), len(commands))
 
 
 class _Call:
@@ -78,7 +57,7 @@ class Wire(asyncio.Protocol):
         self._alarm_at_s = math.inf
         self._ended = loop.create_future()
         self._transport: asyncio.Transport
-        # Transports of uvloop gather the writes of a turn by themselves; asyncio's send each at once.
+        # A write of uvloop's costs little, and Redis begins while the next call is still being made.
         self._gathers = not type(loop).__module__.startswith("uvloop")
         self.lost = False
         """Whether it has ended."""
@@ -116,9 +95,16 @@ class Wire(asyncio.Protocol):
         self._heard_at_s = self._loop.time()
         self._reader.feed(data)
         next_reply = self._reader.gets
+        calls = self._calls
         try:
             while (reply := next_reply()) is not False:
-                self._take(reply)
+                call = calls[0]
+                call.replies.append(reply)
+                self.owed -= 1
+                if len(call.replies) == call.wanted:
+                    calls.popleft()
+                    if not call.answer.done():
+                        call.answer.set_result(call.replies)
         except (hiredis.ProtocolError, IndexError):
             # What was answered to whom is unknown from here on.
             _log.error("feature_store_speaks_no_redis")
@@ -149,15 +135,6 @@ class Wire(asyncio.Protocol):
         payload, self._unsent = b"".join(self._unsent), []
         if not self.lost:
             self._transport.write(payload)
-
-    def _take(self, reply: Any) -> None:
-        call = self._calls[0]
-        call.replies.append(reply)
-        self.owed -= 1
-        if len(call.replies) == call.wanted:
-            self._calls.popleft()
-            if not call.answer.done():
-                call.answer.set_result(call.replies)
 
     def _set_alarm(self, at_s: float) -> None:
         # One alarm for all calls: most are answered long before they are due, and need none of their own.

@@ -88,8 +88,8 @@ def get(name: str) -> Commands:
 
 def asking(
     connection: RedisConnection, commands: Commands, timeout_s: float = PATIENCE_S
-) -> asyncio.Task[list[object]]:
-    return asyncio.create_task(connection.execute(commands, timeout_s))
+) -> asyncio.Future[list[object]]:
+    return asyncio.ensure_future(connection.execute(commands, timeout_s))
 
 
 async def test_calls_of_one_turn_leave_in_one_write_and_are_answered_in_order(

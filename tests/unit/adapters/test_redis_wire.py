@@ -8,7 +8,8 @@ from typing import Any, cast
 
 import pytest
 
-from flywheel.adapters.redis_wire import Wire, pack
+from flywheel.adapters.redis_commands import pack
+from flywheel.adapters.redis_wire import Wire
 from flywheel.kernel.ports import Unavailable
 
 SILENT_S = 1.0
