@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import struct
 import time
-import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -25,6 +24,7 @@ from flywheel.adapters import feast_layout
 from flywheel.adapters.feast_keys import EntityKeys
 from flywheel.adapters.onnx_scorer import OnnxScorer
 from flywheel.adapters.redis_store import RedisFeatureReader
+from flywheel.adapters.request_ids import new_id
 from flywheel.kernel.decision import Decided, Decider, DecisionRequest
 from flywheel.kernel.lineup import Lineup, LoadedModel
 from flywheel.kernel.plan import compile_plan
@@ -95,7 +95,6 @@ def decider_on(scene: Scene) -> tuple[Decider, RedisFeatureReader]:
     clock = Clock(wall_us=lambda: time.time_ns() // 1000, steady_s=time.perf_counter)
     observer: Any = _Silent()
     lineup = Lineup(model)
-    new_id = lambda: uuid.uuid4().hex  # noqa: E731
     return Decider(usecase, reader, lambda: lineup, clock=clock, new_id=new_id, observer=observer), reader
 
 

@@ -54,7 +54,8 @@ def iso_utc(moment: datetime) -> str:
 
 def _not_a_number(value: object) -> object:
     # A bare number, quoted or not, would be guessed to be seconds or milliseconds.
-    if isinstance(value, int | float) or (isinstance(value, str) and value[4:5] != "-"):
+    is_one = value[4:5] != "-" if isinstance(value, str) else isinstance(value, int | float)
+    if is_one:
         raise PydanticCustomError("iso_time", "Input should be ISO-8601 text with a time zone")
     return value
 

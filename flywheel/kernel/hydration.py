@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,21 +38,19 @@ STATUSES = (FeatureStatus.FRESH, FeatureStatus.STALE, FeatureStatus.MISSING, Fea
 FRESH, STALE, MISSING, UNAVAILABLE = range(4)
 
 _NOTHING = Stored()
+_ROWS = attrgetter("rows")
 
 
 class Subject:
     """What one request is about: its event, or one row for each candidate that stands in one field of the event."""
 
-    __slots__ = ("at_us", "candidates", "event")
+    __slots__ = ("at_us", "candidates", "event", "rows")
 
     def __init__(self, event: Event, candidates: Sequence[str] = ()) -> None:
         self.event = event
         self.at_us = event.event_time_us
         self.candidates = candidates
-
-    @property
-    def rows(self) -> int:
-        return len(self.candidates) or 1
+        self.rows = len(candidates) or 1
 
     def events(self, field: str) -> Iterator[Event]:
         """The event of each row, the candidate in that field."""
@@ -74,6 +74,8 @@ class Hydrated:
     """Shape (rows, tables): how old the entity's newest load is at the subject's time; NaN where there is none."""
     lag_ms: float
     """How far windows are behind the accepted events."""
+    is_fresh: bool = False
+    """Whether it is known that every source of every row is fresh: most often so, and then nobody need look."""
     foreign: Sequence[str] = ()
     """Why states were refused, one sentence each."""
     _finite: bool | None = None
@@ -92,11 +94,15 @@ class Hydrated:
 
     def statuses(self, row: int) -> dict[str, FeatureStatus]:
         """The row's statuses by source."""
+        if self.is_fresh:
+            return dict.fromkeys(self.layout.sources, FeatureStatus.FRESH)
         return {name: STATUSES[code] for name, code in zip(self.layout.sources, self.status[row].tolist(), strict=True)}
 
     def ages_ms(self, row: int) -> dict[str, float]:
         """The ages of the row's loads by table, only where there is one."""
         ages = zip(self.layout.tables, self.age_ms[row].tolist(), strict=True)
+        if self.is_fresh:
+            return dict(ages)
         return {name: age_ms for name, age_ms in ages if age_ms == age_ms}
 
 
@@ -109,6 +115,7 @@ class Hydrator:
     def __init__(self, usecase: UseCase, candidate: str = "") -> None:
         self._candidate = candidate
         self._views = [_View(view, usecase, candidate) for view in compile_plan(usecase).views]
+        self._some_view_varies = any(view.varies for view in self._views)
         self._freshness_us = parse_duration(usecase.freshness)
         self._stale_is_gone = usecase.ladder.stale is Step.DEFAULTS
         self.layout = RowLayout(usecase, candidate)
@@ -117,14 +124,16 @@ class Hydrator:
     def question(self, subjects: Sequence[Subject]) -> Question:
         """What to ask the online store about all of them."""
         events = self._events(subjects)
-        keys = [ViewKey(view.name, entity_id) for view in self._views for entity_id in view.ids(subjects, events)]
+        keys: list[ViewKey] = []
+        for view in self._views:
+            keys += view.keys(subjects, events)
         return Question(keys, [read.request(subjects) for read in self._reads])
 
     def unavailable(self, subjects: Sequence[Subject]) -> Hydrated:
         """What is known when the store did not answer: nothing."""
         rows, layout = sum(subject.rows for subject in subjects), self.layout
         status = np.full((rows, len(layout.sources)), UNAVAILABLE, np.int8)
-        values = np.empty((len(layout.names), rows)).T
+        values = layout.blank(rows)
         layout.put_defaults(values, status == UNAVAILABLE)
         ages = np.full((rows, len(layout.tables)), np.nan)
         return Hydrated(layout, layout.finished(values, subjects), status, ages, UNKNOWN_LAG_MS)
@@ -132,12 +141,10 @@ class Hydrator:
     def hydrate(self, subjects: Sequence[Subject], answer: Answer, now_us: int) -> Hydrated:
         """Features of the subjects at their own times from the answer to their question."""
         layout, foreign = self.layout, list[str]()
-        repeats = [subject.rows for subject in subjects]
-        rows = sum(repeats)
-        each = None if rows == len(subjects) else np.repeat(np.arange(len(subjects)), repeats)
-        # A column a feature in one piece: what is computed of a column must not depend on how many rows there are.
-        values = np.empty((len(layout.names), rows)).T
-        status = np.empty((rows, len(layout.sources)), np.int8)
+        rows = sum(map(_ROWS, subjects))
+        each = None if rows == len(subjects) else np.repeat(np.arange(len(subjects)), list(map(_ROWS, subjects)))
+        values = layout.blank(rows)
+        status = np.zeros((rows, len(layout.sources)), np.int8)
         ages_ms = np.empty((rows, len(layout.tables)))
         lag_us = None if answer.progress is None else max(now_us - answer.progress.visible_until_us, 0)
         if not self._views:
@@ -146,17 +153,20 @@ class Hydrator:
         else:
             present = STALE if lag_us is None or lag_us > self._freshness_us else FRESH
             self._put_windows(subjects, answer, present, each, (values, status, foreign))
+        is_current = not self._views
         for read, columns in zip(self._reads, answer.attributes, strict=True):
             self._put_attributes(read, columns, None if read.varies else each, (values, status, ages_ms, foreign))
-        if np.count_nonzero(status):
+            is_current = is_current and columns.is_current
+        is_fresh = is_current or not np.count_nonzero(status)
+        if not is_fresh:
             gone = status == UNAVAILABLE
             layout.put_defaults(values, gone | (status == STALE) if self._stale_is_gone else gone)
         lag_ms = UNKNOWN_LAG_MS if lag_us is None else lag_us / 1000
-        return Hydrated(layout, layout.finished(values, subjects), status, ages_ms, lag_ms, foreign)
+        return Hydrated(layout, layout.finished(values, subjects), status, ages_ms, lag_ms, is_fresh, foreign)
 
     def _events(self, subjects: Sequence[Subject]) -> Sequence[Event]:
         """The event of each row, where any window depends on it."""
-        if not any(view.varies for view in self._views):
+        if not self._some_view_varies:
             return ()
         return [event for subject in subjects for event in subject.events(self._candidate)]
 
@@ -166,7 +176,7 @@ class Hydrator:
         answer: Answer,
         present: int,
         each: NDArray[np.intp] | None,
-        into: tuple[NDArray[np.float64], NDArray[np.int8], list[str]],
+        into: tuple[NDArray[np.floating[Any]], NDArray[np.int8], list[str]],
     ) -> None:
         values, status, foreign = into
         stored, events = iter(answer.stored), self._events(subjects)
@@ -182,22 +192,23 @@ class Hydrator:
         read: _Read,
         columns: StoredColumns,
         each: NDArray[np.intp] | None,
-        into: tuple[NDArray[np.float64], NDArray[np.int8], NDArray[np.float64], list[str]],
+        into: tuple[NDArray[np.floating[Any]], NDArray[np.int8], NDArray[np.float64], list[str]],
     ) -> None:
         values, status, ages_ms, foreign = into
-        found, codes, ages = columns
-        if np.count_nonzero(codes):
+        found, codes, ages, is_current = columns
+        if not is_current:
             foreign += read.refused(codes)
-        later = ages < 0
-        if np.count_nonzero(later):
-            # Loaded for later: training, too, knows nothing of it yet.
-            found, codes = read.without(later, found), np.where(later, STALE, codes)
+            later = ages < 0
+            if np.count_nonzero(later):
+                # Loaded for later: training, too, knows nothing of it yet.
+                found, codes = read.without(later, found), np.where(later, STALE, codes)
         if each is not None:
             found, codes, ages = found[each], codes[each], ages[each]
         for number, (place, columns_of) in enumerate(read.into):
             values[:, columns_of] = found[:, read.columns[number]]
-            status[:, len(self._views) + place] = codes[:, number]
             ages_ms[:, place] = ages[:, number]
+            if not is_current:
+                status[:, len(self._views) + place] = codes[:, number]
 
 
 class _View:
@@ -216,10 +227,10 @@ class _View:
         self.varies = bool(candidate) and candidate in touched
         """Whether it is another for each row of a subject."""
 
-    def ids(self, subjects: Sequence[Subject], events: Sequence[Event]) -> list[str]:
-        """Ids of its entities: one a row where it varies, else one a subject."""
+    def keys(self, subjects: Sequence[Subject], events: Sequence[Event]) -> list[ViewKey]:
+        """Keys of its entities: one a row where it varies, else one a subject."""
         about = events if self.varies else [subject.event for subject in subjects]
-        return [self._entity.id_in(event) for event in about]
+        return [ViewKey(self.name, self._entity.id_in(event)) for event in about]
 
     def folded(
         self,

@@ -32,6 +32,8 @@ class Reasons:
 
     def declared(self, values: Sequence[float], known: NDArray[np.bool_] | None = None) -> tuple[str, ...]:
         """Codes whose feature exceeds its bound, in the declared order; of the features that are known alone."""
+        if not self._declared:
+            return ()
         if known is None:
             return tuple([code for code, place, above in self._declared if values[place] > above])
         return tuple([code for code, place, above in self._declared if known[place] and values[place] > above])

@@ -104,6 +104,8 @@ class StoredColumns(NamedTuple):
     """Shape (rows, views), a StoredStatus each."""
     age_ms: NDArray[np.float64]
     """Shape (rows, views): from the event time to now; NaN where missing or refused. Negative for one yet to come."""
+    is_current: bool = False
+    """Whether it is known that all is fresh and nothing yet to come: most often so, and then nobody need look."""
 
     def rows_with(self, status: StoredStatus) -> NDArray[np.int64]:
         """How many rows of each view have the status; shape (views,)."""

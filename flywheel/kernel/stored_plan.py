@@ -48,7 +48,7 @@ class StoredPlan:
             )
             for places in by_keys.values()
         )
-        self._key_types = {key.name: key.type.python for view in self.views for key in view.join_keys}
+        self._key_types = {key.name: frozenset({key.type.python}) for view in self.views for key in view.join_keys}
 
     def keys(self, request: StoredRequest) -> tuple[int, list[Keys]]:
         """How many rows the answer has, and what to read for each group: one row, or as many as the answer.
@@ -57,26 +57,28 @@ class StoredPlan:
         """
         if request.keys.keys() != self._key_types.keys():
             raise ValueError(f"join keys are {', '.join(self._key_types)}; got {', '.join(request.keys)}")
-        lengths = {len(column) for column in request.keys.values()} - {1}
-        if len(lengths) > 1:
-            raise ValueError(f"join keys have {', '.join(map(str, sorted(lengths)))} values: one, or one a row")
+        rows = 1
         for name, column in request.keys.items():
             wanted = self._key_types[name]
-            if isinstance(column, str) or not {wanted}.issuperset(map(type, column)):
-                raise ValueError(f"every {name} must be of type {wanted.__name__}, in a list")
-        return lengths.pop() if lengths else 1, [group.keys(request.keys) for group in self.groups]
+            if isinstance(column, str) or not wanted.issuperset(map(type, column)):
+                (python,) = wanted
+                raise ValueError(f"every {name} must be of type {python.__name__}, in a list")
+            if len(column) not in (rows, 1) and rows != 1:
+                raise ValueError(f"join keys have {rows}, {len(column)} values: one, or one a row")
+            rows = rows if len(column) == 1 else len(column)
+        return rows, [group.keys(request.keys) for group in self.groups]
 
     def columns(self, rows: int, answers: Sequence[Sequence[StoredRow]], now_us: Moment) -> StoredColumns:
         """The answer of so many rows from what each group's hashes hold."""
+        if len(self.groups) == 1:
+            return self.groups[0].decode(answers[0], now_us)
         decoded = [group.decode(answer, now_us) for group, answer in zip(self.groups, answers, strict=True)]
-        if len(decoded) == 1:
-            return decoded[0]
         whole = _columns(rows, len(self.features), len(self.views))
         for group, part in zip(self.groups, decoded, strict=True):
             whole.values[:, group.columns] = part.values
             whole.status[:, group.places] = part.status
             whole.age_ms[:, group.places] = part.age_ms
-        return whole
+        return whole._replace(is_current=all(part.is_current for part in decoded))
 
     def refused(self, columns: StoredColumns) -> dict[str, int]:
         """By view, how many rows were refused; only views with any."""
@@ -111,14 +113,16 @@ class ViewGroup:
         self._fixed = FixedRow.of([feature.type for feature in features])
         self._ttls = [_FOREVER_US if view.ttl_us is None else view.ttl_us for view in views]
         self._ttls_us = np.array(self._ttls, np.int64)
+        self._fresh = np.full((1, len(views)), StoredStatus.FRESH, np.int8)
+        self._fresh.setflags(write=False)
         defaults = np.array([feature.default for feature in features])
         self._defaults = None if np.isnan(defaults).all() else defaults
 
     def keys(self, columns: Mapping[str, Sequence[str] | Sequence[int]]) -> Keys:
         """The group's part of the keys; single values stand for all rows only where another key has more."""
+        if len(self.join_keys) == 1:
+            return [columns[self.join_keys[0].name]]
         own: list[Sequence[Any]] = [columns[key.name] for key in self.join_keys]
-        if len(own) == 1:
-            return own
         rows = next((len(column) for column in own if len(column) != 1), 1)
         return [column if len(column) == rows else list(column) * rows for column in own]
 
@@ -137,17 +141,19 @@ class ViewGroup:
         values = None if self._fixed is None else self._fixed.read(row[: self._width])
         if values is None:
             return None
-        ages_ms = []
+        ages_ms, is_current = [], True
         for message, ttl_us in zip(row[self._width :], self._ttls, strict=True):
             time_us = decode_time(message)
-            if time_us == NO_TIME or now_us - time_us > ttl_us:
+            age_us = now_us - time_us
+            if time_us == NO_TIME or age_us > ttl_us:
                 return None
-            ages_ms.append((now_us - time_us) / 1000)
+            ages_ms.append(age_us / 1000)
+            is_current = is_current and age_us >= 0
         found = np.array([values])
         # A sum is NaN where one of its terms is: quicker to ask than each of them.
         if self._defaults is not None and math.isnan(sum(values)):
             found = np.where(np.isnan(found), self._defaults, found)
-        return StoredColumns(found, np.zeros((1, len(ages_ms)), np.int8), np.array([ages_ms]))
+        return StoredColumns(found, self._fresh, np.array([ages_ms]), is_current)
 
     def _decode(self, rows: Sequence[StoredRow], now_us: Moment) -> StoredColumns:
         values, refused = self._values(rows)
@@ -168,9 +174,12 @@ class ViewGroup:
         if np.count_nonzero(status):
             ages_ms[status >= StoredStatus.MISSING] = np.nan
             values[np.repeat(status != StoredStatus.FRESH, self._features_of_view, axis=1)] = np.nan
+            is_current = False
+        else:
+            is_current = bool(ages_us.min() >= 0)
         if self._defaults is not None:
             values = np.where(np.isnan(values), self._defaults, values)
-        return StoredColumns(values, status, ages_ms)
+        return StoredColumns(values, status, ages_ms, is_current)
 
     def _values(self, rows: Sequence[StoredRow]) -> tuple[NDArray[np.float64], NDArray[np.bool_] | None]:
         """Values of shape (rows, features), and of (rows, views) where any of a view's values is refused."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import repeat
 
 import numpy as np
@@ -26,6 +27,8 @@ _FEW = 6
 """Up to so many times one after another are faster than arrays."""
 
 
+# What is loaded together has one time.
+@lru_cache(maxsize=1_024)
 def decode_time(message: bytes | None) -> int:
     """Microseconds since the Unix epoch; NO_TIME of a message that is absent or no Timestamp.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,17 +91,24 @@ class RowLayout:
         self._fields = {REQUEST + name: name for name in (*numeric_fields(usecase.request), "event_time_us")}
         self._candidate = candidate
 
-    def put_defaults(self, values: NDArray[np.float64], gone: NDArray[np.bool_]) -> None:
-        """Gives what is read from these sources its declared defaults; shapes (rows, features), (rows, sources)."""
-        np.copyto(values, self._defaults, where=gone @ self._read_from.T)
+    def blank(self, rows: int) -> NDArray[np.floating[Any]]:
+        """Where the values of so many rows go, shape (rows, features), undefined as yet."""
+        if not self._computed:
+            return np.empty((rows, len(self.names)), np.float32)
+        # A column a feature in one piece: what is computed of a column must not depend on how many rows there are.
+        return np.empty((len(self.names), rows)).T
 
-    def finished(self, values: NDArray[np.float64], subjects: Sequence[Asked]) -> NDArray[np.float32]:
+    def put_defaults(self, values: NDArray[np.floating[Any]], gone: NDArray[np.bool_]) -> None:
+        """Gives what is read from these sources its declared defaults; shapes (rows, features), (rows, sources)."""
+        np.copyto(values, self._defaults, casting="same_kind", where=gone @ self._read_from.T)
+
+    def finished(self, values: NDArray[np.floating[Any]], subjects: Sequence[Asked]) -> NDArray[np.float32]:
         """The model's rows, once what is computed at the request is put into the values; shape (rows, features)."""
         if self._computed:
             known = _Columns(values, self._columns, self._fields, subjects, self._candidate)
             for place, compute in self._computed:
                 values[:, place] = compute(known)
-        return values.astype(np.float32, order="C")
+        return values.astype(np.float32, order="C", copy=False)
 
 
 class _Columns(Mapping[str, Column]):
@@ -109,7 +116,7 @@ class _Columns(Mapping[str, Column]):
 
     def __init__(
         self,
-        values: NDArray[np.float64],
+        values: NDArray[Any],
         places: Mapping[str, int],
         fields: Mapping[str, str],
         subjects: Sequence[Asked],

@@ -43,7 +43,7 @@ class CandidateFilters:
         stays = np.ones(case.subject.rows, np.bool_)
         dropped: dict[str, int] = {}
         codes = hydrated.status[mine]
-        some_unread = bool(codes.any())
+        some_unread = not hydrated.is_fresh and bool(codes.any())
         if some_unread:
             if case.why in _SOME_ARE_READ:
                 _drop(stays, (codes == UNAVAILABLE).any(axis=1), UNREADABLE, dropped)

@@ -52,6 +52,8 @@ class FallbackLadder:
 
         `late`: there was no time to ask for features.
         """
+        if hydrated.is_fresh:
+            return
         codes = hydrated.status[row : row + case.subject.rows]
         if not np.count_nonzero(codes):
             return

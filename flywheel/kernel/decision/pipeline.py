@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Generic, NamedTuple, TypeVar
 
 from flywheel.contracts.decisions import MODEL_RUN
@@ -20,12 +21,13 @@ from flywheel.kernel.decision.scorers import ScoringStage
 from flywheel.kernel.decision.selectors import LeastCost, Selector
 from flywheel.kernel.decision.sources import ReadSubject, Source
 from flywheel.kernel.declaration import UseCase
-from flywheel.kernel.hydration import Hydrated, Hydrator
+from flywheel.kernel.hydration import Hydrated, Hydrator, Subject
 from flywheel.kernel.lineup import Lineup
-from flywheel.kernel.ports import FeatureReader, Unavailable
+from flywheel.kernel.ports import Answer, FeatureReader, Unavailable
 from flywheel.kernel.timing import Clock
 
 T = TypeVar("T", bound=Answered)
+_SUBJECT: Callable[[Case], Subject] = attrgetter("subject")
 
 
 class Cohort(NamedTuple):
@@ -118,22 +120,19 @@ class Pipeline(Generic[T]):
         return [outcome for outcomes in await asyncio.gather(*alone) for outcome in outcomes]
 
     async def _answer(self, cohort: Cohort) -> list[T | Refused]:
-        cases, steady_s = cohort.cases, self._clock.steady_s
-        now_s = steady_s()
+        cases, now_s = cohort.cases, self._clock.steady_s()
         times_s = [case.allowance.features_s(now_s) for case in cases]
         timeout_s = min(times_s)
         if timeout_s <= 0 < max(times_s):
             return await self._apart(cohort, [time_s <= 0 for time_s in times_s])
-        hydrated = await self._hydrate(cohort, timeout_s)
-        read_s = steady_s()
-        scored = self._scoring.score(cases, hydrated.rows, read_s)
-        scored_s = steady_s()
-        found, row = [], 0
-        for case, scores in zip(cases, scored, strict=True):
-            found.append(self._selector.select(case, scores, hydrated, row, cohort.begun_us))
-            row += case.subject.rows
-        done_s = steady_s()
-        return [self._timed(answered, cohort.begun_s, read_s, scored_s, done_s) for answered in found]
+        subjects = list(map(_SUBJECT, cases))
+        known: Answer | None = None
+        if timeout_s > 0:
+            try:
+                known = await self._reader.read(self._hydrator.question(subjects), timeout_s)
+            except Unavailable as error:
+                self._observer.features_unavailable(str(error))
+        return self._judged(cohort, self._hydrated(subjects, known), late=timeout_s <= 0)
 
     async def _apart(self, cohort: Cohort, late: Sequence[bool]) -> list[T | Refused]:
         """Answers those whose time for features ran out before the cohort's turn apart from the others."""
@@ -145,30 +144,34 @@ class Pipeline(Generic[T]):
             found.update(zip(side, answered, strict=True))
         return [found[place] for place in range(len(late))]
 
-    async def _hydrate(self, cohort: Cohort, timeout_s: float) -> Hydrated:
-        """What is known of the cases' subjects; puts each case on its arm and its step of the ladder, and filters."""
-        cases = cohort.cases
-        subjects = [case.subject for case in cases]
-        if timeout_s <= 0:
-            hydrated = self._hydrator.unavailable(subjects)
-        else:
-            try:
-                answer = await self._reader.read(self._hydrator.question(subjects), timeout_s)
-            except Unavailable as error:
-                self._observer.features_unavailable(str(error))
-                hydrated = self._hydrator.unavailable(subjects)
-            else:
-                hydrated = self._hydrator.hydrate(subjects, answer, self._clock.wall_us())
-                for reason in hydrated.foreign:
-                    self._observer.foreign_state(reason)
+    def _hydrated(self, subjects: Sequence[Subject], known: Answer | None) -> Hydrated:
+        """The features of the subjects; None is known where there was no answer."""
+        if known is None:
+            return self._hydrator.unavailable(subjects)
+        hydrated = self._hydrator.hydrate(subjects, known, self._clock.wall_us())
+        for reason in hydrated.foreign:
+            self._observer.foreign_state(reason)
+        return hydrated
+
+    def _judged(self, cohort: Cohort, hydrated: Hydrated, *, late: bool) -> list[T | Refused]:
+        """What is answered to each case, all that can be known being there: from here on nothing is waited for."""
+        cases, steady_s = cohort.cases, self._clock.steady_s
         row, lineup = 0, self._lineup()
         for case in cases:
             case.arm, case.model, case.propensity = lineup.pick(case.unit)
-            self._ladder.place(case, row, hydrated, late=timeout_s <= 0)
+            self._ladder.place(case, row, hydrated, late=late)
             if self._filters is not None:
                 self._filters.apply(case, row, hydrated)
             row += case.subject.rows
-        return hydrated
+        read_s = steady_s()
+        scored = self._scoring.score(cases, hydrated.rows, read_s)
+        scored_s = steady_s()
+        row, found = 0, list[T]()
+        for case, scores in zip(cases, scored, strict=True):
+            found.append(self._selector.select(case, scores, hydrated, row, cohort.begun_us))
+            row += case.subject.rows
+        done_s = steady_s()
+        return [self._timed(answered, cohort.begun_s, read_s, scored_s, done_s) for answered in found]
 
     def _timed(self, answered: T, begun_s: float, read_s: float, scored_s: float, done_s: float) -> T | Refused:
         """The answer with its times, or the refusal that it has become because it took too long."""

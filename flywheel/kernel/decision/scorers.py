@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +14,6 @@ from flywheel.kernel.decision.requests import Case
 from flywheel.kernel.lineup import LoadedModel
 
 Rows = NDArray[np.float32]
-Own = slice | NDArray[np.intp]
-"""Which of all rows are a case's."""
 
 
 class ScoringStage:
@@ -28,37 +27,43 @@ class ScoringStage:
     def score(self, cases: Sequence[Case], rows: Rows, now_s: float) -> list[Scored]:
         """For each case the scores of the rows that it has left; `rows` are all, one case after another."""
         found: dict[int, Scored] = {}
-        waiting: dict[int, list[tuple[int, Own]]] = {}
-        models: dict[int, LoadedModel] = {}
-        start = number = 0
+        waiting: dict[int, tuple[LoadedModel, list[int]]] = {}
         for place, case in enumerate(cases):
-            own = slice(start, start + case.subject.rows) if case.left is None else start + case.left
-            start += case.subject.rows
-            number += case.rows
-            if not case.step.is_by_model:
-                found[place] = self._ladder.score(case)
-            elif case.model is None:
-                found[place] = self._ladder.without_model(case, Fallback.MODEL_UNAVAILABLE)
-            elif not case.rows:
-                found[place] = Scored(np.empty(0), case.model.version)
-            elif not case.allowance.has_time_for_model(now_s):
-                found[place] = self._ladder.without_model(case, Fallback.DEADLINE)
+            given = self._given(case, now_s)
+            if isinstance(given, Scored):
+                found[place] = given
             else:
-                models[id(case.model)] = case.model
-                waiting.setdefault(id(case.model), []).append((place, own))
-        several = len(waiting) > 1
-        for model, mine in waiting.items():
-            started_s = self._steady_s() if several else 0.0
-            whole = number == len(rows) and len(mine) == len(cases)
-            scores = self._run(models[model], rows if whole else _picked(rows, mine))
+                waiting.setdefault(id(given), (given, []))[1].append(place)
+        for model, places in waiting.values():
+            started_s = self._steady_s()
+            scores = self._run(model, _rows_of(cases, places, rows))
             first = 0
-            for place, _ in mine:
-                last = first + cases[place].rows
-                found[place] = self._checked(cases[place], models[model], scores, slice(first, last))
+            for place in places:
+                case = cases[place]
+                last = first + case.rows
+                if scores is None:
+                    found[place] = self._ladder.without_model(case, Fallback.MODEL_UNAVAILABLE)
+                else:
+                    found[place] = self._checked(case, model, scores[first:last])
                 first = last
-            if several:
-                _note_run(cases, mine, self._steady_s() - started_s)
+            if len(waiting) > 1:
+                # The time of the stage is that of all models: by it a slow arm would look no slower than the others.
+                run_s = self._steady_s() - started_s
+                for place in places:
+                    cases[place].run_s = run_s
         return [found[place] for place in range(len(cases))]
+
+    def _given(self, case: Case, now_s: float) -> LoadedModel | Scored:
+        """The model that is to run for a case, or the scores that it has without a run."""
+        if not case.step.is_by_model:
+            return self._ladder.score(case)
+        if case.model is None:
+            return self._ladder.without_model(case, Fallback.MODEL_UNAVAILABLE)
+        if not case.rows:
+            return Scored(np.empty(0), case.model.version)
+        if not case.allowance.has_time_for_model(now_s):
+            return self._ladder.without_model(case, Fallback.DEADLINE)
+        return case.model
 
     def _run(self, model: LoadedModel, rows: Rows) -> Scores | None:
         try:
@@ -68,23 +73,21 @@ class ScoringStage:
             self._observer.model_failed(model.version, f"{type(error).__name__}: {error}")
             return None
 
-    def _checked(self, case: Case, model: LoadedModel, scores: Scores | None, own: slice) -> Scored:
-        if scores is None:
-            return self._ladder.without_model(case, Fallback.MODEL_UNAVAILABLE)
-        mine = scores[own]
-        sound = 0 <= mine[0] <= 1 if len(mine) == 1 else bool(((mine >= 0) & (mine <= 1)).all())
-        if sound:
-            return Scored(mine, model.version)
-        unsound = mine[~((mine >= 0) & (mine <= 1))]
-        self._observer.model_failed(model.version, f"the score {unsound[0]} is no probability")
-        return self._ladder.without_model(case, Fallback.MODEL_UNAVAILABLE)
+    def _checked(self, case: Case, model: LoadedModel, scores: Scores) -> Scored:
+        for score in scores.tolist():
+            if not 0 <= score <= 1:
+                self._observer.model_failed(model.version, f"the score {score} is no probability")
+                return self._ladder.without_model(case, Fallback.MODEL_UNAVAILABLE)
+        return Scored(scores, model.version)
 
 
-def _note_run(cases: Sequence[Case], mine: Sequence[tuple[int, Own]], run_s: float) -> None:
-    # The stage's time is that of all models together: by it a slow arm would look no slower than the others.
-    for place, _ in mine:
-        cases[place].run_s = run_s
+def _rows_of(cases: Sequence[Case], places: Sequence[int], rows: Rows) -> Rows:
+    """Of all rows those that some cases have left."""
+    if sum([cases[place].rows for place in places]) == len(rows):
+        return rows
+    firsts = list(accumulate([case.subject.rows for case in cases], initial=0))
+    return np.concatenate([_left(cases[place], rows[firsts[place] : firsts[place + 1]]) for place in places])
 
 
-def _picked(rows: Rows, mine: Sequence[tuple[int, Own]]) -> Rows:
-    return np.concatenate([rows[own] for _, own in mine])
+def _left(case: Case, own: Rows) -> Rows:
+    return own if case.left is None else own[case.left]

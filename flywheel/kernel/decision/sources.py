@@ -22,6 +22,7 @@ class Source:
         self._usecase = usecase
         self._unit = usecase.experiment.unit
         self._criticality = usecase.criticality
+        self._declared = usecase.criticality.word
         self._new_id = new_id
         self._read = read or self._read_event
 
@@ -39,7 +40,8 @@ class Source:
             return Refused(request.request_id, error)
         unit = str(getattr(subject.event, self._unit))
         case = Case(request, request.request_id or self._new_id(), subject, unit, allowance)
-        case.criticality = lowered(self._criticality, request.criticality).word
+        asked = request.criticality
+        case.criticality = lowered(self._criticality, asked).word if asked else self._declared
         return case
 
     def _read_event(self, request: DecisionRequest, now_us: int) -> Subject:

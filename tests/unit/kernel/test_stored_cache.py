@@ -57,11 +57,12 @@ async def _read(store: MemoryStoredFeatures, request: StoredRequest) -> StoredCo
     ]
     if not parts:
         return await store.read(StoredRequest({"item": []}, 0), 1)
-    return StoredColumns(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+    values, status, age_ms = (np.concatenate(columns) for columns in zip(*(part[:3] for part in parts), strict=True))
+    return StoredColumns(values, status, age_ms)
 
 
 def _assert_equal(found: StoredColumns, wanted: StoredColumns) -> None:
-    for one, other in zip(found, wanted, strict=True):
+    for one, other in zip(found[:3], wanted[:3], strict=True):
         np.testing.assert_array_equal(one, other)
 
 

@@ -45,7 +45,7 @@ def aged(age_us: int) -> bytes:
 
 
 def decode(views: Sequence[StoredView], *rows: StoredRow) -> StoredColumns:
-    """The answer, once it is known that each row alone would be answered just so."""
+    """The answer, once it is known that each row alone would be answered just so, and that it says when all is well."""
     plan = StoredPlan(views)
     found = plan.columns(len(rows), [rows], NOW_US)
     for at, row in enumerate(rows):
@@ -53,7 +53,13 @@ def decode(views: Sequence[StoredView], *rows: StoredRow) -> StoredColumns:
         np.testing.assert_array_equal(found.values[at : at + 1], alone.values)
         np.testing.assert_array_equal(found.status[at : at + 1], alone.status)
         np.testing.assert_array_equal(found.age_ms[at : at + 1], alone.age_ms)
+        assert alone.is_current is _is_current(alone)
+    assert found.is_current is _is_current(found)
     return found
+
+
+def _is_current(found: StoredColumns) -> bool:
+    return bool((found.status == FRESH).all() and (found.age_ms >= 0).all())
 
 
 def test_values_come_in_the_order_of_the_rows_with_status_and_age() -> None:
