@@ -13,7 +13,8 @@ NUMBERS = {KeyType.INT32: struct.Struct("<i"), KeyType.INT64: struct.Struct("<q"
 """How it lays out those that are numbers."""
 
 _SIZE = struct.Struct("<I")
-_TEXT = _SIZE.pack(VALUE_TYPES[KeyType.STRING])
+_TYPE_AND_SIZE = struct.Struct("<II")
+_TEXT = VALUE_TYPES[KeyType.STRING]
 
 
 class EntityKeys:
@@ -51,7 +52,7 @@ def _encoder(key: JoinKey) -> Callable[..., bytes]:
     if key.type is KeyType.STRING:
         return _encode_text
     number = NUMBERS[key.type]
-    head = _SIZE.pack(VALUE_TYPES[key.type]) + _SIZE.pack(number.size)
+    head = _TYPE_AND_SIZE.pack(VALUE_TYPES[key.type], number.size)
 
     def encode_number(value: int) -> bytes:
         try:
@@ -64,4 +65,4 @@ def _encoder(key: JoinKey) -> Callable[..., bytes]:
 
 def _encode_text(value: str) -> bytes:
     text = value.encode()
-    return _TEXT + _SIZE.pack(len(text)) + text
+    return _TYPE_AND_SIZE.pack(_TEXT, len(text)) + text

@@ -16,6 +16,8 @@ class Commands(NamedTuple):
     payload: bytes
     replies: int
     """How many replies they are owed."""
+    are_alike: bool = False
+    """Whether each asks for the same fields of another hash, so that their replies may be read as one table."""
 
 
 def pack(*commands: Sequence[Argument]) -> Commands:
@@ -28,9 +30,9 @@ def pack(*commands: Sequence[Argument]) -> Commands:
     return together([hiredis.pack_command(tuple(command)) for command in commands])  # type: ignore[arg-type]
 
 
-def together(packed: Sequence[bytes]) -> Commands:
+def together(packed: Sequence[bytes], *, are_alike: bool = False) -> Commands:
     """Commands that are packed each by itself, for one round trip."""
-    return Commands(b"".join(packed), len(packed))
+    return Commands(b"".join(packed), len(packed), are_alike)
 
 
 class HashReads:

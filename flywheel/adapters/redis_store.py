@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, cast
 
@@ -89,12 +90,16 @@ class _Layout:
 
 
 class RedisFeatureReader:
-    """Reads states for decisions over one pipelined connection: whoever asks at once shares a round trip."""
+    """Reads for decisions over a pipelined connection: whoever asks at once shares a round trip.
+
+    Questions about many entities have a connection of their own, where replies that look alike are read as one.
+    """
 
     def __init__(self, url: str, plan: FeaturePlan) -> None:
         self._layout = _Layout(plan)
         self._attributes = [StoredCommands(plan.usecase.name, read.plan) for read in plan.usecase.attribute_reads]
         self._connection = RedisConnection(url)
+        self._long = RedisConnection(url)
         self._progress = HashReads(_PROGRESS_FIELDS).of([self._layout.progress_key.encode()] if plan.views else [])
 
     async def read(self, question: Question, timeout_s: float) -> Answer:
@@ -105,16 +110,23 @@ class RedisFeatureReader:
         commands = [*self._layout.reads(question.keys), *self._progress]
         asked = [read.ask(request) for read, request in zip(self._attributes, question.attributes, strict=False)]
         for each in asked:
-            commands += each.commands
-        replies = iter(await self._connection.execute(together(commands), timeout_s))
+            if not each.is_long:
+                commands += each.commands
+        long = [self._long.execute(each.together, timeout_s) for each in asked if each.is_long]
+        first, *others = await _together(self._connection.execute(together(commands), timeout_s), *long)
+        replies, tables = iter(first), map(iter, others)
         stored = [_stored(_answered(reply)) for reply in islice(replies, len(question.keys))]
         progress = _progress(_answered(next(replies))) if self._progress else None
-        columns = [read.columns(each, replies) for read, each in zip(self._attributes, asked, strict=False)]
+        columns = [
+            read.columns(each, next(tables) if each.is_long else replies)
+            for read, each in zip(self._attributes, asked, strict=False)
+        ]
         return Answer(stored, progress, tuple(columns))
 
     async def close(self) -> None:
-        """Ends the connection."""
+        """Ends the connections."""
         await self._connection.close()
+        await self._long.close()
 
 
 class RedisFeatureWriter:
@@ -313,6 +325,11 @@ def _batched(keys: Iterable[ViewKey], number: int) -> Iterator[list[ViewKey]]:
     left = iter(keys)
     while some := list(islice(left, number)):
         yield some
+
+
+async def _together(first: Awaitable[list[Any]], *others: Awaitable[list[Any]]) -> Sequence[list[Any]]:
+    # Most questions are one, and waiting for several costs as much as a short one takes.
+    return await asyncio.gather(first, *others) if others else [await first]
 
 
 def _answered(reply: Any) -> Sequence[bytes | None]:

@@ -8,12 +8,15 @@ from typing import Any, NamedTuple
 
 from flywheel.adapters import feast_layout
 from flywheel.adapters.feast_keys import EntityKeys
-from flywheel.adapters.redis_connection import HashReads, RedisConnection, RefusedCommand, together
+from flywheel.adapters.redis_connection import Commands, HashReads, RedisConnection, RefusedCommand, together
 from flywheel.kernel.ports import Unavailable
 from flywheel.kernel.stored import StoredColumns, StoredRequest
-from flywheel.kernel.stored_plan import Keys, Moment, StoredPlan, StoredRow, ViewGroup
+from flywheel.kernel.stored_plan import Keys, Moment, StoredPlan, StoredRow, StoredRows, ViewGroup
+from flywheel.kernel.stored_table import StoredTable
 
 _WRONG_TYPE = "WRONGTYPE"
+_MANY = 48
+"""From so many hashes on it pays to read replies as a table, and to keep them from those that are waited for alone."""
 
 
 class StoredCommands:
@@ -50,6 +53,16 @@ class StoredQuestion(NamedTuple):
     sizes: list[int]
     now_us: Moment
 
+    @property
+    def is_long(self) -> bool:
+        """Whether it is about many hashes with the same fields."""
+        return len(self.sizes) == 1 and self.sizes[0] >= _MANY
+
+    @property
+    def together(self) -> Commands:
+        """All commands, for one round trip."""
+        return together(self.commands, are_alike=self.is_long)
+
 
 class RedisStoredReader:
     """Reads the views of a plan; requests that wait together share a round trip.
@@ -76,7 +89,7 @@ class RedisStoredReader:
         Raises ValueError for keys that do not fit the views, Unavailable when Redis fails or is late.
         """
         asked = self._commands.ask(request)
-        replies = await self._connection.execute(together(asked.commands), timeout_s)
+        replies = await self._connection.execute(asked.together, timeout_s)
         columns = self._commands.columns(asked, iter(replies))
         for view, refused in self._plan.refused(columns).items():
             self._on_refused(view, refused)
@@ -103,8 +116,10 @@ class _GroupCommands:
         """One command for each entity."""
         return self._reads.of(self._keys.encode(columns))
 
-    def rows(self, replies: Sequence[Any]) -> Sequence[StoredRow]:
+    def rows(self, replies: Sequence[Any]) -> StoredRows:
         """What the hashes hold. A key that holds something else than a hash is foreign; any other error raises."""
+        if replies and isinstance(replies[0], StoredTable):
+            return replies[0]
         if {list}.issuperset(map(type, replies)):
             return replies
         return [self._row(reply) for reply in replies]

@@ -16,6 +16,7 @@ import hiredis
 
 from flywheel.adapters.logs import logger
 from flywheel.adapters.redis_commands import Commands
+from flywheel.adapters.redis_tables import NotAlike, TableReader
 from flywheel.kernel.ports import Unavailable
 
 _log = logger(__name__)
@@ -30,11 +31,19 @@ class RefusedCommand(Exception):
 class _Call:
     """A call's place in the queue of those that are owed replies."""
 
-    __slots__ = ("answer", "asked_at_s", "due_at_s", "replies", "wanted")
+    __slots__ = ("answer", "asked_at_s", "due_at_s", "replies", "table", "wanted")
 
-    def __init__(self, answer: asyncio.Future[list[Any]], wanted: int, asked_at_s: float, due_at_s: float) -> None:
+    def __init__(
+        self,
+        answer: asyncio.Future[list[Any]],
+        wanted: int,
+        asked_at_s: float,
+        due_at_s: float,
+        table: TableReader | None,
+    ) -> None:
         self.answer = answer
         self.wanted = wanted
+        self.table = table
         self.asked_at_s = asked_at_s
         self.due_at_s = due_at_s
         self.replies: list[Any] = []
@@ -65,7 +74,10 @@ class Wire(asyncio.Protocol):
         """Replies that have not come yet."""
 
     def ask(self, commands: Commands, timeout_s: float) -> asyncio.Future[list[Any]]:
-        """The replies to come, or Unavailable after the time and when the connection ends. Free to be cancelled."""
+        """The replies to come, or Unavailable after the time and when the connection ends. Free to be cancelled.
+
+        Of commands that are alike one StoredTable stands for all replies, if those are alike, too.
+        """
         answer: asyncio.Future[list[Any]] = self._loop.create_future()
         if self.lost:
             answer.set_exception(Unavailable("the feature store closed the connection"))
@@ -74,7 +86,8 @@ class Wire(asyncio.Protocol):
         else:
             now_s = self._loop.time()
             due_at_s = now_s + timeout_s
-            self._calls.append(_Call(answer, commands.replies, now_s, due_at_s))
+            table = TableReader(commands.replies) if commands.are_alike else None
+            self._calls.append(_Call(answer, commands.replies, now_s, due_at_s, table))
             self.owed += commands.replies
             if due_at_s < self._alarm_at_s:
                 self._set_alarm(due_at_s)
@@ -93,18 +106,9 @@ class Wire(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._heard_at_s = self._loop.time()
-        self._reader.feed(data)
-        next_reply = self._reader.gets
-        calls = self._calls
         try:
-            while (reply := next_reply()) is not False:
-                call = calls[0]
-                call.replies.append(reply)
-                self.owed -= 1
-                if len(call.replies) == call.wanted:
-                    calls.popleft()
-                    if not call.answer.done():
-                        call.answer.set_result(call.replies)
+            if data := self._without_tables(data):
+                self._read(data)
         except (hiredis.ProtocolError, IndexError):
             # What was answered to whom is unknown from here on.
             _log.error("feature_store_speaks_no_redis")
@@ -135,6 +139,41 @@ class Wire(asyncio.Protocol):
         payload, self._unsent = b"".join(self._unsent), []
         if not self.lost:
             self._transport.write(payload)
+
+    def _without_tables(self, data: bytes) -> bytes:
+        """What is left of the data when the tables at its beginning have been taken."""
+        while data and self._calls and not self._reader.has_data():
+            call = self._calls[0]
+            if call.table is None or call.replies:
+                break
+            try:
+                table = call.table.feed(data)
+            except NotAlike:
+                data, call.table = call.table.data, None
+                break
+            if table is None:
+                return b""
+            data = call.table.data
+            self.owed -= call.wanted
+            self._answered(call, [table])
+        return data
+
+    def _read(self, data: bytes) -> None:
+        self._reader.feed(data)
+        next_reply = self._reader.gets
+        calls = self._calls
+        while (reply := next_reply()) is not False:
+            call = calls[0]
+            call.replies.append(reply)
+            self.owed -= 1
+            if len(call.replies) == call.wanted:
+                self._answered(call, call.replies)
+
+    def _answered(self, call: _Call, replies: list[Any]) -> None:
+        """The first of the calls has all its replies."""
+        self._calls.popleft()
+        if not call.answer.done():
+            call.answer.set_result(replies)
 
     def _set_alarm(self, at_s: float) -> None:
         # One alarm for all calls: most are answered long before they are due, and need none of their own.

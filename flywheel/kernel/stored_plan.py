@@ -12,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flywheel.kernel.stored import JoinKey, StoredColumns, StoredRequest, StoredStatus, StoredView
-from flywheel.kernel.stored_times import NO_TIME, decode_time, decode_times
-from flywheel.kernel.stored_values import FixedRow, ScalarType, decode_scalars
+from flywheel.kernel.stored_table import StoredTable
+from flywheel.kernel.stored_times import NO_TIME, decode_time, decode_time_column, decode_times
+from flywheel.kernel.stored_values import FixedRow, ScalarType, decode_columns, decode_scalars
 
 StoredRow = Sequence[bytes | None]
 """What one hash holds of a group: a message for each feature, view by view, then an event time for each view."""
+StoredRows = Sequence[StoredRow] | StoredTable
 Keys = Sequence[Sequence[str | int]]
 """Columns of key values, one for each of a group's join keys, all of one length."""
 
@@ -68,7 +70,7 @@ class StoredPlan:
             rows = rows if len(column) == 1 else len(column)
         return rows, [group.keys(request.keys) for group in self.groups]
 
-    def columns(self, rows: int, answers: Sequence[Sequence[StoredRow]], now_us: Moment) -> StoredColumns:
+    def columns(self, rows: int, answers: Sequence[StoredRows], now_us: Moment) -> StoredColumns:
         """The answer of so many rows from what each group's hashes hold."""
         if len(self.groups) == 1:
             return self.groups[0].decode(answers[0], now_us)
@@ -126,8 +128,10 @@ class ViewGroup:
         rows = next((len(column) for column in own if len(column) != 1), 1)
         return [column if len(column) == rows else list(column) * rows for column in own]
 
-    def decode(self, rows: Sequence[StoredRow], now_us: Moment) -> StoredColumns:
+    def decode(self, rows: StoredRows, now_us: Moment) -> StoredColumns:
         """Columns of this group alone."""
+        if isinstance(rows, StoredTable):
+            return self._decode_table(rows, now_us) or self._decode(rows.rows(), now_us)
         if not rows:
             return _columns(0, self._width, len(self.views))
         if len(rows) == 1:
@@ -159,8 +163,7 @@ class ViewGroup:
         values, refused = self._values(rows)
         messages = list(chain.from_iterable(map(self._pick_times, rows)))
         times_us = decode_times(messages).reshape(len(rows), -1)
-        if isinstance(now_us, np.ndarray):
-            now_us = now_us.reshape(-1, 1)
+        now_us = _one_a_row(now_us)
         unknown = times_us == NO_TIME
         some_unknown = np.count_nonzero(unknown) > 0
         ages_us = now_us - (np.where(unknown, now_us, times_us) if some_unknown else times_us)
@@ -170,6 +173,26 @@ class ViewGroup:
             status[unknown & self._holds_something(values, messages)] = StoredStatus.REFUSED
         if refused is not None:
             status[refused] = StoredStatus.REFUSED
+        return self._judged(values, status, ages_us)
+
+    def _decode_table(self, table: StoredTable, now_us: Moment) -> StoredColumns | None:
+        """As `_decode`, where every message is of its type and every time is one: in a table, most often."""
+        values = np.empty((len(table.columns[0]), self._width))
+        for kind, columns, pick in self._pickers:
+            numbers = decode_columns(kind, pick(table.columns))
+            if numbers is None:
+                return None
+            values[:, columns] = numbers
+        times_us = np.column_stack([decode_time_column(column) for column in self._pick_times(table.columns)])
+        if np.count_nonzero(times_us == NO_TIME):
+            return None
+        ages_us = _one_a_row(now_us) - times_us
+        return self._judged(values, (ages_us > self._ttls_us).view(np.int8), ages_us)
+
+    def _judged(
+        self, values: NDArray[np.float64], status: NDArray[np.int8], ages_us: NDArray[np.int64]
+    ) -> StoredColumns:
+        """The columns, with no value and no age where the status allows none."""
         ages_ms = ages_us / 1000
         if np.count_nonzero(status):
             ages_ms[status >= StoredStatus.MISSING] = np.nan
@@ -220,6 +243,10 @@ def _check(views: Sequence[StoredView]) -> None:
             raise ValueError(f"join key {key.name} is both {types[key.name].type.value} and {key.type.value}")
 
 
+def _one_a_row(now_us: Moment) -> Moment:
+    return now_us.reshape(-1, 1) if isinstance(now_us, np.ndarray) else now_us
+
+
 def _columns(rows: int, features: int, views: int) -> StoredColumns:
     return StoredColumns(np.empty((rows, features)), np.empty((rows, views), np.int8), np.empty((rows, views)))
 
@@ -230,7 +257,7 @@ def as_index(places: Sequence[int]) -> slice | list[int]:
     return slice(first, last + 1) if list(places) == list(range(first, last + 1)) else list(places)
 
 
-def _picker(places: Sequence[int]) -> Callable[[StoredRow], Sequence[bytes | None]]:
-    """What takes the messages at these places out of a row."""
+def _picker(places: Sequence[int]) -> Callable[[Any], Sequence[Any]]:
+    """What takes the messages at these places out of a row, or their columns out of a table's."""
     index = as_index(places)
     return itemgetter(index) if isinstance(index, slice) else itemgetter(*index)

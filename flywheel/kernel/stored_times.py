@@ -54,6 +54,13 @@ def decode_times(messages: Sequence[bytes | None]) -> NDArray[np.int64]:
     return np.array([decode_time(message) for message in messages], np.int64)
 
 
+def decode_time_column(messages: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """`decode_time` of each row of bytes, shape (n,)."""
+    if np.array_equal(messages[1:], messages[:-1]):
+        return np.full(len(messages), decode_time(messages[0].tobytes()))
+    return decode_times([message.tobytes() for message in messages])
+
+
 def _usual_times(messages: Sequence[bytes | None]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Times, and which of the messages are of the usual make, so that their times are right."""
     texts = [message or b"" for message in messages]

@@ -80,7 +80,15 @@ class _Fixed:
             return None
         if set(map(len, messages)) != self._lengths:  # type: ignore[arg-type]
             return None
-        records = np.frombuffer(joined, self._record)
+        return self._read(np.frombuffer(joined, self._record))
+
+    def read_columns(self, columns: Sequence[NDArray[np.uint8]]) -> Read | None:
+        """As `read`, of columns of messages, each shape (rows, bytes); values and soundness are (rows, columns)."""
+        if {column.shape[1] for column in columns} != self._lengths:
+            return None
+        return self._read(np.concatenate(columns, axis=1).view(self._record))
+
+    def _read(self, records: NDArray[np.void]) -> Read:
         values = records["payload"].astype(np.float64)
         sound = records["tag"] == self._tag
         return values, sound if self._largest is None else sound & (values <= self._largest)
@@ -173,6 +181,18 @@ def decode_scalars(kind: ScalarType, messages: Messages) -> Scalars:
     if read is not None and np.count_nonzero(read[1]) == len(messages):
         return Scalars(read[0], None)
     return _with_gaps(form, messages)
+
+
+def decode_columns(kind: ScalarType, columns: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64] | None:
+    """The numbers of columns of messages, each of shape (rows, bytes); None unless all are of the type and one length.
+
+    >>> decode_columns(ScalarType.BOOL, [np.array([[56, 1], [56, 0]], np.uint8)])
+    array([[1.],
+           [0.]])
+    """
+    form = _FORMATS[kind]
+    read = form.read_columns(columns) if isinstance(form, _Fixed) else None
+    return None if read is None or not read[1].all() else read[0]
 
 
 def _with_gaps(form: _Format, messages: Messages) -> Scalars:

@@ -11,6 +11,7 @@ import pytest
 from flywheel.adapters.redis_commands import pack
 from flywheel.adapters.redis_wire import Wire
 from flywheel.kernel.ports import Unavailable
+from flywheel.kernel.stored_table import StoredTable
 
 SILENT_S = 1.0
 PING = pack(("PING",))
@@ -161,3 +162,44 @@ async def test_a_wire_far_behind_that_talks_is_kept(clock: Clock, wire: Wire, tr
     clock.move(SILENT_S / 2)
     assert all(map(failed, [*calls, *calls_behind]))
     assert not transport.aborted
+
+
+ALIKE = pack(("HMGET", "a", "f"), ("HMGET", "b", "f"))._replace(are_alike=True)
+ROWS = [[b"one"], [b"two"]]
+REPLIES = b"*1\r\n$3\r\none\r\n*1\r\n$3\r\ntwo\r\n"
+
+
+@pytest.mark.parametrize("cut", range(len(REPLIES)))
+async def test_tables_and_other_replies_each_go_to_whom_they_are_owed(wire: Wire, cut: int) -> None:
+    calls = [wire.ask(commands, 0.1) for commands in (ALIKE, ALIKE, PING, ALIKE, PING)]
+    come = REPLIES + REPLIES + b"+1\r\n" + REPLIES + b"+2\r\n"
+    for part in (come[:cut], come[cut : -cut or None], come[len(come) - cut :] if cut else b""):
+        wire.data_received(part)
+    found = [call.result() for call in calls]
+    assert [rows_of(each) for each in found] == [ROWS, ROWS, [b"1"], ROWS, [b"2"]]
+    assert isinstance(found[1][0], StoredTable)
+    assert wire.owed == 0
+
+
+@pytest.mark.parametrize("cut", range(30))
+async def test_what_is_no_table_after_all_is_answered_reply_by_reply(wire: Wire, cut: int) -> None:
+    other, alike = wire.ask(ALIKE, 0.1), wire.ask(ALIKE, 0.1)
+    come = b"*1\r\n$3\r\none\r\n*1\r\n$-1\r\n" + REPLIES
+    for part in (come[:cut], come[cut:]):
+        wire.data_received(part)
+    assert other.result() == [[b"one"], [None]]
+    assert rows_of(alike.result()) == ROWS
+    assert wire.owed == 0
+
+
+async def test_a_table_nobody_waits_for_any_more_is_thrown_away(clock: Clock, wire: Wire) -> None:
+    late, later = wire.ask(ALIKE, 0.1), wire.ask(PING, 0.5)
+    wire.data_received(REPLIES[:20])
+    clock.move(0.2)
+    wire.data_received(REPLIES[20:] + b"+1\r\n")
+    assert failed(late)
+    assert later.result() == [b"1"]
+
+
+def rows_of(found: list[Any]) -> list[Any]:
+    return found[0].rows() if isinstance(found[0], StoredTable) else found

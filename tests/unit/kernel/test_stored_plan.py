@@ -22,6 +22,7 @@ from flywheel.kernel.stored import (
     StoredView,
 )
 from flywheel.kernel.stored_plan import StoredPlan, StoredRow
+from flywheel.kernel.stored_table import StoredTable
 from flywheel.kernel.stored_values import ScalarType, encode_scalar
 
 NOW_US = 1_700_000_000_000_000
@@ -129,6 +130,36 @@ times = st.sampled_from([aged(0), aged(60_000_000), aged(60_000_001), aged(-1), 
 @given(st.lists(st.tuples(doubles, floats, doubles, times, times), min_size=1, max_size=4))
 def test_rows_of_any_make_are_answered_alone_as_among_others(rows: list[StoredRow]) -> None:
     decode([FLOATS, MORE], *rows)
+
+
+@given(st.lists(st.tuples(doubles, floats, doubles, times, times), min_size=1, max_size=4))
+def test_rows_that_look_alike_say_the_same_as_a_table(rows: list[StoredRow]) -> None:
+    first = rows[0]
+    alike = [row for row in rows if None not in row and [*map(length, row)] == [*map(length, first)]]
+    if alike:
+        for now_us in (NOW_US, np.full(len(alike), NOW_US)):
+            apart, whole = (
+                StoredPlan([FLOATS, MORE]).columns(len(alike), [each], now_us) for each in (alike, table(alike))
+            )
+            for one, other in zip(apart, whole, strict=True):
+                np.testing.assert_array_equal(one, other)
+
+
+def table(rows: Sequence[StoredRow]) -> StoredTable:
+    return StoredTable(
+        [np.array([[*(message or b"")] for message in each], np.uint8) for each in zip(*rows, strict=True)]
+    )
+
+
+def length(message: bytes | None) -> int:
+    return len(message or b"")
+
+
+def test_a_table_of_integers_is_read_row_by_row() -> None:
+    rows = [[double(1.5), integer(number), aged(0)] for number in (3, 4)]
+    found = StoredPlan([CARDS]).columns(2, [table(rows)], NOW_US)
+    assert found.values.tolist() == [[1.5, 3], [1.5, 4]]
+    assert found.status.tolist() == [[FRESH], [FRESH]]
 
 
 def test_a_whole_row_of_floating_numbers_is_read() -> None:
