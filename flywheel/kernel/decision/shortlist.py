@@ -10,6 +10,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from flywheel.contracts.decisions import FeatureStatus
 from flywheel.contracts.rankings import RankingLogged
 from flywheel.kernel.decision.ladder import Scored
 from flywheel.kernel.decision.record import Answered, json_number
@@ -48,6 +49,8 @@ class Ranked(Answered):
     @property
     def statuses(self) -> dict[str, dict[str, int]]:
         """By source, how many of the offered candidates have features of which status."""
+        if self.hydrated.is_fresh:
+            return {source: {str(FeatureStatus.FRESH): len(self.offered)} for source in self.hydrated.layout.sources}
         codes = self.hydrated.status[self.row : self.row + len(self.offered)]
         counted = (np.bincount(column, minlength=len(STATUSES)).tolist() for column in codes.T)
         return {

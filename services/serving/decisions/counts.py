@@ -35,9 +35,18 @@ class DecisionCounts:
     def decided(self, decisions: Sequence[Decided]) -> None:
         """Counts decisions."""
         self.answered(decisions)
-        self._outcomes.add([(each.action, each.case.arm, each.case.why) for each in decisions])
+        self.ended([(each.action, each.case.arm, each.case.why) for each in decisions])
         self._statuses.add([item for each in decisions for item in each.feature_status.items()])
         self.aged(decisions[-1].feature_age_ms)
+
+    def ended(self, outcomes: Iterable[tuple[str, str, str]]) -> None:
+        """Counts how decisions ended: action, arm and fallback of each."""
+        self._outcomes.add(outcomes)
+
+    def read(self, source: str, statuses: Mapping[str, int]) -> None:
+        """Counts of how many rows what is read from a source had which status."""
+        for status, rows in statuses.items():
+            self._statuses.count((source, status), rows)
 
     def answered(self, answers: Sequence[Answered]) -> None:
         """Times answers of any kind."""
@@ -70,8 +79,12 @@ class _Series:
         for key in keys:
             numbers[key] = numbers.get(key, 0) + 1
         for key, number in numbers.items():
-            child = self._children.get(key)
-            if child is None:
-                # Values are declared ones, so there are as many children as the metric has series.
-                child = self._children[key] = self._metric.labels(self._usecase, *key)
-            child.inc(number)
+            self.count(key, number)
+
+    def count(self, key: _Key, number: int) -> None:
+        """Counts a key so many times."""
+        child = self._children.get(key)
+        if child is None:
+            # Values are declared ones, so there are as many children as the metric has series.
+            child = self._children[key] = self._metric.labels(self._usecase, *key)
+        child.inc(number)

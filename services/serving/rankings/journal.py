@@ -7,12 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import numpy as np
 
 from flywheel.adapters.logs import Pseudonyms
-from flywheel.contracts.metrics import (
-    SERVING_DECISIONS,
-    SERVING_FEATURE_STATUS,
-    SERVING_RANKING_CANDIDATES,
-    SERVING_RANKING_DROPPED,
-)
+from flywheel.contracts.metrics import SERVING_RANKING_CANDIDATES, SERVING_RANKING_DROPPED
 from flywheel.contracts.rankings import SHOW
 from flywheel.kernel.decision.shortlist import Ranked
 from flywheel.kernel.declaration import UseCase
@@ -36,7 +31,6 @@ class RankingJournal(Journal):
     ) -> None:
         super().__init__(usecase, log, pseudonyms, on_model_failed=on_model_failed)
         self._on_ranked = on_ranked
-        self._name = usecase.name
         self._candidates = SERVING_RANKING_CANDIDATES.labels(usecase.name)
         self._dropped = {name: SERVING_RANKING_DROPPED.labels(usecase.name, name) for name in ranking.dropped_by}
 
@@ -44,14 +38,13 @@ class RankingJournal(Journal):
         """This ranking is about to be answered, as soon as what comes back is done; None: at once."""
         records = [(ranking.unit.encode(), ranking.to_bytes())]
         waiting = self._decisions.append_many(self._unanswered.told_by(records))
-        SERVING_DECISIONS.labels(self._name, SHOW, ranking.arm, ranking.fallback).inc()
+        self._counts.ended([(SHOW, ranking.arm, ranking.fallback)])
         self._counts.answered([ranking])
         self._candidates.observe(len(ranking.offered))
         for reason, number in ranking.dropped.items():
             self._dropped[reason].inc(number)
         for source, statuses in ranking.statuses.items():
-            for status, number in statuses.items():
-                SERVING_FEATURE_STATUS.labels(self._name, source, status).inc(number)
+            self._counts.read(source, statuses)
         self._counts.aged(_oldest_ms(ranking))
         self._on_ranked([ranking])
         return waiting
