@@ -112,9 +112,10 @@ class RedisFeatureReader:
         for each in asked:
             if not each.is_long:
                 commands += each.commands
+        first = self._connection.execute(together(commands), timeout_s)
         long = [self._long.execute(each.together, timeout_s) for each in asked if each.is_long]
-        first, *others = await _together(self._connection.execute(together(commands), timeout_s), *long)
-        replies, tables = iter(first), map(iter, others)
+        found, *others = await _both(first, long)
+        replies, tables = iter(found), map(iter, others)
         stored = [_stored(_answered(reply)) for reply in islice(replies, len(question.keys))]
         progress = _progress(_answered(next(replies))) if self._progress else None
         columns = [
@@ -327,8 +328,8 @@ def _batched(keys: Iterable[ViewKey], number: int) -> Iterator[list[ViewKey]]:
         yield some
 
 
-async def _together(first: Awaitable[list[Any]], *others: Awaitable[list[Any]]) -> Sequence[list[Any]]:
-    # Most questions are one, and waiting for several costs as much as a short one takes.
+async def _both(first: Awaitable[list[Any]], others: Sequence[Awaitable[list[Any]]]) -> Sequence[list[Any]]:
+    # Most often there is but one, and a task for each would cost as much as a short read takes.
     return await asyncio.gather(first, *others) if others else [await first]
 
 

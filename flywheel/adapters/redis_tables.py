@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+from numpy.typing import NDArray
 
 from flywheel.kernel.stored_table import StoredTable
 
@@ -22,51 +25,63 @@ class TableReader:
 
     def __init__(self, replies: int) -> None:
         self._replies = replies
-        self._spans: list[slice] = []
-        self._row_bytes = 0
-        self._compared_bytes = 0
+        self._first: _Reply | None = None
+        self._compared = 0
         self.data = b""
         """All that was fed; once the table is whole, what follows on it."""
 
     def feed(self, data: bytes) -> StoredTable | None:
         """The table when this is the rest of it, None before. Raises NotAlike as soon as it is known to be none."""
         self.data += data
-        if not self._row_bytes:
-            self._spans, self._row_bytes = _first_reply(self.data)
-            if not self._row_bytes:
-                return None
-        self._compare()
-        size = self._replies * self._row_bytes
-        if len(self.data) < size:
+        first = self._first = self._first or _Reply.first_of(self.data)
+        if first is None:
             return None
-        rows = np.frombuffer(self.data, np.uint8, size).reshape(self._replies, self._row_bytes)
-        self.data = self.data[size:]
-        return StoredTable([rows[:, span] for span in self._spans])
+        whole = min(len(self.data) // first.size, self._replies)
+        rows = np.frombuffer(self.data, np.uint8, whole * first.size).reshape(whole, first.size)
+        first.compare(rows[self._compared :])
+        self._compared = whole
+        if whole < self._replies:
+            # What has come of the next one might be all of it, if that is another.
+            first.compare(np.frombuffer(self.data, np.uint8, offset=rows.size))
+            return None
+        self.data = self.data[rows.size :]
+        return StoredTable([rows[:, span] for span in first.spans])
 
-    def _compare(self) -> None:
-        """Compares what has come with the first reply, the part of a reply at the end as well: it might be another."""
-        begin, end = self._compared_bytes, min(len(self.data), self._replies * self._row_bytes)
-        first = np.frombuffer(self.data, np.uint8, self._row_bytes)
-        frame = np.ones(self._row_bytes, np.bool_)
-        for span in self._spans:
-            frame[span] = False
-        come = np.frombuffer(self.data, np.uint8, end - begin, begin)
-        if np.count_nonzero((come != np.resize(first, len(come))) & np.resize(frame, len(come))):
+
+class _Reply:
+    """A reply to compare others with."""
+
+    def __init__(self, data: bytes, spans: Sequence[slice]) -> None:
+        self.size = len(data)
+        self.spans = spans
+        """Where its values lie."""
+        self._bytes = np.frombuffer(data, np.uint8)
+        self._frame = np.full(self.size, 0xFF, np.uint8)
+        for span in spans:
+            self._frame[span] = 0
+
+    @classmethod
+    def first_of(cls, data: bytes) -> _Reply | None:
+        """The first reply in the data, None while it has not come whole. Raises NotAlike when it is no such row."""
+        spans: list[slice] = []
+        fields, at = _number(data, 0, _ARRAY)
+        if at and not fields:
             raise NotAlike
-        self._compared_bytes = end - end % self._row_bytes
+        while at and len(spans) < fields:
+            length, begin = _number(data, at, _BULK)
+            at = begin and begin + length + len(_LINE_END)
+            spans.append(slice(begin, begin + length))
+        if not 0 < at <= len(data):
+            return None
+        if any(not data.startswith(_LINE_END, span.stop) for span in spans):
+            raise NotAlike
+        return cls(data[:at], spans)
 
-
-def _first_reply(data: bytes) -> tuple[list[slice], int]:
-    """Where its values lie and its size in bytes; 0 while it has not come whole."""
-    spans: list[slice] = []
-    fields, at = _number(data, 0, _ARRAY)
-    if at and not fields:
-        raise NotAlike
-    while at and len(spans) < fields:
-        length, begin = _number(data, at, _BULK)
-        at = begin and begin + length + len(_LINE_END)
-        spans.append(slice(begin, begin + length))
-    return (spans, at) if at <= len(data) else ([], 0)
+    def compare(self, others: NDArray[np.uint8]) -> None:
+        """Raises NotAlike unless what is no value is the same in all, shape (n, size), or in the part of one."""
+        size = others.shape[-1]
+        if np.count_nonzero((others ^ self._bytes[:size]) & self._frame[:size]):
+            raise NotAlike
 
 
 def _number(data: bytes, at: int, kind: int) -> tuple[int, int]:

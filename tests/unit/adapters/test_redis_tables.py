@@ -34,7 +34,7 @@ def test_a_table_comes_byte_by_byte() -> None:
     assert tables[-1].rows() == ROWS
 
 
-ABSENT = [reply(b"ab", None), b"-ERR not now\r\n", b":7\r\n", b"*-1\r\n", b"*0\r\n"]
+ABSENT = [reply(b"ab", None), b"-ERR not now\r\n", b":7\r\n", b"*-1\r\n", b"*0\r\n", b"*1\r\n$1\r\nabc"]
 OTHERS = [*ABSENT, reply(b"a", b"cdef"), reply(b"ab"), reply(b"ab", b"cde", b"f")]
 
 

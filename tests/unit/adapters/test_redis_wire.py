@@ -181,6 +181,21 @@ async def test_tables_and_other_replies_each_go_to_whom_they_are_owed(wire: Wire
     assert wire.owed == 0
 
 
+ROW = b"*1\r\n$3\r\none\r\n"
+LIKE_ROWS = b"*1\r\n$%d\r\n%b\r\n" % (4 * len(ROW), 4 * ROW)
+"""A value that looks like replies itself."""
+
+
+@pytest.mark.parametrize("cut", range(len(4 * ROW + 2 * LIKE_ROWS)))
+async def test_a_table_that_came_behind_another_reply_is_read_to_its_end(wire: Wire, cut: int) -> None:
+    calls = [wire.ask(commands, 0.1) for commands in (PING, ALIKE, ALIKE, ALIKE)]
+    come = b"+1\r\n" + 4 * ROW + 2 * LIKE_ROWS
+    for part in (come[:cut], come[cut:]):
+        wire.data_received(part)
+    found = [rows_of(call.result()) for call in calls]
+    assert found == [[b"1"], [[b"one"]] * 2, [[b"one"]] * 2, [[4 * ROW]] * 2]
+
+
 @pytest.mark.parametrize("cut", range(30))
 async def test_what_is_no_table_after_all_is_answered_reply_by_reply(wire: Wire, cut: int) -> None:
     other, alike = wire.ask(ALIKE, 0.1), wire.ask(ALIKE, 0.1)
