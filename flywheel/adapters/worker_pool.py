@@ -12,6 +12,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -25,6 +26,8 @@ _SETTLED_S = 5.0
 _RETRY_S = 0.1
 _LOOKS = 10
 """So often, while a silence lasts that is too long, it is looked for."""
+_LONGER_FOR_THE_LAST = 3
+"""So many times as long one may be silent while no other serves."""
 _log = logger(__name__)
 
 
@@ -91,7 +94,8 @@ class WorkerPool:
     """`count` workers on a socket that listens. A worker is the command with the number of its channel behind it.
 
     One that serves and is not heard for `silence_s` is killed and replaced, as is one that does not begin to serve
-    within `start_timeout_s`. `on_ended` hears of each worker that has gone.
+    within `start_timeout_s`: one at a time, and while no other serves only after three times as long. `on_ended` hears
+    of each worker that has gone.
     """
 
     def __init__(
@@ -232,36 +236,61 @@ class WorkerPool:
         worker.is_leaving = True
         if worker.gone.is_set():
             return
-        worker.process.send_signal(signal.SIGTERM)
+        # It may have ended this moment.
+        with suppress(ProcessLookupError):
+            worker.process.send_signal(signal.SIGTERM)
         if not await _within(worker.gone.wait(), self._stop_timeout_s):
             _log.error("worker_killed", slot=worker.slot, pid=worker.process.pid, connections=worker.connections)
             self._kill(worker, Gone.NOT_ENDED)
             await worker.gone.wait()
 
     async def _listen(self) -> None:
-        """Kills those that live and do nothing; they are replaced like those that die."""
+        """Has those that live and do nothing killed; they are replaced like those that die."""
         every_s = self._silence_s / _LOOKS
         looked_s = time.monotonic()
         while True:
             await asyncio.sleep(every_s)
             now_s, before_s = time.monotonic(), looked_s
             looked_s = now_s
-            for worker in list(self.workers):
-                if now_s - before_s > self._silence_s / 2:
-                    # It was this process that did not listen.
+            if now_s - before_s > self._silence_s / 2:
+                # It was this process that did not listen.
+                for worker in self.workers:
                     worker.heard_s = now_s
-                silent_s = now_s - (worker.heard_s if worker.metrics_port else worker.started_s)
-                patience_s = self._silence_s if worker.metrics_port else self._start_timeout_s
-                if silent_s > patience_s and not worker.is_leaving and worker.killed_for is None:
-                    told = {"slot": worker.slot, "pid": worker.process.pid, "connections": worker.connections}
-                    _log.error("worker_hangs", silent_s=round(silent_s, 1), **told)
-                    self._kill(worker, Gone.HUNG)
+            self._kill_the_most_silent(now_s)
+
+    def _kill_the_most_silent(self, now_s: float) -> None:
+        """One at most, and while no other serves only one that has been silent for several times as long.
+
+        What silences all at once, a line-up that all load or memory that was swapped out, passes; workers that start
+        cold under the whole load make it worse.
+        """
+        patiences = {
+            worker: self._silent_s(worker, now_s) / self._patience_s(worker)
+            for worker in self.workers
+            if not worker.is_leaving and worker.killed_for is None
+        }
+        if not patiences:
+            return
+        worst = max(patiences, key=lambda worker: patiences[worker])
+        others_serve = any(worker.takes_connections and used <= 1 for worker, used in patiences.items())
+        if patiences[worst] > (1 if others_serve else _LONGER_FOR_THE_LAST):
+            told = {"slot": worst.slot, "pid": worst.process.pid, "connections": worst.connections}
+            _log.error("worker_hangs", silent_s=round(self._silent_s(worst, now_s), 1), **told)
+            self._kill(worst, Gone.HUNG)
+
+    def _silent_s(self, worker: Worker, now_s: float) -> float:
+        return now_s - (worker.heard_s if worker.metrics_port else worker.started_s)
+
+    def _patience_s(self, worker: Worker) -> float:
+        return self._silence_s if worker.metrics_port else self._start_timeout_s
 
     def _kill(self, worker: Worker, why: Gone) -> None:
-        worker.killed_for = why
         # Nothing more is handed to it meanwhile.
         worker.ready.clear()
-        worker.process.kill()
+        # It may have ended by itself this moment, and was not killed then.
+        with suppress(ProcessLookupError):
+            worker.process.kill()
+            worker.killed_for = why
 
     def _hear(self, worker: Worker, word: Word, payload: bytes) -> None:
         worker.heard_s = time.monotonic()

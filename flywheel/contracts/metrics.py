@@ -250,7 +250,7 @@ SERVING_LOOP_LAG_SECONDS = Gauge(
 SERVING_WORKERS_DIED = Counter(
     "flywheel_serving_workers_died_total",
     "Worker processes of serving that ended untold (died), were killed because nothing was heard of them (hung) or "
-    "because they did not end when told to (not_ended); each is replaced.",
+    "because they did not end in time when told to (not_ended); those that died or hung are replaced.",
     ["reason"],
 )
 SERVING_BREAKER_OPEN = Gauge(

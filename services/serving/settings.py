@@ -28,7 +28,7 @@ class ServingSettings(PlatformSettings):
     connections to use them all."""
     serving_worker_silence_s: float = Field(default=5.0, ge=1)
     """One of several workers that is not heard for so long, because its event loop is blocked or it was stopped, is
-    killed and replaced."""
+    killed and replaced; while no other serves, only after three times as long."""
     serving_tls_certificate: Path | None = None
     """Certificate chain (PEM) of gRPC and HTTP; without one both speak plain text. Read again when the file changes."""
     serving_tls_key: Path | None = None

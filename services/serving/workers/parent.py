@@ -24,6 +24,7 @@ from services.serving.settings import ServingSettings
 _START_TIMEOUT_S = 60.0
 _ASK_TIMEOUT_S = 1.0
 _SNAPSHOT_EVERY_S = 10.0
+_HOW = {Gone.DIED: "died", Gone.HUNG: "hung", Gone.NOT_ENDED: "did not end in time"}
 _log = logger(__name__)
 
 
@@ -80,9 +81,9 @@ class Workers:
         return bool(able), f"{workers}: {', '.join(sorted(set(able)))}"
 
     def _lost_ones(self) -> str:
-        """How many had to be replaced since the start, and why."""
-        lost = ", ".join(f"{number} {why.replace('_', ' ')}" for why, number in self._lost.items())
-        return f" ({lost} since the start, replaced)" if lost else ""
+        """How many went since the start that should not have, or not so, and how."""
+        lost = ", ".join(f"{number} {_HOW[why]}" for why, number in self._lost.items())
+        return f" (since the start {lost})" if lost else ""
 
     async def _serve(self, taken: socket.socket, told: asyncio.Event) -> None:
         try:

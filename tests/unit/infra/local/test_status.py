@@ -37,15 +37,13 @@ def test_what_is_only_starting_does_not_run_yet(states: list[State], restarted: 
 
 
 def test_what_a_process_says_of_itself_is_shown() -> None:
-    server = MetricsServer(0, lambda: (True, "2 of 2 workers (1 hung since the start, replaced): model v3"))
+    server = MetricsServer(0, lambda: (True, "2 of 2 workers (since the start 1 hung): model v3"))
     server.start()
     try:
         ready = HttpReady(f"http://127.0.0.1:{server.port}/readyz")
         silent = Process("ingest", (), (), ready, 1, "", {})
         gone = Process("trainer", (), (), ready, 1, "", {}, says=HttpReady("http://127.0.0.1:1/readyz"))
         speaks = Process("serving", (), (), ready, 1, "", {}, says=ready)
-        assert said([silent, gone, speaks]) == [
-            "  serving: 2 of 2 workers (1 hung since the start, replaced): model v3"
-        ]
+        assert said([silent, gone, speaks]) == ["  serving: 2 of 2 workers (since the start 1 hung): model v3"]
     finally:
         server.close()

@@ -34,16 +34,18 @@ async def test_workers_that_were_lost_are_told_by_readiness_and_counted(monkeypa
     serving = Workers(ServingSettings(serving_workers=2))
     ready = b'{"status": "ready", "detail": "model v1"}'
     monkeypatch.setattr(workers, "_ask", lambda _, page: ready if page == "readyz" else b"")
-    living, *gone = (Worker(slot, Mock(), Mock(), started_s=0.0, metrics_port=1) for slot in range(5))
+    living, *gone = (Worker(slot, Mock(), Mock(), started_s=0.0, metrics_port=1) for slot in range(6))
     living.ready.set()
     serving._pool.workers.append(living)
     assert serving.ready() == (True, "1 of 2 workers: model v1")
     gone[1].killed_for = gone[2].killed_for = Gone.HUNG
     gone[3].is_leaving = True
+    gone[4].killed_for = Gone.NOT_ENDED
     before = died(serving, Gone.HUNG)
     for worker in gone:
         serving._ended(worker)
-    assert serving.ready() == (True, "1 of 2 workers (1 died, 2 hung since the start, replaced): model v1")
+    told = "1 of 2 workers (since the start 1 died, 2 hung, 1 did not end in time): model v1"
+    assert serving.ready() == (True, told)
     assert died(serving, Gone.HUNG) == before + 2
 
 
