@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -58,7 +59,7 @@ class Runnable:
 class Repository:
     """Everything of one use case's line-up that can be run.
 
-    `published` reads the names of all versions; what it said is kept for a second, however many ask.
+    `published` reads the names of all versions; what it said or that it failed is kept for a second, however many ask.
     """
 
     def __init__(
@@ -148,20 +149,35 @@ class Repository:
 
 
 class _Remembered:
-    """The published versions as they were read last, at most a second ago. One caller reads, others wait for it."""
+    """The published versions as they were read last, for a second after that; for as long, too, that they could not be.
+
+    One caller reads, others wait for it.
+    """
 
     def __init__(self, read: Callable[[], Sequence[str]], steady_s: Callable[[], float]) -> None:
         self._read = read
         self._steady_s = steady_s
         self._reading = threading.Lock()
-        self._known: tuple[float, Sequence[str]] | None = None
+        self._known: Sequence[str] | Exception = ()
+        self._until_s = -math.inf
 
     def __call__(self) -> Sequence[str]:
         with self._reading:
-            now_s = self._steady_s()
-            if self._known is None or now_s - self._known[0] >= _REMEMBERED_S:
-                self._known = (now_s, tuple(self._read()))
-            return self._known[1]
+            if self._steady_s() >= self._until_s:
+                self._known = self._attempt()
+                # From the end of the reading: those who waited for a slow one have had their answer by it.
+                self._until_s = self._steady_s() + _REMEMBERED_S
+            known = self._known
+            if isinstance(known, Exception):
+                # Each time the same one, whose traceback would grow.
+                raise known.with_traceback(None)
+            return known
+
+    def _attempt(self) -> Sequence[str] | Exception:
+        try:
+            return tuple(self._read())
+        except Exception as error:
+            return error
 
 
 def _unguarded(scorer: Scorer) -> Scorer:
