@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from flywheel.kernel.decision.requests import Case
 
-MAX_ROWS = 32
+MAX_ROWS = 24
 """Rows decided together, but for a case that has more by itself. From here on another row makes a cohort hardly
 cheaper a row, but it delays the first answer by all the others."""
 
