@@ -20,6 +20,7 @@ from benchmarks import (
     serving_overload,
     serving_ranking,
     serving_rates,
+    serving_refusals,
     serving_restarts,
     serving_stages,
     serving_workers,
@@ -35,6 +36,7 @@ Part = Callable[[Scene, Pace], dict[str, Figure]]
 PARTS: dict[str, Part] = {
     "rates": serving_rates.measure,
     "overload": serving_overload.measure,
+    "refusals": serving_refusals.measure,
     "data-plane": serving_data_plane.measure,
     "ranking": serving_ranking.measure,
     "swaps": serving_restarts.swaps,

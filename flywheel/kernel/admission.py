@@ -115,18 +115,14 @@ class Admission:
         return self._hurried(patience_s - age_s)
 
     def repeated(self, criticality: Criticality, reason: Reason, count: int) -> None:
-        """So many more requests, like one that `look` has just refused, are refused for the same reason.
+        """So many more requests are refused without a look, like one that `look` refused just now.
 
-        They need not be looked at, unless it was PRIORITY: of those some are let through.
+        Only for LIMIT and EXPIRED: of those that make way for others, or are in a hurry, each is to be looked at.
         """
-        if reason is Reason.EXPIRED:
-            return
-        self._shares.came[criticality] += count
         if reason is Reason.LIMIT:
+            self._shares.came[criticality] += count
             self._shares.crowded[criticality] += count
             self._limit.refused(count)
-        else:
-            self._limit.hurried(count)
 
     def begin(
         self, criticality: Criticality, now_s: float, *, patience_s: float = math.inf, age_s: float = 0.0

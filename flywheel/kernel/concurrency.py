@@ -90,9 +90,9 @@ class ConcurrencyLimit:
         """Requests were turned away because of the limit."""
         self._window.refused += count
 
-    def hurried(self, count: int = 1) -> None:
-        """Requests were turned away because their callers would not wait as long as they are expected to take."""
-        self._window.hurried += count
+    def hurried(self) -> None:
+        """A request was turned away because its caller would not wait as long as it is expected to take."""
+        self._window.hurried += 1
 
     def began(self, now_s: float) -> None:
         """A request is under way."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from itertools import repeat
-from typing import cast
+from typing import NamedTuple, cast
 
 from flywheel.adapters.grpc_server.calls import PortGate, Streaming
 from flywheel.adapters.grpc_server.control import Control, depends_on
@@ -65,6 +64,14 @@ class Shared:
         self.on_closed()
 
 
+class _Refused(NamedTuple):
+    """A call that was refused: its header block, what that says, and what it was told."""
+
+    block: bytes
+    head: Head
+    refusal: Refusal
+
+
 class Connection(Lifetime):
     """The frames of one client, parsed; its calls in flight."""
 
@@ -85,8 +92,8 @@ class Connection(Lifetime):
         """Streams answered before the client ended them: what it still sends is passed over."""
         self._turned_away: dict[int, None] = {}
         """In this read, before their message had come."""
-        self._refused: tuple[bytes, Head, Refusal] | None = None
-        """The newest call in this read whose refusal stands: its header block, what that says, and the refusal."""
+        self._refused: _Refused | None = None
+        """The last thing that came in this read, if it was the head of a call whose refusal stands."""
         self._uncredited_bytes = 0
         self._fragments: tuple[int, int, bytearray] | None = None
         self._fragments_s = 0.0
@@ -145,9 +152,11 @@ class Connection(Lifetime):
                 at = begin - HEAD_BYTES
                 break
             try:
+                # A refusal stands until anything else happens than that the message of the refused call comes.
+                refused, self._refused = self._refused, None
                 self._receive(kind, flags, stream_id & _STREAM_BITS, data, begin, at)
-                if self._refused is not None and kind == _DATA:
-                    at = self._refuse_repeats(data, at, *self._refused)
+                if refused is not None and kind == _DATA and stream_id == self.last_id:
+                    at = self._refuse_repeats(data, at, refused)
             except StreamFault as fault:
                 self._break(fault)
         self._settle()
@@ -268,16 +277,16 @@ class Connection(Lifetime):
     def _refuse(self, stream_id: int, block: bytes, head: Head, refusal: Refusal, is_last: bool) -> None:
         self._turn_away(stream_id, refusal.block, is_last)
         if refusal.stands and self._blocks.is_lasting(block):
-            self._refused = (block, head, refusal)
+            self._refused = _Refused(block, head, refusal)
 
-    def _refuse_repeats(self, data: bytes, at: int, block: bytes, head: Head, refusal: Refusal) -> int:
+    def _refuse_repeats(self, data: bytes, at: int, refused: _Refused) -> int:
         """Refuses what follows the message of a refused call and is like it. Where something else begins."""
-        self._refused = None
+        block, head, refusal = refused
         stream_ids, stop, message_bytes = repeats(data, at, block, after_id=self.last_id, last_id=self.last_call_id)
         if stream_ids:
             refusals = self.gate.repeated(head.path, head.metadata, refusal, len(stream_ids))
-            blocks = [each.block for each in refusals]
-            self.output.put(b"".join(map(headers, stream_ids, blocks, repeat(END_STREAM))))
+            told = zip(stream_ids, refusals, strict=True)
+            self.output.put(b"".join([headers(stream_id, each.block, END_STREAM) for stream_id, each in told]))
             self.last_id = stream_ids[-1]
             self._uncredited_bytes += message_bytes
             self._control.called(len(stream_ids))
@@ -346,6 +355,7 @@ class Connection(Lifetime):
 
     def _settle(self) -> None:
         """After a read: gives back the window that it used; tells who was refused, and those to stop who still send."""
+        self._refused = None
         if self._uncredited_bytes >= self.window_share_bytes:
             self.output.put(window_update(0, self._uncredited_bytes))
             self._uncredited_bytes = 0
@@ -354,6 +364,5 @@ class Connection(Lifetime):
                 if stream_id in self._early:
                     self.output.put(reset(stream_id, ErrorCode.NO_ERROR))
             self._turned_away.clear()
-            self._refused = None
             # Whoever is refused need not wait for those whose calls are now answered.
             self.output.flush()

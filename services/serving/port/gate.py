@@ -62,8 +62,6 @@ class AdmissionGate:
         self._held = [0] * len(Criticality)
         self.lag_s = 0.0
         """How long what arrives waits until it is read, on average."""
-        self.age_s = 0.0
-        """How long what is read now has waited."""
         self._loop_lag = LoopLag(self._renew)
         self._show(admission)
 
@@ -74,7 +72,7 @@ class AdmissionGate:
     def stop(self) -> None:
         """Watches it no more."""
         self._loop_lag.stop()
-        self._renew(0.0, self.lag_s)
+        self._renew(self.lag_s)
 
     def look(self, path: str, metadata: Mapping[str, str], timeout_s: float = math.inf) -> Refusal | None:
         """Why a request is refused whose message has yet to come, or None: then `begin` is to be asked.
@@ -84,14 +82,15 @@ class AdmissionGate:
         criticality = self._criticality(path, metadata)
         if criticality is None:
             return None
-        reason = self._admission.look(criticality, self._steady_s(), patience_s=timeout_s, age_s=self.age_s)
+        now_s = self._steady_s()
+        reason = self._admission.look(criticality, now_s, patience_s=timeout_s, age_s=self._age_s(now_s))
         return None if reason is None else self._refused_for(criticality, reason)
 
     def repeated(self, path: str, metadata: Mapping[str, str], refusal: Refusal, count: int) -> Iterator[Refusal]:
         """What so many more requests are told that are like one just refused; that refusal stands."""
         criticality, reason = self._criticality(path, metadata), _REASONS[refusal.reason]
         if criticality is None:
-            return iter(())
+            return repeat(refusal, count)
         self._admission.repeated(criticality, reason, count)
         self._refused[criticality][reason] += count
         return islice(self._next[criticality][reason], count)
@@ -101,7 +100,8 @@ class AdmissionGate:
         criticality = self._criticality(path, metadata)
         if criticality is None:
             return None
-        reason = self._admission.begin(criticality, self._steady_s(), patience_s=timeout_s, age_s=self.age_s)
+        now_s = self._steady_s()
+        reason = self._admission.begin(criticality, now_s, patience_s=timeout_s, age_s=self._age_s(now_s))
         if reason is not None:
             return self._refused_for(criticality, reason)
         self._held[criticality] += 1
@@ -120,9 +120,12 @@ class AdmissionGate:
         telling = outcome is not Status.CANCELLED
         self._admission.ended(seconds + self.lag_s, self._steady_s(), telling=telling)
 
-    def _renew(self, late_s: float, lag_s: float) -> None:
-        # While the loop was busy requests came all the time: half of what the last of them waited.
-        self.age_s, self.lag_s = late_s / 2, lag_s
+    def _age_s(self, now_s: float) -> float:
+        # While the loop was busy requests came all the time: half of what the first of them waited.
+        return self._loop_lag.overdue_s(now_s) / 2
+
+    def _renew(self, lag_s: float) -> None:
+        self.lag_s = lag_s
         counts, self._refused = self._refused, _no_counts()
         if refused := sum(map(sum, counts)):
             for criticality in Criticality:
@@ -165,8 +168,7 @@ class AdmissionGate:
     def _refusal(self, reason: Reason, after_ms: int) -> Refusal:
         made = self._made.get((reason, after_ms))
         if made is None:
-            # Of those that make way for others some are let through.
-            stands, trailers = reason is not Reason.PRIORITY, {PUSHBACK: str(after_ms)}
+            stands, trailers = reason is Reason.LIMIT, {PUSHBACK: str(after_ms)}
             made = Refusal(Status.RESOURCE_EXHAUSTED, _WORDS[reason], trailers, stands)
             self._made[reason, after_ms] = made
         return made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 
@@ -13,15 +14,12 @@ _GRAIN_S = 0.001
 
 
 class LoopLag:
-    """Measures fifty times a second and tells, in seconds, the newest and the mean of the last few.
+    """Measures fifty times a second and tells the mean of the last few, in seconds."""
 
-    The newest is told to be nothing again as soon as all that had waited is read.
-    """
-
-    def __init__(self, tell: Callable[[float, float], None]) -> None:
+    def __init__(self, tell: Callable[[float], None]) -> None:
         self._tell = tell
         self._mean_s = 0.0
-        self._due_s = 0.0
+        self._due_s = math.inf
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -33,16 +31,17 @@ class LoopLag:
         """Measures no more."""
         if self._timer:
             self._timer.cancel()
+            self._due_s = math.inf
+
+    def overdue_s(self, now_s: float) -> float:
+        """For how long at most what is read now has waited, at that time of `time.perf_counter`.
+
+        Loops look at their sockets before their timers: a timer that is late shows that these were not looked at.
+        """
+        late_s = now_s - self._due_s - _GRAIN_S
+        return late_s if late_s > 0 else 0.0
 
     def _tick(self) -> None:
-        late_s = max(time.perf_counter() - self._due_s - _GRAIN_S, 0.0)
-        self._mean_s += _WEIGHT * (late_s - self._mean_s)
-        self._tell(late_s, self._mean_s)
+        self._mean_s += _WEIGHT * (self.overdue_s(time.perf_counter()) - self._mean_s)
+        self._tell(self._mean_s)
         self.start()
-        if late_s:
-            # What comes due at once is done before the sockets are looked at, what comes due in that is done after.
-            loop = asyncio.get_running_loop()
-            loop.call_soon(loop.call_soon, self._caught_up)
-
-    def _caught_up(self) -> None:
-        self._tell(0.0, self._mean_s)

@@ -14,7 +14,7 @@ from flywheel.adapters.grpc_server.limits import Limits
 from flywheel.adapters.grpc_server.messages import prefixed
 from flywheel.adapters.grpc_server.repeats import repeats
 from flywheel.adapters.grpc_server.status import Refusal, Status
-from tests.grpc_wire import GREETING, RecordingGate, Wire, greeted
+from tests.grpc_wire import GREETING, PATH, Desk, RecordingGate, Wire, greeted
 
 BUSY = Refusal(Status.RESOURCE_EXHAUSTED, "busy")
 STANDING = Refusal(Status.RESOURCE_EXHAUSTED, "busy", stands=True)
@@ -96,6 +96,41 @@ def test_a_refusal_stands_for_one_read_only() -> None:
     wire.say(wire.call(7) + wire.call(9))
     assert gate.admitted == 2
     assert wire.answers()[9].message == b"hello"
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        lambda wire: wire.headers(5, is_last=True),
+        lambda wire: wire.headers(5) + frame(Kind.WINDOW_UPDATE, 0, 5, bytes(4)),
+        lambda wire: wire.headers(5) + reset(5, ErrorCode.CANCEL),
+        lambda wire: wire.headers(5),
+    ],
+    ids=["without a message", "broken", "left", "unfinished"],
+)
+def test_no_refusal_outlives_its_read(between: Callable[[Wire], bytes]) -> None:
+    gate = RecordingGate(STANDING)
+    wire = greeted(gate=gate)
+    wire.say(wire.call(1) + wire.call(3))
+    wire.say(between(wire))
+    gate.refused = None
+    wire.say(frame(Kind.DATA, END_STREAM, 5, prefixed(b"hello")) + wire.call(7) + wire.call(9))
+    assert (gate.admitted, gate.repeats) == (2, 0)
+
+
+@pytest.mark.parametrize("between", ["another call", "a place becomes free"])
+def test_a_refusal_stands_only_until_something_else_happens(between: str) -> None:
+    gate = RecordingGate()
+    wire = greeted(gate=gate, unary={PATH: Desk()})
+    wire.say(wire.call(1) + wire.call(3))
+    gate.refused = STANDING
+    head = wire.headers(5)
+    something = wire.headers(7, number="7") if between == "another call" else reset(3, ErrorCode.CANCEL)
+    message = frame(Kind.DATA, END_STREAM, 5, prefixed(b"hello"))
+    wire.say(head + something + message + wire.call(9) + wire.call(11))
+    # 9 is looked at for itself, and 11 is told what 9 was.
+    assert gate.looked == (5 if between == "another call" else 4)
+    assert gate.repeats == 1
 
 
 def test_who_is_refused_is_told_before_the_calls_of_others_are_handed_over() -> None:
