@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from flywheel.kernel.decision.requests import Case
 
 MAX_ROWS = 24
-"""Rows decided together, but for a case that has more by itself. More make a decision no cheaper (CPU a row, with a model
-of 300 trees, in µs: 8 rows 57, 16 rows 50, 24 rows 46, 32 rows 47), but each delays the first answer and whoever waits
-to be read."""
+"""Rows decided together, but for a case that has more by itself. More make a decision no cheaper (CPU a row, with 300
+trees, in µs: 8 rows 57, 16 rows 50, 24 rows 46, 32 rows 47), but each delays the first answer and whoever waits to be
+read."""
 
 _LEAST_SHARE = 0.75
 """Cases share a read when the most impatient has at least this part of the most patient one's time for it."""
