@@ -35,8 +35,9 @@ def start_session(
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
     # Native memory of many threads would otherwise never be given back.
     os.environ.setdefault("MALLOC_ARENA_MAX", "2")
-    # Without a name to resolve a laptop that changes networks keeps its session.
-    os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    if master.startswith("local"):
+        # Without a name to resolve a laptop that changes networks keeps its session.
+        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     builder = SparkSession.builder.appName(name).master(master)
     for key, value in _configuration(heap_mib, shuffle_partitions, jars, scratch_dir).items():
         builder = builder.config(key, value)

@@ -29,6 +29,7 @@ from flywheel.client.erased_files import Subject
 from flywheel.client.erasure import Erasure
 from flywheel.client.errors import ClientError
 from flywheel.client.fields import parse_fields
+from flywheel.client.fitting_models import is_deployed
 from flywheel.client.ingest_client import IngestClient
 from flywheel.client.replay import aligned, replay
 from flywheel.client.rows import read_rows
@@ -159,6 +160,9 @@ def _decide(options: argparse.Namespace, settings: PlatformSettings) -> int:
 
 def _train(options: argparse.Namespace, settings: PlatformSettings) -> int:
     usecase = catalog.load(options.usecase)
+    if options.unless_deployed and is_deployed(FileModelStore(settings.model_dir), usecase):
+        _say("a model of the features as they are declared is deployed already")
+        return 0
     wait_s = options.timeout if options.wait else None
     request, finished = asyncio.run(train(usecase.name, settings, options.reason, wait_s=wait_s, tell=_say))
     if not options.wait:
@@ -321,6 +325,11 @@ def _parser() -> argparse.ArgumentParser:
         "--wait",
         action="store_true",
         help="wait for the result; exit code 1 unless a model was trained, deployed or not",
+    )
+    training.add_argument(
+        "--unless-deployed",
+        action="store_true",
+        help="ask for none when a model is deployed that reads the features as they are declared",
     )
     training.add_argument("--reason", default="asked for by hand", help="goes into the model's history")
     training.add_argument("--timeout", type=_positive, default=600.0, help="seconds to wait (default: 600)")

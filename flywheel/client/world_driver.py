@@ -86,7 +86,7 @@ async def _drive(usecase: UseCase, settings: PlatformSettings, *, history_only: 
         if history_only:
             await _until_stopped(_load(deliveries, knobs, sender, ledger), stop=None)
             return
-        probes = MetricsServer(settings.world_metrics_port, status.ready)
+        probes = MetricsServer(settings.world_metrics_port, status.ready, host=settings.metrics_host)
         closing.callback(probes.close)
         probes.start()
         decider = _decider(settings) if knobs.decisions else None

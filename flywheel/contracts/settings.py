@@ -54,6 +54,8 @@ class PlatformSettings(BaseSettings):
     monitor_url: str = "http://127.0.0.1:8080"
     """Where the monitor serves the console and its metrics."""
 
+    metrics_host: str = "127.0.0.1"
+    """Where processes that serve no HTTP themselves answer for their metrics and health; in a container `0.0.0.0`."""
     features_metrics_port: int = 9101
     """`/metrics`, `/healthz` and `/readyz` of the features service."""
     edge_metrics_port: int = 9105

@@ -12,10 +12,10 @@ from pydantic import Field
 
 from flywheel.adapters.file_model_store import FileModelStore
 from flywheel.adapters.grpc_client import client_tls
+from flywheel.client.fitting_models import is_deployed
 from flywheel.contracts.settings import PlatformSettings
 from flywheel.kernel import catalog
 from infra.local import broker, online_store, prometheus
-from infra.local.models import is_deployed
 from infra.local.readiness import BrokerAnswers, GrpcServing, HttpReady, Probe, RedisAnswers
 from services.serving.settings import ServingSettings
 

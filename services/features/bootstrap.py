@@ -113,7 +113,9 @@ class FeaturesService:
                 "features",
                 processing_limit_s=_HISTORY_LIMIT_S,
             ),
-            metrics=MetricsServer(settings.features_metrics_port, lambda: _readiness(tiles, archive)),
+            metrics=MetricsServer(
+                settings.features_metrics_port, lambda: _readiness(tiles, archive), host=settings.metrics_host
+            ),
             tracing=tracing,
         )
 

@@ -73,7 +73,7 @@ class Server:
         port = self._open = Port(self._settings, self._unary, self._gate, on_closed or (lambda: None))
         if not is_worker:
             self.port = await port.bind()
-        self._metrics = metrics_server(0 if is_worker else self._settings.serving_metrics_port, self.ready)
+        self._metrics = metrics_server(self._settings, self.ready, is_worker=is_worker)
         self._bind_rest(is_shared=is_worker)
         await asyncio.to_thread(self._models.refresh)
         self._decisions.start()
@@ -155,9 +155,15 @@ async def _nothing() -> None:
     """What was never opened is closed already."""
 
 
-def metrics_server(port: int, ready: Readiness, registry: CollectorRegistry = REGISTRY) -> MetricsServer:
-    """The server of metrics and readiness, not started yet. Raises CannotServe when the port is taken."""
+def metrics_server(
+    settings: ServingSettings, ready: Readiness, registry: CollectorRegistry = REGISTRY, *, is_worker: bool = False
+) -> MetricsServer:
+    """The server of metrics and readiness, not started yet. Raises CannotServe when the port is taken.
+
+    A worker answers its parent alone, at any port of this machine.
+    """
+    host, port = ("127.0.0.1", 0) if is_worker else (settings.metrics_host, settings.serving_metrics_port)
     try:
-        return MetricsServer(port, ready, registry=registry)
+        return MetricsServer(port, ready, host=host, registry=registry)
     except OSError as error:
         raise CannotServe(f"port {port} for metrics is taken; free it or set FLYWHEEL_SERVING_METRICS_PORT") from error

@@ -19,7 +19,7 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     reception, reader = build(settings, stop)
-    server = MetricsServer(settings.trainer_metrics_port, reception.ready)
+    server = MetricsServer(settings.trainer_metrics_port, reception.ready, host=settings.metrics_host)
     server.start()
     try:
         reception.run()

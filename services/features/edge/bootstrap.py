@@ -49,7 +49,7 @@ class EdgeService:
         )
         tracing = open_tracing("edge", settings)
         pursuit = Pursuit(plan, EdgeLane(plan, writer, erasures), writer, follower, offsets, tracing=tracing)
-        metrics = MetricsServer(settings.edge_metrics_port, pursuit.readiness)
+        metrics = MetricsServer(settings.edge_metrics_port, pursuit.readiness, host=settings.metrics_host)
         return cls(pursuit, writer, follower, offsets, erasures, metrics, tracing)
 
     def close(self) -> None:

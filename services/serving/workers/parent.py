@@ -53,7 +53,7 @@ class Workers:
         taken = await listening(self._settings)
         registry = CollectorRegistry(auto_describe=False)
         registry.register(self._metrics)
-        exposing = metrics_server(self._settings.serving_metrics_port, self.ready, registry)
+        exposing = metrics_server(self._settings, self.ready, registry)
         rolling: set[asyncio.Task[bool]] = set()
 
         def roll() -> None:

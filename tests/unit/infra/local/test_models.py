@@ -9,9 +9,10 @@ import pytest
 
 from flywheel.adapters.file_model_store import FileModelStore
 from flywheel.adapters.memory_model_store import MemoryModelStore
+from flywheel.client.fitting_models import is_deployed
 from flywheel.contracts.settings import PlatformSettings
 from flywheel.contracts.training import GateResult
-from infra.local.models import is_deployed, told_when_undeployed
+from infra.local.models import told_when_undeployed
 from infra.local.up import summary
 from tests.serving_parts import USECASE, deploy, publish
 
