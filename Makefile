@@ -4,8 +4,8 @@
 #   any FLYWHEEL_* setting in the environment or in .env reaches every process (ports, data directory, …)
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
-.PHONY: help up down status logs clean decide send replay attributes train deploy rollback variant models rebuild erase mlflow test lint loadtest loadtest-compare jars lock kubernetes audit sbom capacity environment environment-dev \
-        figures-start figures-soak figures-fraud figures-features figures-serving figures-render
+.PHONY: help up down status logs clean decide send replay attributes train deploy rollback variant models rebuild erase mlflow test test-containers lint loadtest loadtest-compare jars lock kubernetes audit sbom capacity environment environment-dev \
+        figures-start figures-soak figures-fraud figures-features figures-serving figures-containers figures-render
 
 PYTHON_OF_PROJECT := .venv/bin/python
 USECASE ?= $(or $(FLYWHEEL_USECASE),fraud)
@@ -86,6 +86,9 @@ mlflow: environment-present  ## open the model registry's own page until Ctrl-C;
 test: environment-dev jars lint  ## install what testing needs, then check and test everything; a part: T=tests/unit
 	@$(PYTHON_OF_PROJECT) -m pytest $(T)
 
+test-containers: environment-dev  ## build the images, run the stack of docker-compose.yml in containers, and test it
+	@$(PYTHON_OF_PROJECT) -m pytest -m containers tests/containers
+
 lint: environment-dev  ## style, strict types, import contracts
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports
 
@@ -113,11 +116,13 @@ figures-features: environment-dev jars  ## measure freshness, reads, hot keys, r
 figures-serving: environment-dev jars  ## measure serving beside its alternatives and floors; a part: ARGS="--only overload"
 	@$(PYTHON_OF_PROJECT) -m benchmarks.serving $(ARGS)
 
+figures-containers: test-containers  ## measure starting, stopping, sizes and memory of the containers: what their tests see
+
 figures-render: environment-dev  ## rewrite the documents' tables from measured figures
 	@$(PYTHON_OF_PROJECT) -m benchmarks.render $(ARGS)
 
 lock: environment-dev  ## resolve the dependencies anew and lock them by digest
-	@for each in bootstrap run dev; do infra/lock.sh $$each; done
+	@for each in bootstrap run dev images; do infra/lock.sh $$each; done
 
 capacity: environment-dev  ## rewrite docs/capacity.md: machines, money and what breaks first, from measured figures
 	@$(PYTHON_OF_PROJECT) -m infra.capacity $(ARGS)
