@@ -19,7 +19,7 @@ from tests.compose_file import ROOT, Service, is_own, is_task, mebibytes, part, 
 
 SERVICES = services()
 OWN = {name: service for name, service in SERVICES.items() if is_own(service)}
-STEPS = {step.name: step for step in declaration(PlatformSettings())}
+STEPS = {step.name: step for step in declaration(PlatformSettings(prometheus="off"))}
 # Their images run as a user of their own.
 UNPRIVILEGED_BY_IMAGE = ("apache/kafka", "prom/prometheus", "grafana/grafana")
 ADDRESSES = ("listeners", "voters", "log.dirs", "security.protocol.map")
