@@ -11,7 +11,17 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-PORTS = ("KAFKA_PORT", "REDIS_PORT", "INGEST_PORT", "SERVING_PORT", "SERVING_REST_PORT", "MONITOR_PORT")
+PORTS = (
+    "KAFKA_PORT",
+    "REDIS_PORT",
+    "INGEST_PORT",
+    "SERVING_PORT",
+    "SERVING_REST_PORT",
+    "MONITOR_PORT",
+    "MLFLOW_PORT",
+    "PROMETHEUS_PORT",
+    "GRAFANA_PORT",
+)
 
 
 @dataclass(frozen=True)

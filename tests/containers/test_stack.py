@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import time
 import uuid
 from datetime import datetime, timedelta
@@ -160,6 +161,35 @@ def mebibytes(told: str) -> float:
     return float(told[:-3]) * units[told[-3:]]
 
 
+def test_prometheus_scrapes_every_part(running: Composed) -> None:
+    running.run("--profile", "observability", "up", "--wait", "--no-deps", "prometheus", timeout_s=120)
+
+    def targets() -> dict[str, str]:
+        found = httpx.get(f"{running.url('PROMETHEUS_PORT')}/api/v1/targets", timeout=10).json()["data"][
+            "activeTargets"
+        ]
+        return {each["labels"]["job"]: each["health"] for each in found}
+
+    parts = {"ingest", "features", "edge", "trainer", "serving", "monitor", "world"}
+    await_that("every part is scraped", lambda: parts == {name for name, how in targets().items() if how == "up"}, 60)
+    rules = httpx.get(f"{running.url('PROMETHEUS_PORT')}/api/v1/rules", timeout=10).json()["data"]["groups"]
+    assert rules
+    assert all(rule["health"] != "err" for group in rules for rule in group["rules"])
+
+
+def test_grafana_shows_the_dashboards(running: Composed) -> None:
+    if not has_image(str(services()["grafana"]["image"])):
+        pytest.skip("Grafana's image is neither here nor to be had")
+    running.run("--profile", "observability", "up", "--wait", "--no-deps", "grafana", timeout_s=180)
+    found = httpx.get(f"{running.url('GRAFANA_PORT')}/api/search?type=dash-db", timeout=10).json()
+    assert len(found) >= 6
+
+
+def has_image(name: str) -> bool:
+    asked = (["docker", "image", "inspect", name], ["docker", "pull", "--quiet", name])
+    return any(subprocess.run(each, capture_output=True, timeout=300, check=False).returncode == 0 for each in asked)
+
+
 def test_features_run_on_a_spark_cluster_as_well(running: Composed) -> None:
     """From the same checkpoints: the count of a card goes on."""
     card = f"e2e-{uuid.uuid4().hex}"
@@ -196,7 +226,7 @@ def counted(stack: Composed) -> float:
 def test_stopping_is_graceful_and_starting_again_goes_on(running: Composed) -> None:
     versions = decide_by_model(running, payment(running, "e2e-before")).model_version
     began = time.monotonic()
-    running.run("--profile", "spark-cluster", "stop", timeout_s=180)
+    running.run("--profile", "*", "stop", timeout_s=180)
     FIGURES["stop_s"] = round(time.monotonic() - began, 1)
     ended = {name: container["State"]["ExitCode"] for name, container in running.containers().items()}
     assert {name: code for name, code in ended.items() if code not in ENDED_BY_ITSELF} == {}
