@@ -34,7 +34,10 @@ class Composed:
     def run(
         self, *arguments: str, timeout_s: float = 60, environment: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """`docker compose …`; standard error is part of `stdout`. Fails the test when the command fails."""
+        """`docker compose …`; standard error is part of `stdout`.
+
+        Fails the test when the command fails, with the last that each container said that is not well.
+        """
         done = subprocess.run(
             ["docker", "compose", "--project-name", self.name, *arguments],
             cwd=ROOT,
@@ -45,12 +48,28 @@ class Composed:
             timeout=timeout_s,
             check=False,
         )
-        assert done.returncode == 0, f"docker compose {' '.join(arguments)}\n{done.stdout[-6000:]}"
+        assert done.returncode == 0, f"docker compose {' '.join(arguments)}\n{done.stdout[-3000:]}\n{self._troubles()}"
         return done
 
     def url(self, port: str) -> str:
         """Where that published port answers."""
         return f"http://127.0.0.1:{self.environment[port]}"
+
+    def _troubles(self) -> str:
+        told = []
+        for name, container in self.containers().items():
+            state = container["State"]
+            if state["ExitCode"] or state.get("Health", {}).get("Status", "healthy") != "healthy":
+                said = subprocess.run(
+                    ["docker", "logs", "--tail", "30", container["Id"]],
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    text=True,
+                    timeout=60,
+                    check=False,
+                )
+                told.append(f"--- {name}: {state['Status']}, exit code {state['ExitCode']}\n{said.stdout[-4000:]}")
+        return "\n".join(told)
 
     def containers(self) -> dict[str, dict[str, Any]]:
         """What the engine says of each container of the project that there is, by its service."""
