@@ -116,7 +116,10 @@ class DecisionLogged(Message):
 
 
 class Unanswered(Message):
-    """Requests of one moment and arm whose answer came too late to be given: what a judge of that arm has to know."""
+    """Requests of one moment and arm whose answer came too late to be given: what a judge of that arm has to know.
+
+    Where nothing could be told for long, those of moments too old to be kept are among the newest moment's.
+    """
 
     arm: str
     model_version: str

@@ -93,7 +93,12 @@ def in_common(champion: ArmSeen, canary: ArmSeen) -> tuple[ArmSeen, ArmSeen]:
 
 
 class Runs(NamedTuple):
-    """One arm's runs, an entry a run: whether any of its decisions failed or was late; NaN where no time is known."""
+    """One arm's runs, an entry a run: what became of one of its decisions, drawn by chance, and the run's time; NaN
+    where no time is known.
+
+    Decisions of a run are no evidence of their own, but may differ: each caller has a deadline. Counting a run as late
+    when any of its decisions is would make an arm look the worse, the more decisions its runs serve.
+    """
 
     failed: NDArray[np.bool_]
     late: NDArray[np.bool_]
@@ -102,16 +107,19 @@ class Runs(NamedTuple):
 
 
 def runs_of(arm: ArmSeen) -> Runs:
-    """The runs that these decisions are of."""
+    """The runs that these decisions are of. The draw is the same for the same decisions."""
     order = np.argsort(arm.run, kind="stable")
-    _, starts, served = np.unique(arm.run[order], return_index=True, return_counts=True)
+    run, starts, served = np.unique(arm.run[order], return_index=True, return_counts=True)
     if not starts.size:
         return Runs(arm.failed, arm.late, arm.model_ms, served)
+    drawn = order[starts + _draw(run, served)]
     # A run that failed says nothing of how long one takes that does not.
     model_ms = np.where(arm.failed, np.nan, arm.model_ms)[order]
-    return Runs(
-        np.logical_or.reduceat(arm.failed[order], starts),
-        np.logical_or.reduceat(arm.late[order], starts),
-        np.fmax.reduceat(model_ms, starts),
-        served,
-    )
+    return Runs(arm.failed[drawn], arm.late[drawn], np.fmax.reduceat(model_ms, starts), served)
+
+
+def _draw(run: NDArray[np.int64], served: NDArray[np.int64]) -> NDArray[np.int64]:
+    """A place among those that each run served, by the run's number alone, whatever became of them."""
+    # The upper half of a product (Knuth): where runs are thinned, the lower digits of their numbers are all the same.
+    mixed = (run.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32)
+    return (mixed % served.astype(np.uint64)).astype(np.int64)

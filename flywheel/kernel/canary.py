@@ -2,11 +2,11 @@
 
 Every test is one-sided and exact or clustered by unit, and on the time that both arms have in common. Decisions of one
 run of a model share its time and mostly its failure, so each run is one piece of evidence about these, however many
-decisions it served. What came too late to be answered, or to be shown to the model, is evidence like the others: those
-in time alone would make an arm look the better, the more it fails to answer. A canary is looked at each
-time its decisions have doubled, and look number k spends 1/(k(k+1)) of the error that is allowed to a step: however
-often somebody asks, a canary as good as the champion is rolled back in at most one of a hundred steps, score
-distribution apart, whose noise bound is its own.
+decisions it served: of failure and lateness, one decision drawn of each run. What came too late to be answered, or to
+be shown to the model, is evidence like the others: those in time alone would make an arm look the better, the more it
+fails to answer. A canary is looked at each time its decisions have doubled, and look number k spends 1/(k(k+1)) of the
+error that is allowed to a step: however often somebody asks, a canary as good as the champion is rolled back in at most
+one of a hundred steps, score distribution apart, whose noise bound is its own.
 """
 
 from __future__ import annotations
@@ -126,12 +126,18 @@ def looks_due(decisions: int) -> int:
 
 
 def fails_more(champion: NDArray[np.bool_], canary: NDArray[np.bool_], alpha: float) -> str:
-    """Why the canary's model fails in more of its runs than the champion's (Fisher's exact test), or nothing."""
+    """Why the canary's model fails in more of its runs than the champion's (Fisher's exact test), or nothing.
+
+    Of each run one decision counts, whichever was drawn.
+    """
     return _happens_more("its model failed", "the champion's", champion, canary, alpha)
 
 
 def is_late_more(champion: NDArray[np.bool_], canary: NDArray[np.bool_], alpha: float) -> str:
-    """Why more of the canary's runs are too late than of the champion's (Fisher's exact test), or nothing."""
+    """Why more of the canary's runs are too late than of the champion's (Fisher's exact test), or nothing.
+
+    Of each run one decision counts, whichever was drawn.
+    """
     return _happens_more("the time was over", "for the champion", champion, canary, alpha)
 
 

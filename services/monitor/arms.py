@@ -15,11 +15,16 @@ from flywheel.kernel.rollout import MOST_DECISIONS
 
 _NOT_OF_THE_MODEL = (Fallback.FEATURES_STALE, Fallback.FEATURES_UNAVAILABLE)
 _NOBODY = -1
+_MOST_ALIKE = 1_000
+"""Entries of one note of late requests; one of more is of many moments, whose runs nobody can tell apart any more."""
 
 
 class _Kept(NamedTuple):
-    version: str
+    version: str | None
+    """Of the model; empty where none gave a score, None where that was not the model's doing."""
     seen: Seen
+    requests: int = 1
+    """How many it stands for in the totals."""
 
 
 @dataclass
@@ -29,6 +34,13 @@ class _Arm:
     answered: int = 0
     by_fallback: int = 0
     unanswered: int = 0
+
+    def count(self, one: _Kept) -> None:
+        if one.seen.action:
+            self.answered += one.requests
+            self.by_fallback += 0 if one.version else one.requests
+        else:
+            self.unanswered += one.requests
 
 
 @dataclass(frozen=True)
@@ -66,19 +78,14 @@ class Arms:
         for arm in self._arms.values():
             arm.kept = [one for one in arm.kept if one.seen.at_us >= since_us]
             arm.thinned = 1
-            failing = sum(one.seen.failed or one.seen.late for one in arm.kept)
-            arm.unanswered = sum(not one.seen.action for one in arm.kept)
-            arm.answered, arm.by_fallback = len(arm.kept) - arm.unanswered, failing - arm.unanswered
+            arm.answered = arm.by_fallback = arm.unanswered = 0
+            for one in arm.kept:
+                arm.count(one)
 
     def add(self, logged: DecisionLogged, unit: str) -> None:
         """Takes a decision in; `unit` is the pseudonym of whom it was about."""
         at_us = to_us(logged.decided_at)
         if at_us < self._since_us:
-            return
-        arm = self._arms.setdefault(logged.arm, _Arm())
-        arm.answered += 1
-        arm.by_fallback += logged.fallback is not Fallback.NONE
-        if logged.fallback in _NOT_OF_THE_MODEL:
             return
         by_model = logged.fallback is Fallback.NONE
         model_ms = logged.stage_ms.get(MODEL_RUN, logged.stage_ms.get("model", math.nan))
@@ -92,15 +99,13 @@ class Arms:
             action=logged.action,
             run=_run(logged.decided_at, logged.writer),
         )
-        self._keep(arm, _Kept(logged.model_version if by_model else "", seen))
+        self._take(logged.arm, _Kept(_version(logged.model_version, logged.fallback), seen))
 
     def add_unanswered(self, told: Unanswered, writer: str) -> None:
         """Takes in requests that had no answer in time."""
         at_us = to_us(told.decided_at)
-        if at_us < self._since_us or told.fallback in _NOT_OF_THE_MODEL:
+        if at_us < self._since_us:
             return
-        arm = self._arms.setdefault(told.arm, _Arm())
-        arm.unanswered += told.requests
         seen = Seen(
             at_us,
             _NOBODY,
@@ -111,9 +116,11 @@ class Arms:
             action="",
             run=_run(told.decided_at, writer),
         )
-        version = told.model_version if told.fallback is Fallback.NONE else ""
-        for _ in range(told.requests):
-            self._keep(arm, _Kept(version, seen))
+        one = _Kept(_version(told.model_version, told.fallback), seen)
+        alike = min(told.requests, _MOST_ALIKE)
+        self._take(told.arm, one._replace(requests=told.requests - alike + 1))
+        for _ in range(alike - 1):
+            self._take(told.arm, one)
 
     def forget(self, unit: str) -> None:
         """Nothing is left of that unit but numbers."""
@@ -143,7 +150,9 @@ class Arms:
         """Those decisions, as evidence."""
         return arm_of(self._of(role, version), self._thinned(role))
 
-    def _keep(self, arm: _Arm, one: _Kept) -> None:
+    def _take(self, role: str, one: _Kept) -> None:
+        arm = self._arms.setdefault(role, _Arm())
+        arm.count(one)
         self._newest_us = max(self._newest_us, one.seen.at_us)
         if one.seen.run % arm.thinned:
             return
@@ -158,6 +167,12 @@ class Arms:
 
     def _thinned(self, role: Role) -> int:
         return self._arms[role].thinned if role in self._arms else 1
+
+
+def _version(version: str, fallback: Fallback) -> str | None:
+    if fallback in _NOT_OF_THE_MODEL:
+        return None
+    return version if fallback is Fallback.NONE else ""
 
 
 def _run(decided_at: datetime, writer: str) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from flywheel.kernel.arm_evidence import ArmSeen, Seen, arm_of, in_common
+from flywheel.kernel.arm_evidence import ArmSeen, Seen, arm_of, in_common, runs_of
 from flywheel.kernel.canary import FALSE_ALARM, CanaryStep, Step, fails_more, is_late_more, is_slower
 from flywheel.kernel.features import InvalidDeclaration
 from flywheel.kernel.rollout import Guardrail, Rollout
@@ -30,16 +30,20 @@ def arm(
     per_run: int = 1,
     spread: float = 0.5,
     late: float = 0.0,
+    impatient: float = 0.0,
+    unsound: float = 0.0,
 ) -> ArmSeen:
-    """Decisions of the same ten seconds, however many."""
+    """Decisions of the same ten seconds, however many. Whole runs are `failing` and `late`, `impatient` and `unsound`
+    single decisions."""
     rng = np.random.default_rng(seed)
     run = np.arange(decisions) // per_run
     unit = rng.integers(0, max(decisions // per_unit, 1), decisions)
+    alone = np.random.default_rng([seed, 1])
     return ArmSeen(
         np.linspace(0, 10_000_000, decisions).astype(np.int64),
         unit,
-        rng.random(decisions)[run] < failing,
-        rng.random(decisions)[run] < late,
+        (rng.random(decisions)[run] < failing) | (alone.random(decisions) < unsound),
+        (rng.random(decisions)[run] < late) | (alone.random(decisions) < impatient),
         slower * rng.lognormal(0, spread, decisions)[run],
         1 / (1 + np.exp(-rng.normal(-3 + shifted, 1, decisions))),
         np.where(rng.random(decisions) < declines, "decline", "approve"),
@@ -131,6 +135,40 @@ def test_looking_often_does_not_find_what_is_not_there(per_run: int, spread: flo
         ended += verdict.step is Step.ROLL_BACK
     # Binomial: at 1 % more than 9 of 300 would be a one in a thousand chance.
     assert ended <= stats.binom.ppf(0.999, 300, FALSE_ALARM)
+
+
+@pytest.mark.parametrize(("champions", "canarys"), [(20, 1), (1, 20), (4, 16)])
+def test_impatient_callers_are_no_fault_of_the_arm_whose_runs_serve_more_of_them(champions: int, canarys: int) -> None:
+    ended = 0
+    for seed in range(200):
+        champion = arm(2 * seed, 8_000, impatient=0.02, unsound=0.02, per_run=champions)
+        canary = arm(2 * seed + 1, 2_000, impatient=0.02, unsound=0.02, per_run=canarys)
+        ended += CanaryStep(ROLLOUT, 0.2).judge(champion, canary, 0, 60.0).step is Step.ROLL_BACK
+    assert ended <= stats.binom.ppf(0.999, 200, FALSE_ALARM)
+
+
+@pytest.mark.parametrize(("champions", "canarys"), [(20, 1), (16, 2), (1, 20)])
+@pytest.mark.parametrize("what", ["the time was over", "its model failed"])
+def test_a_canary_that_makes_a_fifth_late_or_fail_goes_whatever_its_runs_serve(
+    champions: int, canarys: int, what: str
+) -> None:
+    kind = "impatient" if what == "the time was over" else "unsound"
+    for seed in range(20):
+        champion = arm(2 * seed, 20_000, per_run=champions, **{kind: 0.02})  # type: ignore[arg-type]
+        canary = arm(2 * seed + 1, 2_000, per_run=canarys, **{kind: 0.2})  # type: ignore[arg-type]
+        verdict = CanaryStep(ROLLOUT, 0.1).judge(champion, canary, 0, 60.0)
+        assert (verdict.step, what in verdict.reason) == (Step.ROLL_BACK, True)
+
+
+@pytest.mark.parametrize("thinned", [1, 64])
+def test_of_a_run_each_decision_is_drawn_as_often_as_the_others(thinned: int) -> None:
+    places = np.zeros(8)
+    for place in range(8):
+        one = np.arange(64_000) % 8 == place
+        run = thinned * np.random.default_rng(1).integers(-(2**40), 2**40, 8_000).repeat(8)
+        places[place] = runs_of(dataclasses.replace(arm(1, 64_000), late=one, run=run)).late.sum()
+    assert places.sum() == pytest.approx(8_000, abs=1)
+    assert stats.chisquare(places).pvalue > 0.001
 
 
 @pytest.mark.parametrize("size", [2, 4, 8, 20])

@@ -177,6 +177,42 @@ def test_what_came_too_late_is_evidence_of_its_run_and_no_decision() -> None:
     assert (totals.answered, totals.by_fallback, totals.unanswered) == (2, 1, 4)
 
 
+@pytest.mark.parametrize("fallback", [Fallback.NONE, Fallback.FEATURES_UNAVAILABLE, Fallback.DEADLINE])
+def test_what_came_too_late_is_in_the_totals_whatever_made_it_late(fallback: Fallback) -> None:
+    arms = Arms()
+    late = Unanswered(arm="canary", model_version="v2", fallback=fallback, decided_at=BEGAN, requests=3)
+    arms.add_unanswered(late, "a")
+    assert arms.totals(Role.CANARY).unanswered == 3
+    assert arms.number(Role.CANARY, "v2") == (0 if fallback is Fallback.FEATURES_UNAVAILABLE else 3)
+
+
+def test_a_note_of_many_moments_is_counted_whole_and_leaves_room_for_other_evidence() -> None:
+    arms = Arms()
+    late = Unanswered(
+        arm="canary", model_version="v2", fallback=Fallback.NONE, decided_at=BEGAN, requests=4 * MOST_DECISIONS
+    )
+    arms.add_unanswered(late, "a")
+    for number in range(5_000):
+        arms.add(decided(Role.CANARY, number), f"c{number}")
+    arms.begin(to_us(BEGAN))
+    assert arms.totals(Role.CANARY).unanswered == 4 * MOST_DECISIONS
+    assert arms.number(Role.CANARY, "v2") == 6_000
+
+
+def test_a_new_step_begins_with_the_totals_of_all_that_was_after_its_moment() -> None:
+    arms = Arms()
+    for number, fallback in enumerate(Fallback):
+        for second in (0, 10, 20):
+            at = BEGAN + timedelta(seconds=second)
+            arms.add(decided(Role.CANARY, number, at=at).model_copy(update={"fallback": fallback}), "c1")
+            late = Unanswered(arm="canary", model_version="v2", fallback=fallback, decided_at=at, requests=2)
+            arms.add_unanswered(late, "a")
+    arms.begin(to_us(BEGAN + timedelta(seconds=10)))
+    kinds = len(Fallback)
+    totals = arms.totals(Role.CANARY)
+    assert (totals.answered, totals.by_fallback, totals.unanswered) == (2 * kinds, 2 * (kinds - 1), 4 * kinds)
+
+
 def test_a_canary_that_makes_requests_late_is_taken_back_though_its_answers_are_as_good() -> None:
     led = Led()
     led.decide(Role.CHAMPION, 5_000)

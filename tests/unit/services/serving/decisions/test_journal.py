@@ -14,6 +14,7 @@ from flywheel.adapters.logs import Pseudonyms
 from flywheel.adapters.memory_decision_log import MemoryDecisionLog
 from flywheel.contracts.decisions import DecisionLogged, FeatureStatus, Numbered
 from flywheel.contracts.events import to_us
+from flywheel.contracts.models import Role
 from flywheel.kernel.subject import InvalidSubject
 from services.serving.decisions.journal import Journal
 from tests.decided import decided
@@ -139,10 +140,31 @@ def test_what_came_too_late_is_told_by_the_next_record(log: MemoryDecisionLog, c
     assert DecisionLogged.model_validate_json(log.records[0][1]).decision_id == "d1"
 
 
-def test_without_answers_for_long_the_newest_late_ones_are_remembered(log: MemoryDecisionLog, counts: Counts) -> None:
+def test_without_answers_for_long_no_late_request_is_lost_and_the_newest_moments_are_told(
+    log: MemoryDecisionLog, counts: Counts
+) -> None:
     desk = journal(log, counts)
     for number in range(200):
         desk.unanswered(decided(decided_at_us=number), None)
     desk.answered([decided()])
     told = Numbered.model_validate_json(log.records[0][1]).unanswered
-    assert [to_us(each.decided_at) for each in told] == list(range(72, 200))
+    assert [to_us(each.decided_at) for each in told] == list(range(136, 200))
+    assert sum(each.requests for each in told) == 200
+
+
+def test_the_late_requests_of_a_large_arm_leave_room_for_those_of_a_small_one(
+    log: MemoryDecisionLog, counts: Counts
+) -> None:
+    desk = journal(log, counts)
+    for number in range(10):
+        late = decided(model_version="v2", decided_at_us=number)
+        late.case.arm = Role.CANARY
+        desk.unanswered(late, 60.0)
+    for number in range(200):
+        desk.unanswered(decided(decided_at_us=10 + number), None)
+    desk.answered([decided()])
+    told = Numbered.model_validate_json(log.records[0][1]).unanswered
+    canarys = [each for each in told if each.arm == "canary"]
+    assert [(to_us(each.decided_at), each.requests, each.model_ms) for each in canarys] == [
+        (number, 1, 60.0) for number in range(10)
+    ]
