@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from flywheel.adapters.memory_stored import MemoryStoredFeatures
 from flywheel.kernel.attributes import AttributeRow, AttributeTable
 from flywheel.kernel.edge import HEADER, edge_header
 from flywheel.kernel.plan import FeaturePlan, TileView
-from flywheel.kernel.ports import Answer, Lane, Question, StateWrite, Stored, StoreProgress, ViewKey
+from flywheel.kernel.ports import Answer, Lane, Question, StateWrite, Stored, StoreProgress, ViewKey, furthest
 from flywheel.kernel.rows import MARK, TIE, Cells
 from flywheel.kernel.state import partition_of
 
@@ -115,7 +116,9 @@ class MemoryFeatureStore:
     def report(self, lane: Lane, progress: StoreProgress) -> None:
         """Publishes how far a lane is; of a store whose marks are not known nobody can say that, so nothing happens."""
         if self._absorbed:
-            self.progress[lane] = progress
+            before = self.progress.get(lane)
+            seen_us = [each.newest_event_us for each in (before, progress) if each and each.newest_event_us is not None]
+            self.progress[lane] = replace(progress, newest_event_us=max(seen_us, default=None))
 
     def claim(self, source: str) -> str:
         """The id of the stream that fills this store: `source` if it had none before, which it then keeps."""
@@ -168,7 +171,7 @@ class MemoryFeatureReader:
 
     async def read(self, question: Question, timeout_s: float) -> Answer:
         """What is stored, and the progress of the lane that is further."""
-        progress = max(self._store.progress.values(), key=lambda lane: lane.visible_until_us, default=None)
+        progress = furthest(self._store.progress.values())
         tables = zip(self._store.attributes.values(), question.attributes, strict=True) if question.attributes else ()
         columns = [await table.read(request, timeout_s) for table, request in tables]
         return Answer(self._store.read(question.keys), progress, columns)

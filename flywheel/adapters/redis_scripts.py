@@ -181,7 +181,11 @@ return 1
 
 PUBLISH_PROGRESS = """
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
-redis.call('HSET', KEYS[2], unpack(ARGV))
+redis.call('HSET', KEYS[2], ARGV[1], ARGV[2], ARGV[3], ARGV[4])
+local newest = tonumber(ARGV[6])
+local held = tonumber(redis.call('HGET', KEYS[2], ARGV[5]) or '')
+if newest and not (held and held >= newest and held < 2^63) then redis.call('HSET', KEYS[2], ARGV[5], ARGV[6]) end
 return 1
 """
-"""KEYS: marks, progress. ARGV: fields and values."""
+"""KEYS: marks, progress. ARGV: three fields, each with its value. The last one's is only ever replaced by a larger one,
+and not by an empty one."""

@@ -28,7 +28,17 @@ from flywheel.kernel.attributes import AttributeRow, AttributeTable
 from flywheel.kernel.edge import edge_header
 from flywheel.kernel.features import join_id, split_id
 from flywheel.kernel.plan import FeaturePlan
-from flywheel.kernel.ports import Answer, Lane, Question, StateWrite, Stored, StoreProgress, Unavailable, ViewKey
+from flywheel.kernel.ports import (
+    Answer,
+    Lane,
+    Question,
+    StateWrite,
+    Stored,
+    StoreProgress,
+    Unavailable,
+    ViewKey,
+    furthest,
+)
 from flywheel.kernel.state import offset_of
 from flywheel.kernel.stored import JoinKey
 from flywheel.kernel.stored_values import ScalarType, encode_scalar
@@ -249,7 +259,7 @@ class RedisFeatureWriter:
     def report(self, lane: Lane, progress: StoreProgress) -> None:
         """Publishes how far a lane is; of a store whose marks are not known nobody can say that, so nothing happens."""
         pipe = self._pipeline()
-        # What is not known is written as empty, which reads as not known.
+        # What is not known is told as empty, and the store keeps what it knew.
         newest_us = "" if progress.newest_event_us is None else progress.newest_event_us
         told = {_UNTIL: progress.visible_until_us, _UPDATED: progress.updated_us, _NEWEST: newest_us}
         values = [part for name, value in told.items() for part in (f"{lane}_{name}", value)]
@@ -350,14 +360,14 @@ def _offsets(marks: Mapping[int, int]) -> list[int]:
 
 
 def _progress(values: Sequence[bytes | None]) -> StoreProgress | None:
-    """Of the lane that is further."""
+    """Of the lane that is further; the stream's present is the newest that any lane has seen."""
     numbers = [_microseconds(value) for value in values]
     lanes = [
         StoreProgress(until_us, updated_us, newest_us)
         for until_us, updated_us, newest_us in zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True)
         if until_us is not None and updated_us is not None
     ]
-    return max(lanes, key=lambda lane: lane.visible_until_us, default=None)
+    return furthest(lanes)
 
 
 def _microseconds(value: bytes | None) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, Protocol
@@ -96,7 +96,17 @@ class StoreProgress:
     visible_until_us: int
     updated_us: int
     newest_event_us: int | None = None
-    """The newest time of an event that the lane has read: the stream's present; None where it does not know."""
+    """The newest time of an event that the lane has ever read; None where it does not know."""
+
+
+def furthest(lanes: Iterable[StoreProgress]) -> StoreProgress | None:
+    """The progress of the lane that is further, and the stream's present, which is the newest event of any lane."""
+    told = list(lanes)
+    if not told:
+        return None
+    known_us = [lane.newest_event_us for lane in told if lane.newest_event_us is not None]
+    first = max(told, key=lambda lane: lane.visible_until_us)
+    return StoreProgress(first.visible_until_us, first.updated_us, max(known_us, default=None))
 
 
 class Question(NamedTuple):
@@ -198,7 +208,10 @@ class FeatureWriter(Protocol):
         """Events counted so far, by `<view>.<event>`."""
 
     def report(self, lane: Lane, progress: StoreProgress) -> None:
-        """Publishes how far a lane is; of a store whose marks are not known nobody can say that, so nothing happens."""
+        """Publishes how far a lane is; of a store whose marks are not known nobody can say that, so nothing happens.
+
+        The lane's newest event never becomes an older one, nor unknown again: a lane that begins anew has seen less.
+        """
 
     def claim(self, source: str) -> str:
         """The id of the stream that fills this store: `source` if it had none before, which it then keeps."""

@@ -41,8 +41,22 @@ def test_progress_is_that_of_the_lane_that_is_further(store: Store) -> None:
     assert read(store, CARD) == ([NOTHING], StoreProgress(3, 4))
     store.writer.report(Lane.EDGE, StoreProgress(9, 9, 2**51))
     assert read(store, CARD) == ([NOTHING], StoreProgress(9, 9, 2**51))
-    store.writer.report(Lane.EDGE, StoreProgress(10, 10))
-    assert read(store, CARD) == ([NOTHING], StoreProgress(10, 10))
+
+
+def test_the_present_is_the_newest_event_of_any_lane_and_never_an_older_one_again(store: Store) -> None:
+    store.writer.absorb({0: 1}, None)
+    store.writer.report(Lane.EDGE, StoreProgress(5, 5, 2**51))
+    store.writer.report(Lane.TILES, StoreProgress(9, 9))
+    assert read(store, CARD)[1] == StoreProgress(9, 9, 2**51)
+    for newest_us in (None, 7, 2**51 + 1):
+        store.writer.report(Lane.EDGE, StoreProgress(10, 10, newest_us))
+        assert read(store, CARD)[1] == StoreProgress(10, 10, max(newest_us or 0, 2**51))
+    store.writer.report(Lane.TILES, StoreProgress(11, 11, 2**51))
+    assert read(store, CARD)[1] == StoreProgress(11, 11, 2**51 + 1)
+    store.writer.hand_over(None)
+    store.writer.absorb({0: 1}, None)
+    store.writer.report(Lane.EDGE, StoreProgress(12, 12, 7))
+    assert read(store, CARD)[1] == StoreProgress(12, 12, 7)
 
 
 def test_the_first_source_keeps_the_store(store: Store) -> None:
