@@ -73,17 +73,28 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 @contextmanager
 def everything_on(cores: str) -> Iterator[None]:
-    """This process, and all that it has started, on those cores; afterwards each where it was."""
-    root = psutil.Process()
-    threads = [each.id for process in (root, *root.children(recursive=True)) for each in process.threads()]
-    before = {thread: os.sched_getaffinity(thread) for thread in threads}
+    """This process, and all that it has started, on those cores; afterwards each where it was.
+
+    Threads that began meanwhile go where their process's first thread was.
+    """
+    before = {thread: os.sched_getaffinity(thread) for thread in _threads()}
     try:
-        for thread in threads:
+        for thread in before:
             _move(thread, {int(core) for core in cores.split(",")})
         yield
     finally:
-        for thread, there in before.items():
-            _move(thread, there)
+        for thread, process in _threads().items():
+            if (there := before.get(thread, before.get(process))) is not None:
+                _move(thread, there)
+
+
+def _threads() -> dict[int, int]:
+    """Of this process and all below it, each thread and its process, whose first thread has the same number."""
+    found, root = dict[int, int](), psutil.Process()
+    for process in (root, *root.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):
+            found |= {each.id: process.pid for each in process.threads()}
+    return found
 
 
 def _move(thread: int, cores: set[int]) -> None:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
-from benchmarks import figures, serving
+from benchmarks import figures, serving, serving_workers
 from benchmarks.serving_bench import NotMeasured, highest
 from benchmarks.serving_overload import figures_of, recovery_s
 from benchmarks.serving_rates import _with_ratios
 from benchmarks.serving_restarts import joined
-from benchmarks.serving_workers import ONE_CORE, ONE_WORKER, TWO_CORES, _figures
+from benchmarks.serving_workers import LAYOUTS, ONE_CORE, ONE_WORKER, TWO_CORES, Layout, _figures
 from loadtests.generator.outcomes import Outcome, Run
 
 
@@ -114,7 +115,26 @@ def test_a_part_adds_its_figures_and_its_commit_to_those_of_others(
     assert kept["rank200_vs_feast"] is None
 
 
-def test_two_workers_are_held_against_twice_one_on_half_of_the_cores() -> None:
-    found = _figures({ONE_CORE: {"rps": 5_000.0}, TWO_CORES: {"rps": 9_000.0}, ONE_WORKER: {"rps": 7_500.0}})
-    assert (found["workers2_efficiency"], found["workers2_rate_ratio"]) == (0.9, 1.2)
-    assert (found["workers1_rps"], found["workers2_rps"], found["workers1_on_two_cores_rps"]) == (5_000, 9_000, 7_500)
+def test_two_workers_are_held_against_twice_one_on_half_of_the_cores_with_as_many_callers_a_worker() -> None:
+    def runs(few: float, many: float) -> dict[int, dict[str, float]]:
+        return {16: {"rps": few}, 64: {"rps": many}}
+
+    first = {ONE_CORE: runs(5_000, 4_000), TWO_CORES: runs(8_000, 7_200), ONE_WORKER: runs(8_000, 6_000)}
+    second = {ONE_CORE: runs(4_000, 4_000), TWO_CORES: runs(8_000, 5_600), ONE_WORKER: runs(8_000, 7_000)}
+    found = _figures([first, second])
+    assert (found["workers2_efficiency_lowest"], found["workers2_efficiency_highest"]) == (0.7, 1.0)
+    assert (found["workers2_efficiency_at_16"], found["workers2_efficiency_at_64"]) == (0.9, 0.8)
+    assert (found["workers2_efficiency"], found["workers2_rate_ratio"]) == (0.85, 1.0)
+    assert (found["workers1_rps"], found["workers2_rps"], found["workers1_on_two_cores_rps"]) == (5_000, 8_000, 8_000)
+
+
+def test_layouts_take_turns_in_who_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = []
+
+    def run(_scene: object, _pace: object, layout: Layout) -> dict[int, dict[str, float]]:
+        measured.append(layout)
+        return {16: {"rps": 1.0}}
+
+    monkeypatch.setattr(serving_workers, "_of", run)
+    serving_workers.measure(Mock(), Mock())
+    assert measured == [*LAYOUTS, *reversed(LAYOUTS)]
