@@ -20,6 +20,7 @@ _SAMPLES = 10
 _LONGEST_WINDOW_S = 0.25
 _STEP_DOWN, _STEP_UP = 0.25, 2.0
 _BURSTY = 0.6
+_BINDING = 0.5
 _KEPT = 0.7
 """Of what is known, at the end of the next window: a pause of the process must not count for more than it lasted."""
 _LEAST_S = 1e-6
@@ -28,6 +29,8 @@ _PROBE_WINDOWS = 2
 """In the first one the queue runs short, the second one counts."""
 _PROBE_EVERY_S = 5.0
 _PROBE_AFTER_FALL_S = 1.0
+_PROBING_SHARE = 0.02
+"""Of the time: with few requests a second it takes longer until enough of them have ended."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ class ConcurrencyLimit:
         self._lately = _Lately()
         self._changed_s = 0.0
         self._probing = 0
+        self._probe_began_s = self._probe_took_s = 0.0
         self.limit = self._sustained
         """How many may be under way now."""
         self.in_flight = 0
@@ -130,20 +134,22 @@ class ConcurrencyLimit:
         self._squared_variation.add(max(window.squares / window.samples / (taken_s * taken_s) - 1.0, 0.0))
         self.target_s = self._bounds.target_s(self._floor.value, math.sqrt(self._squared_variation.value))
         if self._probing:
-            self._probe(self._probing - 1)
+            self._probe(self._probing - 1, now_s)
             return
         self._lately.add(window, now_s)
         if window.refused or window.hurried or self._lately.taken_s > self.target_s:
             self._adapt(self._lately.held, self._lately.taken_s, is_full=window.refused > 0)
-            self._probe(_PROBE_WINDOWS if self._has_to_probe(now_s) else 0)
+            self._probe(_PROBE_WINDOWS if self._has_to_probe(now_s) else 0, now_s)
 
     def _adapt(self, held: float, taken_s: float, *, is_full: bool) -> None:
-        least = self._sustained * _STEP_DOWN
-        if taken_s <= self.target_s:
-            least = self._sustained
-            if is_full and held < self._sustained * _BURSTY:
-                # What came in bursts was refused although little was held on average: there is room for some more.
-                least += math.sqrt(self._sustained) / 2
+        least = self._sustained
+        if taken_s > self.target_s:
+            # Where little is held it is no queue that takes the time, and a lower limit would make nobody quicker.
+            if held > self._sustained * _BINDING:
+                least *= _STEP_DOWN
+        elif is_full and held < math.ceil(self._sustained) * _BURSTY:
+            # What came in bursts was refused although little was held on average: there is room for some more.
+            least += math.sqrt(self._sustained) / 2
         wanted = min(max(held * self.target_s / taken_s, least), self._sustained * _STEP_UP)
         self._sustained = min(max(wanted, 1.0), self._bounds.highest)
         self._highest_probed = max(self._highest_probed, self._sustained)
@@ -155,12 +161,15 @@ class ConcurrencyLimit:
         the time.
         """
         has_fallen = self._sustained < self._highest_probed / 2
-        return now_s - self._floor_found_s > (_PROBE_AFTER_FALL_S if has_fallen else _PROBE_EVERY_S)
+        least_s = _PROBE_AFTER_FALL_S if has_fallen else _PROBE_EVERY_S
+        return now_s - self._floor_found_s > max(least_s, self._probe_took_s / _PROBING_SHARE)
 
-    def _probe(self, windows: int) -> None:
+    def _probe(self, windows: int, now_s: float) -> None:
+        if windows == _PROBE_WINDOWS:
+            self._highest_probed, self._probe_began_s = self._sustained, now_s
+        elif self._probing:
+            self._probe_took_s = now_s - self._probe_began_s
         self._probing = windows
-        if windows:
-            self._highest_probed = self._sustained
         self.limit = max(self._sustained * _PROBED_SHARE, 1.0) if windows else self._sustained
 
 

@@ -227,3 +227,14 @@ def test_what_began_is_counted_until_it_ends_and_never_exceeds_the_limit(
             assert under_way < room + 1
         assert admission.in_flight == under_way
         assert 1 <= admission.limit <= 8
+
+
+@pytest.mark.parametrize("per_s", [100, 300, 1_000])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_process_that_others_keep_from_the_core_refuses_hardly_anybody(per_s: float, seed: int) -> None:
+    # Requests then take long, of which no limit is the cause and no lower one the cure.
+    cost = Cost(pause_s=0.02, slice_s=0.005, spread=0.2, turn_s=2e-3)
+    admission = Admission(Bounds(budget_s=0.05, highest=1024))
+    run = simulate(admission, [Load(per_s)], until_s=20, cost=lambda _: cost, store_s=lambda _: 1e-3, seed=seed)
+    came = run.came(begins_s=2.0)
+    assert sum(not math.isnan(fate.refused_s) for fate in came) < 0.05 * len(came)
