@@ -22,6 +22,7 @@ ON_CLUSTERS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "usecase": "fraud",
             "data_dir": "/var/lib/flywheel",
             "log_level": "INFO",
+            "metrics_host": "0.0.0.0",
             "world_enabled": "false",
             "kafka_bootstrap": "kafka.kafka:9092",
             "ingest_url": "http://ingest:8081",
