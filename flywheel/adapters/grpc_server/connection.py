@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, cast
 
+from flywheel.adapters.grpc_server.answered_early import AnsweredEarly
 from flywheel.adapters.grpc_server.calls import PortGate, Streaming
 from flywheel.adapters.grpc_server.control import Control, depends_on
 from flywheel.adapters.grpc_server.frames import (
@@ -39,7 +40,6 @@ from flywheel.adapters.grpc_server.unary import UnaryCall
 
 _UNKNOWN = Refusal(Status.UNIMPLEMENTED, "there is no such method here")
 _TOO_MANY_STREAMING = Refusal(Status.RESOURCE_EXHAUSTED, "too many streaming calls on one connection")
-_ANSWERED_EARLY = 4_096
 _BLOCK_SHARE = 4
 _PRIORITY_BYTES = 5
 _STREAM_BITS = 0x7FFFFFFF
@@ -88,10 +88,7 @@ class Connection(Lifetime):
         self._shared = shared
         self._blocks = HeaderBlocks(shared.limits.header_list_bytes)
         self._control = Control(self)
-        self._early: dict[int, None] = {}
-        """Streams answered before the client ended them: what it still sends is passed over."""
-        self._turned_away: dict[int, None] = {}
-        """In this read, before their message had come."""
+        self._early = AnsweredEarly()
         self._refused: _Refused | None = None
         """The last thing that came in this read, if it was the head of a call whose refusal stands."""
         self._uncredited_bytes = 0
@@ -115,14 +112,14 @@ class Connection(Lifetime):
         self._control.called()
         stream.forget()
         if not stream.is_ended:
-            self._pass_over(stream_id)
+            self._early.add(stream_id)
             self.output.put(reset(stream_id, ErrorCode.NO_ERROR))
         if self.is_leaving:
             self.finish_if_done()
 
     def leave(self, stream_id: int) -> None:
         """The client takes no more interest in the stream."""
-        self._early.pop(stream_id, None)
+        self._early.discard(stream_id)
         stream = self.streams.pop(stream_id, None)
         if stream is not None:
             self.output.drop(stream_id)
@@ -208,7 +205,7 @@ class Connection(Lifetime):
         if stream_id not in self._early:
             raise StreamFault(stream_id, ErrorCode.STREAM_CLOSED)
         if flags & END_STREAM:
-            del self._early[stream_id]
+            self._early.discard(stream_id)
 
     def _headers(self, flags: int, stream_id: int, data: bytes, at: int, stop: int) -> None:
         fault = None
@@ -322,8 +319,7 @@ class Connection(Lifetime):
         self.put_last(stream_id, block)
         self._control.called()
         if not is_last:
-            self._pass_over(stream_id)
-            self._turned_away[stream_id] = None
+            self._early.add(stream_id, is_told=False)
 
     def _end_by_trailers(self, stream_id: int, head: Head, is_last: bool) -> None:
         stream = self.streams.get(stream_id)
@@ -333,7 +329,7 @@ class Connection(Lifetime):
             if stream_id not in self._early:
                 raise ConnectionFault(ErrorCode.STREAM_CLOSED, "HEADERS for a stream that is closed")
             if is_last:
-                del self._early[stream_id]
+                self._early.discard(stream_id)
             return
         if stream.is_ended:
             raise StreamFault(stream_id, ErrorCode.STREAM_CLOSED)
@@ -344,25 +340,16 @@ class Connection(Lifetime):
     def _break(self, fault: StreamFault) -> None:
         self._control.count(self.read_s)
         self.output.put(reset(fault.stream_id, fault.code))
-        self._turned_away.pop(fault.stream_id, None)
         self.leave(fault.stream_id)
-        self._pass_over(fault.stream_id)
-
-    def _pass_over(self, stream_id: int) -> None:
-        if len(self._early) >= _ANSWERED_EARLY:
-            del self._early[next(iter(self._early))]
-        self._early[stream_id] = None
+        self._early.add(fault.stream_id)
 
     def _settle(self) -> None:
-        """After a read: gives back the window that it used; tells who was refused, and those to stop who still send."""
+        """After a read: gives back the window that it used, and asks those to stop who were refused and still send."""
         self._refused = None
         if self._uncredited_bytes >= self.window_share_bytes:
             self.output.put(window_update(0, self._uncredited_bytes))
             self._uncredited_bytes = 0
-        if self._turned_away:
-            for stream_id in self._turned_away:
-                if stream_id in self._early:
-                    self.output.put(reset(stream_id, ErrorCode.NO_ERROR))
-            self._turned_away.clear()
-            # Whoever is refused need not wait for those whose calls are now answered.
-            self.output.flush()
+        for stream_id in self._early.to_be_told():
+            self.output.put(reset(stream_id, ErrorCode.NO_ERROR))
+        # Whoever is refused need not wait for those whose calls are now answered.
+        self.output.flush()

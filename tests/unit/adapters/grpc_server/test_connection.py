@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flywheel.adapters.grpc_server import connection
+from flywheel.adapters.grpc_server import answered_early
 from flywheel.adapters.grpc_server.frames import (
     END_HEADERS,
     END_STREAM,
@@ -200,7 +200,7 @@ def test_who_is_answered_before_the_end_of_the_request_is_told_to_send_no_more()
 
 
 def test_what_is_remembered_of_answered_calls_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "_ANSWERED_EARLY", 10)
+    monkeypatch.setattr(answered_early, "_KEPT", 10)
     wire = greeted(gate=RecordingGate(Refusal(Status.UNAVAILABLE, "no")))
     wire.say(b"".join(wire.headers(2 * n + 1) for n in range(20)))
     # The newest are passed over, the oldest are as good as never known.
