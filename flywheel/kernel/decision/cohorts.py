@@ -20,8 +20,8 @@ def cohorts_of(cases: Sequence[Case], now_s: float) -> list[list[Case]]:
 
     Whoever has clearly less time than the others neither shortens theirs nor waits for them.
     """
-    if not cases:
-        return []
+    if len(cases) < 2:
+        return [list(cases)] if cases else []
     times_s = [case.allowance.features_s(now_s) for case in cases]
     least_s = min(times_s)
     if least_s > 0 and least_s >= _LEAST_SHARE * max(times_s):
@@ -39,8 +39,6 @@ def cohorts_of(cases: Sequence[Case], now_s: float) -> list[list[Case]]:
 
 
 def _bounded(cases: Sequence[Case]) -> list[list[Case]]:
-    if len(cases) == 1:
-        return [list(cases)]
     found: list[list[Case]] = []
     rows = MAX_ROWS
     for case in cases:
