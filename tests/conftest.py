@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-# How long an example takes says something about the machine, not about the code.
-settings.register_profile("flywheel", deadline=None)
+# How long an example takes, or is in the making, says something about the machine, not about the code.
+settings.register_profile("flywheel", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("flywheel")
 
 pytest_plugins = ["tests.engines"]
