@@ -229,7 +229,7 @@ QUIET = frozenset(
         "Mismatched values",
         *("Candidates of a ranking", "Candidates not ranked", "Cached rows found", "Age of cached rows"),
         *("Requests for scores", "Age of loaded attributes", "Explanations", "Workers that were lost"),
-        *("Decisions of the canary", "Steps of canaries", "Arms that serving stopped"),
+        *("Decisions of the canary", "Steps of canaries", "Arms that serving stopped", "Too late to be answered"),
         *("Shadow's decisions", "Would decide otherwise", "Scores against the served"),
     }
 )
