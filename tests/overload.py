@@ -103,7 +103,7 @@ def simulate(
     now_s, lag_s, tick_s, turn, worked_s = 0.0, 0.0, 0.0, 0, 0.0
     while queue or waiting:
         next_s = min(queue[0].arrived_s if queue else math.inf, waiting[0][0] if waiting else math.inf)
-        if tick_s <= max(now_s, next_s):
+        while tick_s <= max(now_s, next_s):
             # A timer of the loop is late by what the loop was busy with, and so is a read.
             lag_s += 0.3 * (max(now_s - tick_s, 0.0) - lag_s)
             tick_s = max(now_s, tick_s) + 0.01

@@ -25,8 +25,8 @@ _KEPT = 0.7
 """Of what is known, at the end of the next window: a pause of the process must not count for more than it lasted."""
 _LEAST_S = 1e-6
 _PROBED_SHARE = 1 / 8
-_PROBE_WINDOWS = 2
-"""In the first one the queue runs short, the second one counts."""
+_PROBE_WINDOWS = 4
+"""At most: the first that begins with a short queue counts."""
 _PROBE_EVERY_S = 5.0
 _PROBE_AFTER_FALL_S = 1.0
 _PROBING_SHARE = 0.02
@@ -101,12 +101,12 @@ class ConcurrencyLimit:
     def began(self, now_s: float) -> None:
         """A request is under way."""
         window = self._window
-        idle_s = now_s - self._changed_s
+        since_s = now_s - self._changed_s
         if self.in_flight:
-            window.occupied_s += self.in_flight * idle_s
-        elif idle_s > _LONGEST_WINDOW_S:
+            window.held(self.in_flight, since_s)
+        elif since_s > _LONGEST_WINDOW_S:
             # Nothing was asked for: that must not look as if little could be done.
-            window.put_off(idle_s)
+            window.put_off(since_s)
         self._changed_s = now_s
         self.in_flight += 1
         window.begun += 1
@@ -115,26 +115,28 @@ class ConcurrencyLimit:
     def ended(self, spent_s: float, now_s: float, *, telling: bool) -> None:
         """A request took that long; `telling` is False where that says nothing of how long it needed."""
         window = self._window
-        window.occupied_s += self.in_flight * (now_s - self._changed_s)
+        window.held(self.in_flight, now_s - self._changed_s)
         self._changed_s = now_s
         self.in_flight -= 1
         if telling or spent_s >= self.target_s:
             window.add(spent_s)
         if now_s >= window.ends_s and window.is_over(now_s):
             self._look_back(window, now_s)
-            self._window = _Window(now_s)
+            self._window = _Window(now_s, self.in_flight)
 
     def _look_back(self, window: _Window, now_s: float) -> None:
         if not window.samples:
             return
-        held, taken_s = window.occupied_s / (now_s - window.began_s), window.spent_s / window.samples
-        if self._probing == 1 or (not self._probing and held <= max(self._sustained / 4, 1.0)):
+        taken_s = window.spent_s / window.samples
+        # A queue that was there before takes time as well: the first window of a probe tells of that.
+        has_found = window.found <= self.limit if self._probing else window.together <= max(self._sustained / 4, 1.0)
+        if has_found:
             self._floor.add(taken_s)
             self._floor_found_s = now_s
         self._squared_variation.add(max(window.squares / window.samples / (taken_s * taken_s) - 1.0, 0.0))
         self.target_s = self._bounds.target_s(self._floor.value, math.sqrt(self._squared_variation.value))
         if self._probing:
-            self._probe(self._probing - 1, now_s)
+            self._probe(0 if has_found else self._probing - 1, now_s)
             return
         self._lately.add(window, now_s)
         if window.refused or window.hurried or self._lately.taken_s > self.target_s:
@@ -176,11 +178,13 @@ class ConcurrencyLimit:
 class _Window:
     """What happened since the limit was last looked at."""
 
-    def __init__(self, began_s: float) -> None:
+    def __init__(self, began_s: float, found: int = 0) -> None:
+        self.found = found
+        """How many were under way already."""
         self.began_s = began_s
         self.ends_s = began_s + _WINDOW_S
         self.refused = self.hurried = self.samples = self.begun = self.met = 0
-        self.spent_s = self.squares = self.occupied_s = 0.0
+        self.spent_s = self.squares = self.occupied_s = self.busy_s = 0.0
 
     def add(self, spent_s: float) -> None:
         """One request took that long."""
@@ -188,6 +192,16 @@ class _Window:
         self.samples += 1
         self.spent_s += spent_s
         self.squares += spent_s * spent_s
+
+    def held(self, requests: int, seconds: float) -> None:
+        """So many were under way for so long."""
+        self.busy_s += seconds
+        self.occupied_s += requests * seconds
+
+    @property
+    def together(self) -> float:
+        """How many were under way while any was: a queue that ends with its load stays a queue."""
+        return self.occupied_s / self.busy_s if self.busy_s else 0.0
 
     def put_off(self, idle_s: float) -> None:
         """Nothing was under way for so long, which does not count."""
