@@ -56,7 +56,9 @@ class OnnxScorer:
         try:
             bound = free.pop()
         except IndexError:
-            bound = self._bind(rows)
+            found = self._run(rows)
+            free.append(self._bound(rows.shape, found))
+            return _last(found).astype(np.float64)
         bound.rows[:] = rows
         self._session.run_with_iobinding(bound.binding)
         scores = bound.scores.astype(np.float64)
@@ -69,9 +71,9 @@ class OnnxScorer:
         )
         return found[0]
 
-    def _bind(self, rows: NDArray[np.float32]) -> _Bound:
-        """Memory for runs on as many rows, by what a run on these shows of the output."""
-        given, found = np.empty(rows.shape, np.float32), np.empty_like(self._run(rows))
+    def _bound(self, shape: tuple[int, ...], found: NDArray[Any]) -> _Bound:
+        """For runs on rows of that shape, into the output of one."""
+        given = np.empty(shape, np.float32)
         binding = self._session.io_binding()
         binding.bind_input(self._input, "cpu", 0, np.float32, given.shape, given.ctypes.data)
         binding.bind_output(self._output, "cpu", 0, found.dtype.type, found.shape, found.ctypes.data)

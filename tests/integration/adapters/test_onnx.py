@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
@@ -45,6 +47,25 @@ def test_a_score_does_not_depend_on_what_was_scored_with_it_or_before() -> None:
     for number in (1, 2, 64, 65, 0, 1, 2):
         for first in range(0, len(rows) - number, 7):
             np.testing.assert_array_equal(scorer.score(rows[first : first + number]), wanted[first : first + number])
+
+
+def test_the_first_rows_of_a_number_are_scored_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[str] = []
+
+    class Counting(onnxruntime.InferenceSession):  # type: ignore[misc]
+        def run(self, *args: Any, **kwargs: Any) -> Any:
+            runs.append("plain")
+            return super().run(*args, **kwargs)
+
+        def run_with_iobinding(self, *args: Any, **kwargs: Any) -> None:
+            runs.append("bound")
+            super().run_with_iobinding(*args, **kwargs)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Counting)
+    scorer, rows = OnnxScorer(fit_baseline(sample(1), sample(2)).export()), sample(3, 4).rows
+    first, second = scorer.score(rows), scorer.score(rows)
+    assert runs == ["plain", "bound"]
+    np.testing.assert_array_equal(first, second)
 
 
 def test_threads_score_beside_each_other() -> None:
