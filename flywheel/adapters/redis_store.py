@@ -118,7 +118,8 @@ class RedisFeatureReader:
         Raises Unavailable when Redis fails or is late.
         """
         commands = [*self._layout.reads(question.keys), *self._progress]
-        asked = [read.ask(request) for read, request in zip(self._attributes, question.attributes, strict=False)]
+        reads = self._attributes if question.attributes else ()
+        asked = [read.ask(request) for read, request in zip(reads, question.attributes, strict=True)]
         for each in asked:
             if not each.is_long:
                 commands += each.commands
@@ -130,7 +131,7 @@ class RedisFeatureReader:
         progress = _progress(_answered(next(replies))) if self._progress else None
         columns = [
             read.columns(each, next(tables) if each.is_long else replies)
-            for read, each in zip(self._attributes, asked, strict=False)
+            for read, each in zip(reads, asked, strict=True)
         ]
         return Answer(stored, progress, tuple(columns))
 

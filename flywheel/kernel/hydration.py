@@ -240,8 +240,9 @@ class _View:
         present: int,
         foreign: list[str],
     ) -> tuple[NDArray[np.float64], NDArray[np.int8]]:
-        """Values, shape (events, features), those that are unavailable undefined, and status codes, shape (events,)."""
-        values, codes = np.empty((len(events), len(self._view.features))), np.empty(len(events), np.int8)
+        """Values, shape (events, features), 0 where they are unavailable, and status codes, shape (events,)."""
+        # Whatever memory holds could be too large for the model's input.
+        values, codes = np.zeros((len(events), len(self._view.features))), np.empty(len(events), np.int8)
         told_us = None if progress is None else progress.newest_event_us
         for row, (event, found) in enumerate(zip(events, stored, strict=False)):
             if found == _NOTHING and progress is None:

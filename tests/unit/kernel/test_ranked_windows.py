@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import orjson
+import pytest
 from numpy.typing import NDArray
 
 from flywheel.adapters.memory_store import MemoryFeatureStore
@@ -14,7 +16,7 @@ from flywheel.kernel.decision.ranker import Ranker
 from flywheel.kernel.decision.shortlist import Ranked
 from flywheel.kernel.hydration import Hydrator, Subject
 from flywheel.kernel.lineup import Lineup, LoadedModel
-from flywheel.kernel.ports import Answer, Lane, Question, StateWrite, StoreProgress, ViewKey
+from flywheel.kernel.ports import Answer, Lane, Question, StateWrite, Stored, StoreProgress, ViewKey
 from flywheel.kernel.ranking import Ranking
 from flywheel.kernel.subject import read_subject
 from flywheel.kernel.timing import Clock
@@ -92,3 +94,22 @@ async def test_every_row_is_what_a_decision_about_that_candidate_alone_would_rea
         np.testing.assert_array_equal(ranked.hydrated.rows[place], alone.rows[0])
         assert ranked.hydrated.statuses(place) == alone.statuses(0)
     assert ranked.statuses == {"card": {"fresh": 4}, "terminal": {"fresh": 3, "missing": 1}}
+
+
+def test_what_memory_held_before_is_no_feature(monkeypatch: pytest.MonkeyPatch) -> None:
+    empty = np.empty
+
+    def used(shape: Any, dtype: Any = float) -> Any:
+        found = empty(shape, dtype)
+        if found.dtype == np.float64:
+            found.fill(1e300)
+        return found
+
+    monkeypatch.setattr(np, "empty", used)
+    # Without a feature that is computed values are narrowed to the model's type at once.
+    read_only = dataclasses.replace(USECASE, features=USECASE.windowed, reasons=())
+    hydrator, subject = Hydrator(read_only), Subject(read_subject(USECASE.request, payment(), AT_US))
+    corrupt = [Stored(state=b"FWT1 not a state") for _ in hydrator.question([subject]).keys]
+    found = hydrator.hydrate([subject], Answer(corrupt, StoreProgress(AT_US + 1, AT_US)), AT_US)
+    assert len(found.foreign) == len(corrupt)
+    np.testing.assert_array_equal(found.rows, hydrator.unavailable([subject]).rows)
