@@ -106,9 +106,7 @@ class Admission:
         if limit.in_flight >= limit.limit * _SHARES[criticality]:
             # Under overload nearly every request ends here.
             shares.came[criticality] += 1
-            shares.crowded[criticality] += 1
-            limit.refused()
-            return Reason.LIMIT
+            return self._crowded_out(criticality)
         if not shares.lets(criticality):
             limit.refused()
             return Reason.PRIORITY
@@ -121,8 +119,7 @@ class Admission:
         """
         if reason is Reason.LIMIT:
             self._shares.came[criticality] += count
-            self._shares.crowded[criticality] += count
-            self._limit.refused(count)
+            self._crowded_out(criticality, count)
 
     def begin(
         self, criticality: Criticality, now_s: float, *, patience_s: float = math.inf, age_s: float = 0.0
@@ -132,14 +129,17 @@ class Admission:
             return Reason.EXPIRED
         limit = self._limit
         if limit.in_flight >= limit.limit * _SHARES[criticality]:
-            self._shares.crowded[criticality] += 1
-            limit.refused()
-            return Reason.LIMIT
+            return self._crowded_out(criticality)
         reason = self._hurried(patience_s - age_s)
         if reason is None:
             limit.began(now_s)
             self._shares.admitted += 1
         return reason
+
+    def _crowded_out(self, criticality: Criticality, count: int = 1) -> Reason:
+        self._shares.crowded[criticality] += count
+        self._limit.refused(count)
+        return Reason.LIMIT
 
     def _hurried(self, left_s: float) -> Reason | None:
         limit = self._limit
