@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
-from urllib.parse import urlsplit
 
-import orjson
+import httpx
 
+from flywheel.client.errors import PresentUnknown
+from flywheel.client.ingest_client import IngestClient
 from flywheel.contracts.events import iso_utc
 from loadtests.failures import CannotTest
 
@@ -25,7 +27,6 @@ class StreamClock:
 
     def __init__(self, ingest_url: str, usecase: str) -> None:
         self._url = ingest_url
-        self._path = f"/v1/{usecase}/clock"
         self._usecase = usecase
         self._text = ""
         self.present: datetime | None = None
@@ -35,20 +36,13 @@ class StreamClock:
         return self._text
 
     async def __aenter__(self) -> Self:
+        self._http = httpx.AsyncClient(base_url=self._url, timeout=_TIMEOUT_S)
+        self._ingest = IngestClient(self._http, self._usecase)
         try:
-            status, body = await self._ask()
-        except (OSError, TimeoutError, ValueError) as error:
-            raise CannotTest(
-                f"Ingest does not answer at {self._url} ({error or type(error).__name__}); start the stack: `make up`"
-            ) from error
-        if status == 404:
-            raise CannotTest(
-                f"Ingest at {self._url} does not know the use case {self._usecase!r}; the stack runs another one. "
-                "Name that: `make loadtest USECASE=…`"
-            )
-        self._take(status, body)
-        if not self._text:
-            raise CannotTest(f"Ingest at {self._url} does not know the stream's present yet; try again in a moment")
+            await self._look()
+        except PresentUnknown as error:
+            await self._http.aclose()
+            raise self._failure(error) from error
         self._task = asyncio.create_task(self._follow())
         return self
 
@@ -57,31 +51,27 @@ class StreamClock:
     ) -> None:
         self._task.cancel()
         await asyncio.wait((self._task,))
+        await self._http.aclose()
 
     async def _follow(self) -> None:
         while True:
             await asyncio.sleep(_EVERY_S)
-            try:
-                self._take(*await self._ask())
-            except (OSError, TimeoutError, ValueError):
-                continue
+            with suppress(PresentUnknown):
+                await self._look()
 
-    def _take(self, status: int, body: bytes) -> None:
-        if status != 200:
-            return
-        told = orjson.loads(body)["now"]
+    async def _look(self) -> None:
         # Before the first event of a stream its present is whatever the first one says.
-        self.present = datetime.fromisoformat(told).astimezone(UTC) if told else datetime.now(UTC)
+        self.present = (await self._ingest.present() or datetime.now(UTC)).astimezone(UTC)
         self._text = iso_utc(self.present)
 
-    async def _ask(self) -> tuple[int, bytes]:
-        parts = urlsplit(self._url)
-        async with asyncio.timeout(_TIMEOUT_S):
-            reader, writer = await asyncio.open_connection(parts.hostname, parts.port or 80)
-            try:
-                host = f"{parts.hostname}:{parts.port or 80}"
-                writer.write(f"GET {self._path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n".encode())
-                head, _, body = (await reader.read()).partition(b"\r\n\r\n")
-            finally:
-                writer.close()
-        return int(head.split(b" ", 2)[1]), body
+    def _failure(self, error: PresentUnknown) -> CannotTest:
+        if error.status is None:
+            return CannotTest(f"Ingest does not answer at {self._url} ({error.detail}); start the stack: `make up`")
+        if error.status == httpx.codes.NOT_FOUND:
+            return CannotTest(
+                f"Ingest at {self._url} does not know the use case {self._usecase!r}; the stack runs another one. "
+                "Name that: `make loadtest USECASE=…`"
+            )
+        return CannotTest(
+            f"Ingest at {self._url} does not know the stream's present yet ({error.detail}); try again in a moment"
+        )

@@ -21,9 +21,11 @@ class IngestUnreachable(ClientError):
 
 
 class PresentUnknown(ClientError):
-    """Ingest does not tell at what time the stream is."""
+    """Ingest does not tell at what time the stream is; `status` is of its HTTP answer, None when it gave none."""
 
-    def __init__(self, url: str, detail: str) -> None:
+    def __init__(self, url: str, detail: str, status: int | None = None) -> None:
+        self.detail = detail
+        self.status = status
         super().__init__(
             f"the stream's present is not known, as ingest at {url} does not tell it ({detail}); "
             "see whether the stack is up: `make status`; an event may also be sent with an event_time of its own"

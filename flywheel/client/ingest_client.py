@@ -100,7 +100,7 @@ class IngestClient:
         except httpx.TransportError as error:
             raise PresentUnknown(str(self._http.base_url), _words(error)) from error
         if not answer.is_success:
-            raise PresentUnknown(str(self._http.base_url), f"HTTP {answer.status_code}")
+            raise PresentUnknown(str(self._http.base_url), f"HTTP {answer.status_code}", answer.status_code)
         now = _problem(answer).get("now")
         return datetime.fromisoformat(now) if now else None
 
