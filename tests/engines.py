@@ -13,6 +13,7 @@ from pyspark.sql import SparkSession
 
 from flywheel.adapters.spark_session import start_session
 from infra.local import broker, jars, online_store
+from infra.local.ending import end
 from infra.local.failures import CannotStart
 from infra.local.places import JARS
 from infra.local.readiness import BrokerAnswers, Probe, RedisAnswers, comes_up
@@ -42,12 +43,7 @@ def running(command: list[str], ready: Probe, log: Path) -> Iterator[subprocess.
 
 def stop(process: subprocess.Popen[bytes]) -> None:
     """Ends the process, gracefully if it will."""
-    process.terminate()
-    try:
-        process.wait(_STOP_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    end(process, _STOP_TIMEOUT_S)
 
 
 @pytest.fixture(scope="session")

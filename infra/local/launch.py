@@ -13,6 +13,7 @@ from typing import Protocol
 from flywheel.contracts.settings import PlatformSettings
 from infra.local import places
 from infra.local.console import Console
+from infra.local.ending import end
 from infra.local.failures import CannotStart
 from infra.local.log_lines import last_line, newest_event, telling_line
 from infra.local.processes import Process, Step, Task, environment
@@ -195,12 +196,7 @@ class SpawnedTask:
         return self._process.poll()
 
     def end(self) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(_END_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        end(self._process, _END_TIMEOUT_S)
 
 
 def _progress(started: _Started) -> str:

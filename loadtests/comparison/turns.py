@@ -18,6 +18,7 @@ from pathlib import Path
 from benchmarks import figures
 from benchmarks.figures import ROOT
 from flywheel.contracts.settings import PlatformSettings
+from infra.local.ending import end
 from infra.local.readiness import HttpReady, comes_up
 from infra.local.side_by_side import free_ports
 from loadtests.failures import CannotTest
@@ -117,12 +118,7 @@ def _serving(side: Side, settings: PlatformSettings) -> Iterator[tuple[subproces
             raise CannotTest(f"Serving of {side.name} ({_named(side)}) does not start: {last}\nIts log: {log}")
         yield process, changed
     finally:
-        process.terminate()
-        try:
-            process.wait(_STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process, _STOP_TIMEOUT_S)
 
 
 def _checked_out(revision: str) -> Path:
