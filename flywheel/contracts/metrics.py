@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from flywheel.contracts.histograms import BatchHistogram
+
 _LATENCY_BUCKETS = (
     0.0005,
     0.001,
@@ -146,13 +148,13 @@ SERVING_REFUSED = Counter("flywheel_serving_refused_total", "Requests refused, b
 SERVING_CERTIFICATE_DAYS = Gauge(
     "flywheel_serving_certificate_days", "Days until the certificate of the gRPC port expires; 0 without TLS."
 )
-SERVING_SECONDS = Histogram(
+SERVING_SECONDS = BatchHistogram(
     "flywheel_serving_decision_seconds",
     "Duration of a decision inside the service.",
     ["usecase"],
     buckets=_LATENCY_BUCKETS,
 )
-SERVING_STAGE_SECONDS = Histogram(
+SERVING_STAGE_SECONDS = BatchHistogram(
     "flywheel_serving_stage_seconds",
     "Duration of one stage of a decision.",
     ["usecase", "stage"],

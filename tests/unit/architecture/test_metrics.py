@@ -40,6 +40,8 @@ def test_no_label_is_one_that_is_added_on_the_way(metric: Counter | Gauge | Hist
 
 def test_nobody_else_creates_metrics() -> None:
     creating = [
-        str(path.relative_to(ROOT)) for path, text in SOURCES if re.search(r"\b(Counter|Gauge|Histogram)\(\s*\"", text)
+        str(path.relative_to(ROOT))
+        for path, text in SOURCES
+        if re.search(r"\b(Counter|Gauge|\w*Histogram)\(\s*\"", text)
     ]
     assert creating == []
