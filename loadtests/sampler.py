@@ -24,6 +24,7 @@ import orjson
 import psutil
 
 from flywheel.contracts.settings import PlatformSettings
+from infra.local.scale import serving_metrics_urls
 from infra.local.supervision import Supervisor
 
 EVERY_S = 1.0
@@ -78,7 +79,7 @@ def read_metrics(text: str) -> dict[str, Any]:
     return {**gauges, "stages": stages}
 
 
-def sample(processes: Callable[[], Mapping[str, int]], metrics_url: str) -> dict[str, Any]:
+def sample(processes: Callable[[], Mapping[str, int]], metrics_urls: Iterable[str]) -> dict[str, Any]:
     """One look."""
     at_s = time.perf_counter()
     idle = psutil.cpu_times()
@@ -88,13 +89,18 @@ def sample(processes: Callable[[], Mapping[str, int]], metrics_url: str) -> dict
         "idle_s": idle.idle + idle.iowait,
         "serving": None,
     }
-    try:
-        with urllib.request.urlopen(metrics_url, timeout=0.5) as answer:
-            found["serving"] = read_metrics(answer.read().decode())
-    except (urllib.error.URLError, OSError, ValueError):
-        # Serving that does not answer is what a test may be about.
-        pass
+    if pages := [page for page in map(_page, metrics_urls) if page]:
+        found["serving"] = read_metrics("\n".join(pages))
     return found
+
+
+def _page(url: str) -> str:
+    """Empty when nobody answers: that may be what a test is about."""
+    try:
+        with urllib.request.urlopen(url, timeout=0.5) as answer:
+            return str(answer.read().decode())
+    except (urllib.error.URLError, OSError, ValueError):
+        return ""
 
 
 def supervised(settings: PlatformSettings, others: Mapping[str, int]) -> Callable[[], dict[str, int]]:
@@ -115,12 +121,12 @@ def main() -> None:
     settings = PlatformSettings()
     others = {name: int(pid) for name, _, pid in (each.rpartition("=") for each in sys.argv[2:])}
     look = supervised(settings, others)
-    url = f"http://127.0.0.1:{settings.serving_metrics_port}/metrics"
+    urls = serving_metrics_urls(settings)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with Path(sys.argv[1]).open("ab", buffering=0) as file:
         next_s = time.perf_counter()
         while True:
-            file.write(orjson.dumps(sample(look, url)) + b"\n")
+            file.write(orjson.dumps(sample(look, urls)) + b"\n")
             next_s += EVERY_S
             time.sleep(max(0.0, next_s - time.perf_counter()))
 

@@ -74,6 +74,14 @@ class PlatformSettings(BaseSettings):
     prometheus_kept: str = "7d"
     """How long it keeps what it scraped, at most 2 GB of it."""
 
+    serving_replicas: int = Field(default=1, ge=1, le=8)
+    """Serving processes that `make up` runs, each with ports of its own; more than one behind HAProxy, which then
+    listens where clients ask."""
+    replica_ports: int = Field(default=18_100, ge=1_024, le=65_000)
+    """Where `make up` has what runs more than once listen: ports from this one on, less than a hundred."""
+    haproxy: str = ""
+    """HAProxy's binary, for several replicas of serving; empty: the one on PATH."""
+
     tracing_endpoint: str = ""
     """Where traces go, a collector that speaks OTLP over HTTP such as `http://127.0.0.1:4318`; empty: nowhere."""
     tracing_share: float = Field(default=0.01, ge=0, le=1)

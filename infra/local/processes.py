@@ -6,7 +6,6 @@ import math
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
 
 from pydantic import Field
 
@@ -15,8 +14,9 @@ from flywheel.adapters.grpc_client import client_tls
 from flywheel.client.fitting_models import is_deployed
 from flywheel.contracts.settings import PlatformSettings
 from flywheel.kernel import catalog
-from infra.local import broker, online_store, prometheus
+from infra.local import balancer, broker, online_store, prometheus, scale
 from infra.local.readiness import BrokerAnswers, GrpcServing, HttpReady, Probe, RedisAnswers
+from infra.local.scale import ServingReplica, port_of
 from services.serving.settings import ServingSettings
 
 # Two cores are shared by everything: one thread a library and few malloc arenas keep memory and switching low.
@@ -142,7 +142,7 @@ def _services(settings: PlatformSettings) -> tuple[Step, ...]:
             ready=HttpReady(f"{settings.ingest_url}/readyz"),
             within_s=60,
             address=settings.ingest_url,
-            ports={"FLYWHEEL_INGEST_URL": _port(settings.ingest_url)},
+            ports={"FLYWHEEL_INGEST_URL": port_of(settings.ingest_url)},
         ),
         Process(
             name="features",
@@ -186,23 +186,61 @@ def _services(settings: PlatformSettings) -> tuple[Step, ...]:
             ready=HttpReady(f"{settings.monitor_url}/readyz"),
             within_s=120,
             address=settings.monitor_url,
-            ports={"FLYWHEEL_MONITOR_URL": _port(settings.monitor_url)},
+            ports={"FLYWHEEL_MONITOR_URL": port_of(settings.monitor_url)},
             fails_within_s=30,
         ),
+        *(_serving(settings, replica) for replica in scale.serving_replicas(settings)),
+        *_balancer(settings),
+    )
+
+
+def _serving(settings: PlatformSettings, replica: ServingReplica) -> Process:
+    """One serving process. Behind a balancer it has an address of its own, and gives notice before it stops."""
+    grpc, metrics = port_of(replica.address), replica.metrics_port
+    stop_within_s = math.ceil(ServingSettings().stop_within_s) + _WORKERS_SPARE_S
+    ports = {"FLYWHEEL_SERVING_ADDRESS": grpc, **_rest_port(settings)}
+    environment = {}
+    if scale.is_balanced(settings):
+        stop_within_s += math.ceil(balancer.NOTICE_S)
+        rest = [port_of(replica.rest_address)] if replica.rest_address else []
+        ports = scale.ports_of(settings, [grpc, *rest])
+        environment = {
+            "FLYWHEEL_SERVING_ADDRESS": replica.address,
+            "FLYWHEEL_SERVING_REST_ADDRESS": replica.rest_address,
+            "FLYWHEEL_SERVING_METRICS_PORT": str(metrics),
+            "FLYWHEEL_SERVING_NOTICE_S": str(balancer.NOTICE_S),
+        }
+    if metrics == settings.serving_metrics_port:
+        ports["FLYWHEEL_SERVING_METRICS_PORT"] = metrics
+    else:
+        ports |= scale.ports_of(settings, [metrics])
+    return Process(
+        name=replica.name,
+        command=_module("services.serving"),
+        after=("topics", "redis"),
+        ready=GrpcServing(replica.address, client_tls(settings)),
+        within_s=60,
+        address=replica.address,
+        ports=ports,
+        says=HttpReady(f"http://127.0.0.1:{metrics}/readyz"),
+        environment=environment,
+        stop_within_s=stop_within_s,
+    )
+
+
+def _balancer(settings: PlatformSettings) -> tuple[Process, ...]:
+    """What clients reach the replicas of serving by, where there are several."""
+    if not scale.is_balanced(settings):
+        return ()
+    return (
         Process(
-            name="serving",
-            command=_module("services.serving"),
-            after=("topics", "redis"),
-            ready=GrpcServing(settings.serving_address, client_tls(settings)),
-            within_s=60,
+            name=balancer.NAME,
+            command=_module("infra.local.balancer"),
+            after=tuple(replica.name for replica in scale.serving_replicas(settings)),
+            ready=GrpcServing(settings.serving_address),
+            within_s=30,
             address=settings.serving_address,
-            ports={
-                "FLYWHEEL_SERVING_ADDRESS": _port(settings.serving_address),
-                "FLYWHEEL_SERVING_METRICS_PORT": settings.serving_metrics_port,
-                **_rest_port(settings),
-            },
-            says=HttpReady(f"http://127.0.0.1:{settings.serving_metrics_port}/readyz"),
-            stop_within_s=math.ceil(ServingSettings().stop_within_s) + _WORKERS_SPARE_S,
+            ports={"FLYWHEEL_SERVING_ADDRESS": port_of(settings.serving_address), **_rest_port(settings)},
         ),
     )
 
@@ -247,7 +285,7 @@ def _world(settings: PlatformSettings) -> tuple[Step, ...]:
         Process(
             name="world",
             command=_module("flywheel", "world", usecase),
-            after=("training", "serving", "monitor"),
+            after=("training", balancer.NAME if scale.is_balanced(settings) else "serving", "monitor"),
             ready=HttpReady(f"http://127.0.0.1:{settings.world_metrics_port}/readyz"),
             within_s=120,
             address=f"http://127.0.0.1:{settings.world_metrics_port}/metrics",
@@ -260,14 +298,8 @@ def _world(settings: PlatformSettings) -> tuple[Step, ...]:
 
 def _rest_port(settings: PlatformSettings) -> dict[str, int]:
     address = settings.serving_rest_address
-    return {"FLYWHEEL_SERVING_REST_ADDRESS": _port(address)} if address else {}
+    return {"FLYWHEEL_SERVING_REST_ADDRESS": port_of(address)} if address else {}
 
 
 def _module(name: str, *arguments: str) -> tuple[str, ...]:
     return (sys.executable, "-m", name, *arguments)
-
-
-def _port(address: str) -> int:
-    """The port of `host:port` or of a URL."""
-    parts = urlsplit(address if "//" in address else f"//{address}")
-    return parts.port or 80

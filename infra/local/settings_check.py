@@ -20,6 +20,7 @@ from flywheel.contracts.settings import PlatformSettings
 from flywheel.contracts.unreadable_settings import PREFIX, WAY_OUT, unreadable
 from flywheel.kernel import catalog
 from flywheel.kernel.declaration import UseCase
+from infra.local import balancer, scale
 from infra.local.failures import CannotStart
 from infra.local.processes import MemoryCaps, Process, declaration, processes
 from infra.local.supervision import STACK_VARIABLE
@@ -54,7 +55,8 @@ def check(settings: PlatformSettings) -> None:
     _refuse(unreadable(_KINDS))
     _refuse(_misplaced(settings))
     usecase = declared(settings)
-    _refuse([*_of_world(settings, usecase), *_of_tls(settings), *_shared_ports(processes(declaration(settings)))])
+    found = [*_of_world(settings, usecase), *_of_tls(settings), *_of_scale(settings)]
+    _refuse([*found, *_shared_ports(processes(declaration(settings)))])
 
 
 def unknown(usecase: UseCase) -> Iterator[str]:
@@ -129,6 +131,20 @@ def _of_tls(settings: PlatformSettings) -> Iterator[str]:
             )
     except (CannotServe, UnusableTls) as error:
         yield str(error)
+
+
+def _of_scale(settings: PlatformSettings) -> Iterator[str]:
+    if not scale.is_balanced(settings):
+        return
+    try:
+        balancer.binary(settings)
+    except CannotStart as error:
+        yield str(error)
+    if ServingSettings().serving_tls_certificate is not None:
+        yield (
+            f"{PREFIX}SERVING_REPLICAS: the balancer of one machine speaks plain text, but "
+            f"{PREFIX}SERVING_TLS_CERTIFICATE is set; have one replica, or no certificate"
+        )
 
 
 def _shared_ports(declared: Iterable[Process]) -> Iterator[str]:

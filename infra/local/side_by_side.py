@@ -7,15 +7,18 @@ import socket
 from itertools import islice
 from pathlib import Path
 
+from infra.local.scale import PORTS
+
 # Below the range from which systems give ports to clients: those may be taken by any connection before they are used.
 _CANDIDATES = range(20_000, 32_000)
 
 
 def environment(data_dir: Path) -> dict[str, str]:
     """`FLYWHEEL_*` for a stack beside others, on ports that were free a moment ago."""
-    kafka = _free_pair()
+    kafka, replicas = _free_run(2), _free_run(PORTS)
+    taken = {kafka, kafka + 1, *range(replicas, replicas + PORTS)}
     redis, ingest, serving, rest, monitor, prometheus, *metrics = (
-        str(port) for port in free_ports(11, apart_from={kafka, kafka + 1})
+        str(port) for port in free_ports(11, apart_from=taken)
     )
     services = ("FEATURES", "EDGE", "SERVING", "TRAINER", "WORLD")
     return {
@@ -27,6 +30,7 @@ def environment(data_dir: Path) -> dict[str, str]:
         "FLYWHEEL_SERVING_REST_ADDRESS": f"127.0.0.1:{rest}",
         "FLYWHEEL_MONITOR_URL": f"http://127.0.0.1:{monitor}",
         "FLYWHEEL_PROMETHEUS_PORT": prometheus,
+        "FLYWHEEL_REPLICA_PORTS": str(replicas),
         **{f"FLYWHEEL_{name}_METRICS_PORT": port for name, port in zip(services, metrics, strict=True)},
     }
 
@@ -37,9 +41,9 @@ def free_ports(count: int, apart_from: frozenset[int] | set[int] = frozenset()) 
     return list(islice(found, count))
 
 
-def _free_pair() -> int:
-    """The first of two free neighbours: the broker's controller listens after the broker."""
-    return next(port for port in _shuffled_ports() if _is_free(port) and _is_free(port + 1))
+def _free_run(length: int) -> int:
+    """The first of so many free neighbours: the broker's controller listens after the broker."""
+    return next(port for port in _shuffled_ports() if all(_is_free(port + n) for n in range(length)))
 
 
 def _shuffled_ports() -> list[int]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from flywheel.contracts.settings import PlatformSettings
+from infra.local import scale
 
 SCRAPE_INTERVAL = "5s"
 EVALUATION_INTERVAL = "15s"
@@ -13,7 +14,7 @@ Document = dict[str, object]
 
 
 def ports(settings: PlatformSettings) -> dict[str, int]:
-    """The port of each part's `/metrics`."""
+    """The port of each part's `/metrics`; of what runs more than once, of the first."""
     world = {"world": settings.world_metrics_port} if settings.world_enabled else {}
     return {
         "ingest": _port(settings.ingest_url),
@@ -28,7 +29,9 @@ def ports(settings: PlatformSettings) -> dict[str, int]:
 
 def on_one_machine(settings: PlatformSettings, rules: str) -> Document:
     """The configuration for a stack on this machine; `rules` is a pattern of rule files."""
-    jobs = [_fixed(name, f"127.0.0.1:{port}") for name, port in ports(settings).items()]
+    several = {"serving": [replica.metrics_port for replica in scale.serving_replicas(settings)]}
+    found = {name: several.get(name, [port]) for name, port in ports(settings).items()}
+    jobs = [_fixed(name, *(f"127.0.0.1:{port}" for port in some)) for name, some in found.items()]
     return _document(jobs, rules)
 
 
@@ -49,8 +52,8 @@ def _document(jobs: list[Document], rules: str) -> Document:
     }
 
 
-def _fixed(name: str, target: str) -> Document:
-    return {"job_name": name, "static_configs": [{"targets": [target]}]}
+def _fixed(name: str, *targets: str) -> Document:
+    return {"job_name": name, "static_configs": [{"targets": list(targets)}]}
 
 
 def _looked_up(name: str, port: int) -> Document:

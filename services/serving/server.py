@@ -88,9 +88,11 @@ class Server:
         _log.info("serving", address=self._settings.serving_address, detail=self.ready()[1])
 
     async def stop(self) -> None:
-        """Takes no new request, finishes those under way, flushes their decisions: twice the drain time at most."""
+        """Gives notice, then takes no new request, finishes those under way, flushes their decisions: after the notice
+        twice the drain time at most."""
         drain_s = self._settings.serving_drain_s
-        self._answering = False
+        if self._answering:
+            await self._give_notice(self._settings.serving_notice_s)
         if self._watching:
             self._watching.cancel()
             # However it ended: what follows must be closed.
@@ -110,6 +112,12 @@ class Server:
         if self._metrics:
             self._metrics.close()
         _log.info("stopped", unflushed=self._decisions.in_flight)
+
+    async def _give_notice(self, notice_s: float) -> None:
+        self._answering = False
+        if self._open and notice_s:
+            self._open.say_leaving()
+            await asyncio.sleep(notice_s)
 
     def ready(self) -> tuple[bool, str]:
         """Whether decisions are answered, and how."""

@@ -53,8 +53,11 @@ class ServingSettings(PlatformSettings):
     disk that is slower again and again is left alone for a second."""
     serving_shadow_capacity: int = Field(default=1_024, gt=0)
     """Decisions that may wait for the shadow; one more is not scored by it."""
+    serving_notice_s: float = Field(default=0.0, ge=0)
+    """After SIGTERM it says for so long that it is not ready, and answers all the same: a balancer before it turns to
+    others first. Longer than the balancer takes to ask and to see; without one, 0."""
     serving_drain_s: float = Field(default=5.0, gt=0)
-    """After SIGTERM: for requests under way, and again for decisions that wait for the broker."""
+    """After SIGTERM and the notice: for requests under way, and again for decisions that wait for the broker."""
     serving_inference_max_rows: int = Field(default=1_000, gt=0)
     """Rows that one request for a model's scores may bring."""
     serving_inference_max_bytes: int = Field(default=1024 * 1024, gt=0)
@@ -70,7 +73,7 @@ class ServingSettings(PlatformSettings):
     @property
     def stop_within_s(self) -> float:
         """One serving process has ended so long after SIGTERM; who ends it waits that long before killing it."""
-        return 2 * self.serving_drain_s + _STOP_SPARE_S
+        return self.serving_notice_s + 2 * self.serving_drain_s + _STOP_SPARE_S
 
     @property
     def heartbeat_s(self) -> float:

@@ -86,6 +86,10 @@ class Port:
         """Asks so many callers to connect anew."""
         self._server.shed(count)
 
+    def say_leaving(self) -> None:
+        """Whoever asks for its health is sent elsewhere; calls are answered as before."""
+        self._health.set(is_serving=False)
+
     async def close(self, grace_s: float) -> None:
         """Takes no new call, finishes those under way."""
         if self._watching:

@@ -1,0 +1,111 @@
+"""HAProxy before the replicas of serving: every call of a connection goes to the replica with the fewest under way.
+
+`python -m infra.local.balancer` writes the configuration for this stack's ports and becomes that HAProxy.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from flywheel.contracts.settings import PlatformSettings
+from infra.local.failures import CannotStart
+from infra.local.scale import ServingReplica, serving_replicas
+
+NAME = "balancer"
+NOTICE_S = 1.0
+"""How long a replica that is told to stop says so before it does: several times what it takes to be asked."""
+
+_CHECK_EVERY_MS = 200
+_CHECK_TIMEOUT_MS = 1_000
+
+_HEAD = f"""\
+global
+    log stdout format raw local0 notice
+    # One thread, one pool of connections: more would only take turns with the replicas on the same cores.
+    nbthread 1
+
+defaults
+    mode http
+    log global
+    option dontlognull
+    timeout connect 500ms
+    # A call ends by its caller's deadline; clients stay connected between calls.
+    timeout client 1h
+    timeout server 1h
+    timeout http-request 10s
+    timeout check {_CHECK_TIMEOUT_MS}ms
+    # A call that a replica may have begun is never sent twice: it would be decided, and logged, twice.
+    retries 2
+    retry-on conn-failure
+    option redispatch 1
+    balance leastconn
+    http-reuse always
+    # Readiness fails first when a replica is told to stop, and at once when it is gone. A connection that is refused
+    # says the same earlier.
+    option httpchk GET /readyz
+    http-check expect status 200
+    default-server check inter {_CHECK_EVERY_MS}ms fall 1 rise 1 observe layer4 error-limit 1 on-error mark-down
+"""
+
+
+def binary(settings: PlatformSettings) -> Path:
+    """The binary that runs. Raises CannotStart when there is none."""
+    found = shutil.which(settings.haproxy or "haproxy")
+    if found is None:
+        named = f"FLYWHEEL_HAPROXY names {settings.haproxy}, which is no program"
+        missing = named if settings.haproxy else "there is no `haproxy` on PATH"
+        raise CannotStart(
+            f"Several replicas of serving need HAProxy before them, and {missing}: install it (Debian: apt install "
+            "haproxy), name its binary by FLYWHEEL_HAPROXY, or set FLYWHEEL_SERVING_REPLICAS to 1"
+        )
+    return Path(found).absolute()
+
+
+def configuration(settings: PlatformSettings, replicas: Sequence[ServingReplica]) -> str:
+    """HAProxy's configuration for these replicas."""
+    parts = [_HEAD, _proxy("grpc", settings.serving_address, "proto h2", [(r, r.address) for r in replicas])]
+    if settings.serving_rest_address:
+        parts.append(_proxy("rest", settings.serving_rest_address, "proto h1", [(r, r.rest_address) for r in replicas]))
+    return "\n".join(parts)
+
+
+def _proxy(name: str, listens: str, protocol: str, places: Sequence[tuple[ServingReplica, str]]) -> str:
+    # Whatever it speaks at its address, a replica tells of itself in HTTP/1 beside its metrics.
+    servers = [
+        f"    server {replica.name} {address} {protocol} check port {replica.metrics_port} check-proto h1"
+        for replica, address in places
+    ]
+    return "\n".join([f"listen {name}", f"    bind {listens} {protocol}", *servers, ""])
+
+
+def prepare(settings: PlatformSettings) -> Path:
+    """Writes the configuration for this stack, and tells where it is."""
+    directory = settings.data_dir.absolute() / NAME
+    directory.mkdir(parents=True, exist_ok=True)
+    file = directory / "haproxy.cfg"
+    file.write_text(configuration(settings, serving_replicas(settings)))
+    return file
+
+
+def command(program: Path, configuration: Path) -> list[str]:
+    """The command that runs it in the foreground until SIGTERM; SIGUSR1 ends it once all clients have gone."""
+    return [str(program), "-db", "-f", str(configuration)]
+
+
+def main() -> None:
+    """Becomes the balancer of the stack that the settings describe."""
+    settings = PlatformSettings()
+    try:
+        program = binary(settings)
+    except CannotStart as reason:
+        sys.exit(str(reason))
+    arguments = command(program, prepare(settings))
+    os.execv(arguments[0], arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""What runs more than once on this machine: the name of each and the ports of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from flywheel.contracts.settings import PlatformSettings
+
+# Where each kind begins, counted from `replica_ports`: another number of one kind moves no other.
+_SERVING_FROM = 0
+_PORTS_A_REPLICA = 3
+PORTS = 100
+"""So many from `replica_ports` on may be used."""
+
+
+@dataclass(frozen=True)
+class ServingReplica:
+    """One serving process: where it listens. `rest_address` is empty where serving speaks no HTTP."""
+
+    name: str
+    address: str
+    rest_address: str
+    metrics_port: int
+
+
+def is_balanced(settings: PlatformSettings) -> bool:
+    """Whether clients reach serving through a balancer."""
+    return settings.serving_replicas > 1
+
+
+def serving_replicas(settings: PlatformSettings) -> tuple[ServingReplica, ...]:
+    """Every serving process. The first has its metrics where the only one has them."""
+    if not is_balanced(settings):
+        alone = ServingReplica(
+            "serving", settings.serving_address, settings.serving_rest_address, settings.serving_metrics_port
+        )
+        return (alone,)
+    return tuple(_replica(settings, number) for number in range(settings.serving_replicas))
+
+
+def serving_metrics_urls(settings: PlatformSettings) -> list[str]:
+    """Where the metrics of all serving processes are."""
+    return [f"http://127.0.0.1:{replica.metrics_port}/metrics" for replica in serving_replicas(settings)]
+
+
+def _replica(settings: PlatformSettings, number: int) -> ServingReplica:
+    first = settings.replica_ports + _SERVING_FROM + _PORTS_A_REPLICA * number
+    return ServingReplica(
+        name=f"serving-{number + 1}",
+        address=f"127.0.0.1:{first}",
+        rest_address=f"127.0.0.1:{first + 1}" if settings.serving_rest_address else "",
+        metrics_port=first + 2 if number else settings.serving_metrics_port,
+    )
+
+
+def ports_of(settings: PlatformSettings, ports: Iterable[int]) -> dict[str, int]:
+    """Ports that follow from `replica_ports`, by the words that say how to move each."""
+    return {f"FLYWHEEL_REPLICA_PORTS (its port + {port - settings.replica_ports})": port for port in ports}
+
+
+def port_of(address: str) -> int:
+    """The port of `host:port` or of a URL."""
+    parts = urlsplit(address if "//" in address else f"//{address}")
+    return parts.port or 80
