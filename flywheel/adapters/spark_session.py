@@ -39,7 +39,8 @@ def start_session(
         # Without a name to resolve a laptop that changes networks keeps its session.
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     builder = SparkSession.builder.appName(name).master(master)
-    for key, value in _configuration(heap_mib, shuffle_partitions, jars, scratch_dir).items():
+    options = _configuration(heap_mib, shuffle_partitions, jars, scratch_dir) | _on_cluster(master)
+    for key, value in options.items():
         builder = builder.config(key, value)
     session = builder.getOrCreate()
     session.sparkContext.setLogLevel("ERROR")
@@ -80,3 +81,14 @@ def _configuration(
     if scratch_dir is not None:
         options["spark.local.dir"] = str(scratch_dir)
     return options
+
+
+def _on_cluster(master: str) -> dict[str, str]:
+    """What executors elsewhere are told that share this process where there is no cluster."""
+    if master.startswith("local"):
+        return {}
+    return {
+        "spark.executorEnv.PYTHONPATH": os.environ["PYTHONPATH"],
+        "spark.executorEnv.MALLOC_ARENA_MAX": os.environ["MALLOC_ARENA_MAX"],
+        "spark.executor.extraJavaOptions": _JAVA_OPTIONS,
+    }

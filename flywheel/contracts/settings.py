@@ -77,6 +77,9 @@ class PlatformSettings(BaseSettings):
     serving_replicas: int = Field(default=1, ge=1, le=8)
     """Serving processes that `make up` runs, each with ports of its own; more than one behind HAProxy, which then
     listens where clients ask."""
+    spark_workers: int = Field(default=0, ge=0, le=8)
+    """Workers of a Spark cluster that `make up` runs, each of one core and one GiB of heap; the features service then
+    computes on them. 0: it computes in its own process, or on the cluster that `SPARK_MASTER` names."""
     replica_ports: int = Field(default=18_100, ge=1_024, le=65_000)
     """Where `make up` has what runs more than once listen: ports from this one on, less than a hundred."""
     haproxy: str = ""

@@ -14,9 +14,9 @@ from flywheel.adapters.grpc_client import client_tls
 from flywheel.client.fitting_models import is_deployed
 from flywheel.contracts.settings import PlatformSettings
 from flywheel.kernel import catalog
-from infra.local import balancer, broker, online_store, prometheus, scale
-from infra.local.readiness import BrokerAnswers, GrpcServing, HttpReady, Probe, RedisAnswers
-from infra.local.scale import ServingReplica, port_of
+from infra.local import balancer, broker, online_store, prometheus, scale, spark_cluster
+from infra.local.readiness import BrokerAnswers, GrpcServing, HttpReady, Probe, RedisAnswers, SparkWorkerRegistered
+from infra.local.scale import ServingReplica, SparkDaemon, port_of
 from services.serving.settings import ServingSettings
 
 # Two cores are shared by everything: one thread a library and few malloc arenas keep memory and switching low.
@@ -133,7 +133,6 @@ def _engines(settings: PlatformSettings) -> tuple[Step, ...]:
 
 
 def _services(settings: PlatformSettings) -> tuple[Step, ...]:
-    spark_heap_mib = MemoryCaps().spark_heap_mib
     return (
         Process(
             name="ingest",
@@ -144,19 +143,8 @@ def _services(settings: PlatformSettings) -> tuple[Step, ...]:
             address=settings.ingest_url,
             ports={"FLYWHEEL_INGEST_URL": port_of(settings.ingest_url)},
         ),
-        Process(
-            name="features",
-            command=_module("services.features"),
-            after=("topics", "redis"),
-            ready=HttpReady(f"http://127.0.0.1:{settings.features_metrics_port}/readyz"),
-            within_s=180,
-            address=f"http://127.0.0.1:{settings.features_metrics_port}/metrics",
-            ports={"FLYWHEEL_FEATURES_METRICS_PORT": settings.features_metrics_port},
-            environment={"FLYWHEEL_SPARK_HEAP_MIB": str(spark_heap_mib)},
-            niceness=5,
-            stop_within_s=40,
-            fails_within_s=60,
-        ),
+        *_spark(settings),
+        _features(settings),
         Process(
             name="edge",
             command=_module("services.features.edge"),
@@ -191,6 +179,52 @@ def _services(settings: PlatformSettings) -> tuple[Step, ...]:
         ),
         *(_serving(settings, replica) for replica in scale.serving_replicas(settings)),
         *_balancer(settings),
+    )
+
+
+def _features(settings: PlatformSettings) -> Process:
+    workers = scale.spark_workers(settings)
+    master = {"FLYWHEEL_SPARK_MASTER": spark_cluster.url(settings), "SPARK_LOCAL_IP": spark_cluster.HOST}
+    return Process(
+        name="features",
+        command=_module("services.features"),
+        after=("topics", "redis", *(worker.name for worker in workers)),
+        ready=HttpReady(f"http://127.0.0.1:{settings.features_metrics_port}/readyz"),
+        within_s=180,
+        address=f"http://127.0.0.1:{settings.features_metrics_port}/metrics",
+        ports={"FLYWHEEL_FEATURES_METRICS_PORT": settings.features_metrics_port},
+        environment={"FLYWHEEL_SPARK_HEAP_MIB": str(MemoryCaps().spark_heap_mib), **(master if workers else {})},
+        niceness=5,
+        stop_within_s=40,
+        fails_within_s=60,
+    )
+
+
+def _spark(settings: PlatformSettings) -> tuple[Process, ...]:
+    """The Spark cluster of this machine, where there is one."""
+    if not (workers := scale.spark_workers(settings)):
+        return ()
+    master = scale.spark_master(settings)
+
+    def daemon(is_of: SparkDaemon, after: tuple[str, ...], ready: Probe, *arguments: str) -> Process:
+        return Process(
+            name=is_of.name,
+            command=_module("infra.local.spark_cluster", *arguments),
+            after=after,
+            ready=ready,
+            within_s=60,
+            address=is_of.page,
+            ports=scale.ports_of(settings, [is_of.port, is_of.page_port]),
+            niceness=5,
+            stop_within_s=20,
+        )
+
+    return (
+        daemon(master, (), HttpReady(master.page), "master"),
+        *(
+            daemon(worker, (master.name,), SparkWorkerRegistered(master.page, worker.port), "worker", str(number))
+            for number, worker in enumerate(workers)
+        ),
     )
 
 

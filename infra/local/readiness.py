@@ -7,6 +7,7 @@ import json
 import socket
 import subprocess
 import time
+import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -144,6 +145,28 @@ class RedisAnswers:
 
     def __str__(self) -> str:
         return f"PING at port {self.port}"
+
+    def detail(self) -> str:
+        return ""
+
+
+@dataclass(frozen=True)
+class SparkWorkerRegistered:
+    """Spark's master counts the worker at that port among those that live."""
+
+    master_page: str
+    port: int
+
+    def __call__(self) -> bool:
+        try:
+            with urllib.request.urlopen(self.master_page, timeout=_PROBE_TIMEOUT_S) as answer:
+                workers = json.loads(answer.read())["workers"]
+        except (OSError, http.client.HTTPException, ValueError, KeyError):
+            return False
+        return any(worker["port"] == self.port and worker["state"] == "ALIVE" for worker in workers)
+
+    def __str__(self) -> str:
+        return f"the worker at port {self.port} on {self.master_page}"
 
     def detail(self) -> str:
         return ""

@@ -11,6 +11,8 @@ from flywheel.contracts.settings import PlatformSettings
 # Where each kind begins, counted from `replica_ports`: another number of one kind moves no other.
 _SERVING_FROM = 0
 _PORTS_A_REPLICA = 3
+_SPARK_FROM = 60
+_PORTS_A_SPARK_DAEMON = 2
 PORTS = 100
 """So many from `replica_ports` on may be used."""
 
@@ -23,6 +25,19 @@ class ServingReplica:
     address: str
     rest_address: str
     metrics_port: int
+
+
+@dataclass(frozen=True)
+class SparkDaemon:
+    """Spark's master or one of its workers: where it listens, and where it tells of itself in JSON."""
+
+    name: str
+    port: int
+    page_port: int
+
+    @property
+    def page(self) -> str:
+        return f"http://127.0.0.1:{self.page_port}/json/"
 
 
 def is_balanced(settings: PlatformSettings) -> bool:
@@ -53,6 +68,22 @@ def _replica(settings: PlatformSettings, number: int) -> ServingReplica:
         rest_address=f"127.0.0.1:{first + 1}" if settings.serving_rest_address else "",
         metrics_port=first + 2 if number else settings.serving_metrics_port,
     )
+
+
+def spark_master(settings: PlatformSettings) -> SparkDaemon:
+    """The master of the cluster that this machine runs."""
+    return _spark_daemon(settings, "spark-master", 0)
+
+
+def spark_workers(settings: PlatformSettings) -> tuple[SparkDaemon, ...]:
+    """Its workers; none where this machine runs no cluster."""
+    numbers = range(1, settings.spark_workers + 1)
+    return tuple(_spark_daemon(settings, f"spark-worker-{number}", number) for number in numbers)
+
+
+def _spark_daemon(settings: PlatformSettings, name: str, number: int) -> SparkDaemon:
+    first = settings.replica_ports + _SPARK_FROM + _PORTS_A_SPARK_DAEMON * number
+    return SparkDaemon(name, first, first + 1)
 
 
 def ports_of(settings: PlatformSettings, ports: Iterable[int]) -> dict[str, int]:

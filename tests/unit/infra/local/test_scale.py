@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flywheel.contracts.settings import PlatformSettings
-from infra.local import balancer, settings_check
+from infra.local import balancer, scale, settings_check, spark_cluster
 from infra.local.failures import CannotStart
 from infra.local.processes import Process, declaration, processes
 from infra.local.scale import PORTS, serving_metrics_urls, serving_replicas
@@ -92,3 +92,26 @@ def test_a_balancer_that_speaks_plain_text_is_refused_where_serving_speaks_tls(
     monkeypatch.setenv("FLYWHEEL_SERVING_TLS_CERTIFICATE", str(tmp_path / "certificate.pem"))
     with pytest.raises(CannotStart, match="the balancer of one machine speaks plain text"):
         settings_check.check(PlatformSettings())
+
+
+def test_features_compute_on_the_cluster_of_this_machine_where_there_is_one(tmp_path: Path) -> None:
+    settings = PlatformSettings(data_dir=tmp_path, spark_workers=2)
+    found = declared(settings)
+    assert {"spark-worker-1", "spark-worker-2"} <= set(found["features"].after)
+    assert found["spark-worker-1"].after == ("spark-master",)
+    told = found["features"].environment["FLYWHEEL_SPARK_MASTER"]
+    assert told == f"spark://127.0.0.1:{scale.spark_master(settings).port}"
+    for daemon in (scale.spark_master(settings), *scale.spark_workers(settings)):
+        assert set(found[daemon.name].ports.values()) == {daemon.port, daemon.page_port}
+    workers = [spark_cluster.command(settings, worker) for worker in scale.spark_workers(settings)]
+    assert {command[-1] for command in workers} == {told}
+    assert len({tuple(command) for command in workers}) == 2
+    alone = declared(PlatformSettings(data_dir=tmp_path))
+    assert "spark-master" not in alone
+    assert "FLYWHEEL_SPARK_MASTER" not in alone["features"].environment
+
+
+def test_nothing_that_runs_more_than_once_shares_a_port() -> None:
+    found = declared(PlatformSettings(serving_replicas=8, spark_workers=8))
+    ports = [port for process in found.values() for port in process.ports.values()]
+    assert len(ports) == len(set(ports))
