@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import platform
 import re
+from contextlib import closing
 from importlib.metadata import PackageNotFoundError, version
 
 import redis
 
+from flywheel.adapters.redis_cluster_client import open_client
 from flywheel.contracts.settings import PlatformSettings
+from flywheel.kernel.ports import Unavailable
 from infra.local import places
 from services.serving.settings import ServingSettings
 
@@ -35,8 +38,9 @@ def versions(settings: PlatformSettings) -> dict[str, str]:
 
 def _redis_version(settings: PlatformSettings) -> str:
     try:
-        told = redis.Redis.from_url(settings.redis_url, socket_timeout=1.0).info("server")
-    except redis.RedisError:
+        with closing(open_client(settings.redis_url)) as client:
+            told = client.nodes()[0].info("server")
+    except (redis.RedisError, Unavailable):
         return "not reached"
     return str(told["redis_version"]) if isinstance(told, dict) else "not told"
 

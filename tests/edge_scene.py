@@ -56,8 +56,9 @@ def stream(store: MemoryFeatureStore, until_offset: int) -> None:
     state, arrived = opened(CARD, stored)
     rows = arrived[arrived[:, MARK] < mark_of(0, until_offset)]
     (after,), (fresh,) = apply(CARD, [state], [Change(rows, {0: mark_of(0, until_offset)})])
-    write = StateWrite(after.pack(CARD), after.newest_us, StateWrite.ending_of(stored.state))
-    assert store.write({KEY: write}, PLAN.counted(CARD, partition_of(fresh[:, MARK]))) == []
+    counted = PLAN.counted(CARD, partition_of(fresh[:, MARK]))
+    write = StateWrite(after.pack(CARD), after.newest_us, StateWrite.ending_of(stored.state), counted)
+    assert store.write({KEY: write}) == []
 
 
 FIELDS = {"card_id": "c1", "terminal_id": "t1"}

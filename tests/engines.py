@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
 
 from flywheel.adapters.spark_session import start_session
-from infra.local import broker, jars, online_store
+from infra.local import broker, jars, online_store, redis_cluster, side_by_side
 from infra.local.ending import end
 from infra.local.failures import CannotStart
 from infra.local.places import JARS
@@ -67,6 +67,19 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     port = free_port()
     with running(online_store.command(directory, port), RedisAnswers(port), directory / "redis.log"):
         yield f"redis://127.0.0.1:{port}/0"
+
+
+@pytest.fixture(scope="session")
+def redis_cluster_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a real Redis Cluster of three masters, such as `redis+cluster://127.0.0.1:20123,…`."""
+    ports = side_by_side.free_cluster_ports(3)
+    with ExitStack() as nodes:
+        for port in ports:
+            directory = tmp_path_factory.mktemp("redis-node")
+            command = redis_cluster.command(directory, port)
+            nodes.enter_context(running(command, RedisAnswers(port), directory / "redis.log"))
+        redis_cluster.form(ports)
+        yield "redis+cluster://" + ",".join(f"127.0.0.1:{port}" for port in ports)
 
 
 @pytest.fixture(scope="session")

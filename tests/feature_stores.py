@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-import redis
 
 from flywheel.adapters.memory_store import MemoryFeatureStore
+from flywheel.adapters.redis_cluster_client import open_client
 from flywheel.adapters.redis_store import RedisFeatureReader, RedisFeatureWriter
 from flywheel.kernel.edge import unpack_edge
 from flywheel.kernel.plan import FIXED_CELLS, FeaturePlan, compile_plan
@@ -42,15 +43,19 @@ class Store(NamedTuple):
     reader: Callable[[], FeatureReader]
 
 
+KINDS = ["memory", *(pytest.param(kind, marks=pytest.mark.engine) for kind in ("redis", "redis-cluster"))]
+
+
 def opened(request: pytest.FixtureRequest, plan: FeaturePlan) -> Iterator[Store]:
     """An empty store of the fixture's kind."""
     if request.param == "memory":
         memory = MemoryFeatureStore(plan)
         yield Store(memory, memory.reader)
         return
-    url = request.getfixturevalue("redis_server")
-    with redis.Redis.from_url(url) as client:
-        client.flushdb()
+    url = request.getfixturevalue({"redis": "redis_server", "redis-cluster": "redis_cluster_url"}[request.param])
+    with closing(open_client(url)) as client:
+        for node in client.nodes():
+            node.flushdb()
     writer = RedisFeatureWriter(url, plan)
     yield Store(writer, lambda: RedisFeatureReader(url, plan))
     writer.close()

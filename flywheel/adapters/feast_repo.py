@@ -20,6 +20,7 @@ from flywheel.adapters.attribute_lake import table_directory
 from flywheel.adapters.feast_layout import edge_feature, state_feature
 from flywheel.adapters.feast_stored import feature_view
 from flywheel.adapters.history_layout import NEVER_EXPIRES, snapshot_directory
+from flywheel.adapters.redis_address import cluster_address, is_cluster
 from flywheel.contracts.settings import PlatformSettings
 from flywheel.kernel.attributes import AttributeTable
 from flywheel.kernel.plan import FeaturePlan, TileView
@@ -73,7 +74,7 @@ def open_store(settings: PlatformSettings, plan: FeaturePlan, *, registry: Path 
             provider="local",
             registry=str(registry or directory / "registry.db"),
             repo_path=directory,
-            online_store={"type": "redis", "connection_string": _connection(settings.redis_url)},
+            online_store=_online_store(settings.redis_url),
             offline_store={"type": "duckdb"},
             entity_key_serialization_version=3,
         )
@@ -109,6 +110,20 @@ def training_table(settings: PlatformSettings, plan: FeaturePlan, requests: pa.T
     """`training_frame` for tables of Arrow."""
     found = training_frame(settings, plan, requests.to_pandas(), snapshot_id)
     return pa.Table.from_pandas(found, preserve_index=False)
+
+
+def _online_store(redis_url: str) -> dict[str, str]:
+    if not is_cluster(redis_url):
+        return {"type": "redis", "connection_string": _connection(redis_url)}
+    address = cluster_address(redis_url)
+    # What is the same for all nodes; a cluster has but one database.
+    _, *parts = _connection(address.url(address.nodes[0])).split(",")
+    same = [part for part in parts if not part.startswith("db=")]
+    return {
+        "type": "redis",
+        "redis_type": "redis_cluster",
+        "connection_string": ",".join([*map(str, address.nodes), *same]),
+    }
 
 
 def _connection(redis_url: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from flywheel.adapters.loop_turns import LoopTurns
 from flywheel.kernel.breaker import CircuitBreaker
-from flywheel.kernel.ports import Answer, FeatureReader, Question, Unavailable
+from flywheel.kernel.ports import Answer, FeatureReader, PartlyUnavailable, Question, Unavailable
 
 _FAILURES_TO_OPEN = 3
 _FAILING_OVER_S = 0.1
@@ -47,6 +47,12 @@ class GuardedReader:
         was_open = self._breaker.is_open
         try:
             answer = await self._reader.read(question, timeout_s)
+        except PartlyUnavailable:
+            # Whoever asks for what is there gets it.
+            self._breaker.succeeded()
+            self._tell(was_open)
+            await self._turns.mine()
+            raise
         except Unavailable:
             if timeout_s >= self._patience_s:
                 self._breaker.failed(self._steady_s())

@@ -23,6 +23,8 @@ _KEYS_AT_ONCE = 3
 class MemoryFeatureStore:
     """A writer; `reader()` gives the decision's side of the same store."""
 
+    counters_pause_s = 0.0
+
     def __init__(self, plan: FeaturePlan) -> None:
         self.states: dict[ViewKey, bytes] = {}
         self.edges: dict[ViewKey, bytes] = {}
@@ -44,15 +46,15 @@ class MemoryFeatureStore:
         """What is stored under `keys`, in their order."""
         return [Stored(self.states.get(key), self.edges.get(key)) for key in keys]
 
-    def write(self, states: Mapping[ViewKey, StateWrite], counted: Mapping[str, int]) -> list[ViewKey]:
-        """Replaces the states and adds to the counters, or gives the keys of states that are others by now."""
+    def write(self, states: Mapping[ViewKey, StateWrite]) -> list[ViewKey]:
+        """Replaces the states and adds what they count; the keys of those that are others by now come back."""
         conflicts = [
             key for key, state in states.items() if StateWrite.ending_of(self.states.get(key)) != state.replaces
         ]
-        if not conflicts:
-            self.states.update({key: state.state for key, state in states.items()})
-            self._newest_us.update({key: state.newest_us for key, state in states.items()})
-            self._counted.update(counted)
+        for key, state in states.items():
+            if key not in conflicts:
+                self.states[key], self._newest_us[key] = state.state, state.newest_us
+                self._counted.update(state.counted)
         return conflicts
 
     def append(self, rows: Mapping[ViewKey, bytes], absorbed: Mapping[int, int]) -> dict[ViewKey, int]:

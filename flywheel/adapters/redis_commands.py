@@ -18,6 +18,8 @@ class Commands(NamedTuple):
     """How many replies they are owed."""
     are_alike: bool = False
     """Whether each asks for the same fields of another hash, so that their replies may be read as one table."""
+    apart: Sequence[bytes] = ()
+    """Each by itself, for a store that keeps its keys in several places."""
 
 
 def pack(*commands: Sequence[Argument]) -> Commands:
@@ -32,7 +34,7 @@ def pack(*commands: Sequence[Argument]) -> Commands:
 
 def together(packed: Sequence[bytes], *, are_alike: bool = False) -> Commands:
     """Commands that are packed each by itself, for one round trip."""
-    return Commands(b"".join(packed), len(packed), are_alike)
+    return Commands(b"".join(packed), len(packed), are_alike, packed)
 
 
 class HashReads:

@@ -5,20 +5,33 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Awaitable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import unquote, urlsplit
 
 from flywheel.adapters.logs import logger
 from flywheel.adapters.redis_commands import Argument, Commands, HashReads, pack, together
-from flywheel.adapters.redis_wire import RefusedCommand, Wire, late
+from flywheel.adapters.redis_wire import NodeAway, RefusedCommand, Wire, late
 from flywheel.kernel.ports import Unavailable
 
-__all__ = ["Commands", "HashReads", "RedisConnection", "RefusedCommand", "pack", "together"]
+__all__ = ["Commands", "Connection", "HashReads", "NodeAway", "RedisConnection", "RefusedCommand", "pack", "together"]
 
 _log = logger(__name__)
 
 _BACKOFF_FROM_S = 0.01
 _BACKOFF_UNTIL_S = 1.0
+
+
+class Connection(Protocol):
+    """The way to the online store, whether that is one Redis or a cluster."""
+
+    def execute(self, commands: Commands, timeout_s: float) -> Awaitable[list[Any]]:
+        """One reply for each command, in order: bytes, int, list, None, or a RefusedCommand in its place.
+
+        Raises Unavailable when nothing of the store can be reached or answers in time.
+        """
+
+    async def close(self) -> None:
+        """Ends the connection; calls under way fail."""
 
 
 class RedisConnection:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import redis
 from redis.exceptions import RedisError, ResponseError
 
 from flywheel.adapters.feast_key_reader import join_keys
+from flywheel.adapters.redis_address import own_key
+from flywheel.adapters.redis_cluster_client import open_client
 from flywheel.kernel.ports import Lane, StoreProgress, Unavailable
 
-_TIMEOUT_S = 10.0
 _SCANNED_AT_ONCE = 1_000
 _REWRITE_TIMEOUT_S = 60.0
 _LOOK_AGAIN_S = 0.05
@@ -25,7 +26,8 @@ class RedisEraser:
 
     def __init__(self, url: str, project: str) -> None:
         self._project = project
-        self._client = redis.Redis.from_url(url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S)
+        self._progress_key = own_key(url, project, "progress")
+        self._client = open_client(url)
 
     def count(self, entity: Mapping[str, str]) -> int:
         """How many keys name the entity, given by the values of its join keys."""
@@ -33,42 +35,59 @@ class RedisEraser:
 
     def remove(self, entity: Mapping[str, str]) -> int:
         """How many keys went; they are gone from the append-only file too, if Redis keeps one."""
-        keys = self._keys(entity)
-        removed = int(self._ask("DEL", *keys)) if keys else 0
-        if self._persistence().get("aof_enabled"):
-            self._rewrite_file()
+        batch = self._client.batch()
+        for key in self._keys(entity):
+            batch.add("DEL", key)
+        removed = sum(map(int, batch.execute()))
+        for node in map(_Node, self._client.nodes()):
+            if node.persistence().get("aof_enabled"):
+                node.rewrite_file()
         return removed
 
     def progress(self) -> dict[Lane, StoreProgress]:
         """How far each lane that ever filled the store has come."""
-        found = {}
+        batch = self._client.batch()
         for lane in Lane:
-            fields = (f"{lane}_visible_until_us", f"{lane}_updated_us")
-            values = self._ask("HMGET", f"{self._project}:progress", *fields)
-            if None not in values:
-                found[lane] = StoreProgress(*map(int, values))
-        return found
+            batch.add("HMGET", self._progress_key, f"{lane}_visible_until_us", f"{lane}_updated_us")
+        told = zip(Lane, batch.execute(), strict=True)
+        return {lane: StoreProgress(*map(int, values)) for lane, values in told if None not in values}
 
     def close(self) -> None:
-        """Closes the connection."""
+        """Closes all connections."""
         self._client.close()
 
     def _keys(self, entity: Mapping[str, str]) -> list[bytes]:
         pattern = b"*" + _SPECIAL.sub(rb"\\\1", next(iter(entity.values())).encode()) + b"*"
-        found: set[bytes] = set()
-        cursor = b"0"
-        while True:
-            # A scan may give a key twice.
-            cursor, keys = self._ask("SCAN", cursor, "MATCH", pattern, "COUNT", _SCANNED_AT_ONCE)
-            found.update(raw for raw in keys if self._names(raw, entity))
-            if int(cursor) == 0:
-                return sorted(found)
+        # A scan may give a key twice, and two nodes one that is on its way from one to the other.
+        found = {raw for node in map(_Node, self._client.nodes()) for raw in node.keys(pattern)}
+        return sorted(raw for raw in found if self._names(raw, entity))
 
     def _names(self, raw: bytes, entity: Mapping[str, str]) -> bool:
         found = join_keys(raw, self._project)
         return found is not None and entity.items() <= found.items()
 
-    def _rewrite_file(self) -> None:
+
+class _Node:
+    """One Redis, which keeps some of the keys, or all."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+
+    def keys(self, pattern: bytes) -> Iterator[bytes]:
+        """Its keys that look so."""
+        cursor = b"0"
+        while True:
+            cursor, keys = self._ask("SCAN", cursor, "MATCH", pattern, "COUNT", _SCANNED_AT_ONCE)
+            yield from keys
+            if int(cursor) == 0:
+                return
+
+    def persistence(self) -> Mapping[str, Any]:
+        """What it says of its files."""
+        found: Mapping[str, Any] = self._ask("INFO", "persistence")
+        return found
+
+    def rewrite_file(self) -> None:
         """A rewrite that is under way may have begun before, so one that begins now is waited for."""
         deadline_s = time.monotonic() + _REWRITE_TIMEOUT_S
         _await(lambda: not self._is_rewriting(), deadline_s)
@@ -85,12 +104,8 @@ class RedisEraser:
         return True
 
     def _is_rewriting(self) -> bool:
-        found = self._persistence()
+        found = self.persistence()
         return bool(found.get("aof_rewrite_in_progress") or found.get("aof_rewrite_scheduled"))
-
-    def _persistence(self) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = self._ask("INFO", "persistence")
-        return found
 
     def _ask(self, *command: Any) -> Any:
         try:

@@ -68,25 +68,29 @@ end
 WRITE_STATES = (
     _VALUES
     + """
-local count = tonumber(ARGV[1])
-local conflicts = {}
-for place = 1, count do
-  local at = 2 + (place - 1) * 5
-  local held = redis.call('HGET', KEYS[place + 1], ARGV[at])
-  if string.sub(inside(held), -8) ~= ARGV[at + 4] then conflicts[#conflicts + 1] = place - 1 end
+local at, conflicts, added, names = 1, {}, {}, {}
+for place = 2, #KEYS do
+  local last = at + 5 + 2 * tonumber(ARGV[at + 5])
+  local held = redis.call('HGET', KEYS[place], ARGV[at])
+  if string.sub(inside(held), -8) == ARGV[at + 4] then
+    redis.call('HSET', KEYS[place], ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3])
+    for counter = at + 6, last, 2 do
+      local name = ARGV[counter]
+      if not added[name] then names[#names + 1] = name end
+      added[name] = (added[name] or 0) + tonumber(ARGV[counter + 1])
+    end
+  else
+    conflicts[#conflicts + 1] = place - 2
+  end
+  at = last + 1
 end
-if #conflicts > 0 then return conflicts end
-for place = 1, count do
-  local at = 2 + (place - 1) * 5
-  redis.call('HSET', KEYS[place + 1], ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3])
-end
-for at = 2 + count * 5, #ARGV, 2 do redis.call('HINCRBY', KEYS[1], ARGV[at], ARGV[at + 1]) end
+for _, name in ipairs(names) do redis.call('HINCRBY', KEYS[1], name, added[name]) end
 return conflicts
 """
 )
-"""KEYS: counters, entities. ARGV: number of entities; for each state field, state, time field, time and what is
-replaced; then counters and what is added to them.
-Gives the places of conflicting entities, none when all is written."""
+"""KEYS: counters, entities. ARGV: for each entity state field, state, time field, time, what is replaced, the number of
+counters, and those with what is added to them. Gives the places of entities that conflict: of these nothing is
+written nor counted."""
 
 APPEND_EDGE = (
     _VALUES

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any, cast
 
-import redis
-from redis.exceptions import RedisError
-
 from flywheel.adapters import feast_layout
-from flywheel.adapters.feast_key_reader import join_keys
 from flywheel.adapters.feast_keys import EntityKeys
-from flywheel.adapters.redis_connection import HashReads, RedisConnection, RefusedCommand, together
+from flywheel.adapters.redis_client import batched
+from flywheel.adapters.redis_cluster_client import open_client
+from flywheel.adapters.redis_cluster_connection import open_connection
+from flywheel.adapters.redis_connection import HashReads, RefusedCommand, together
+from flywheel.adapters.redis_layout import Layout
 from flywheel.adapters.redis_scripts import (
     APPEND_EDGE,
     FORGET,
@@ -23,27 +23,23 @@ from flywheel.adapters.redis_scripts import (
     TRIM_EDGES,
     WRITE_STATES,
 )
-from flywheel.adapters.redis_stored import StoredCommands
+from flywheel.adapters.redis_stored import StoredCommands, refused
 from flywheel.kernel.attributes import AttributeRow, AttributeTable
-from flywheel.kernel.edge import edge_header
-from flywheel.kernel.features import join_id, split_id
 from flywheel.kernel.plan import FeaturePlan
 from flywheel.kernel.ports import (
     Answer,
     Lane,
+    PartlyUnavailable,
     Question,
     StateWrite,
     Stored,
     StoreProgress,
-    Unavailable,
     ViewKey,
     furthest,
 )
 from flywheel.kernel.state import offset_of
-from flywheel.kernel.stored import JoinKey
 from flywheel.kernel.stored_values import ScalarType, encode_scalar
 
-_WRITE_TIMEOUT_S = 10.0
 _ROWS_AT_ONCE = 128
 _EDGES_AT_ONCE = 16
 """While rows are added to an edge, or taken off some, Redis answers nobody else."""
@@ -53,52 +49,6 @@ _UNTIL, _UPDATED, _NEWEST = "visible_until_us", "updated_us", "newest_event_us"
 _PROGRESS_FIELDS = tuple(f"{lane}_{name}".encode() for lane in Lane for name in (_UNTIL, _UPDATED, _NEWEST))
 
 
-class _Layout:
-    """Keys and fields of one use case."""
-
-    def __init__(self, plan: FeaturePlan) -> None:
-        self.project = plan.usecase.name
-        self._keys = {
-            view.name: EntityKeys(self.project, [JoinKey(name) for name in view.entity.keys]) for view in plan.views
-        }
-        self._keyed = {view.name: view.entity.keys for view in plan.views}
-        entities = {view.name: view.entity.name for view in plan.views}
-        self.states = {
-            view: feast_layout.value_field(view, feast_layout.state_feature(name)) for view, name in entities.items()
-        }
-        self.edges = {
-            view: feast_layout.value_field(view, feast_layout.edge_feature(name)) for view, name in entities.items()
-        }
-        self._reads = {view: HashReads([self.states[view], self.edges[view]]) for view in entities}
-        self.times = {view: feast_layout.time_field(view) for view in entities}
-        self.headers = {view.name: edge_header(view) for view in plan.views}
-        self.row_bytes = {view.name: 8 * view.row_cells for view in plan.views}
-        self.lifetimes_us = {view.name: view.lifetime_us for view in plan.views}
-        self.progress_key = f"{self.project}:progress"
-        self.counted_key = f"{self.project}:counted"
-        self.absorbed_key = f"{self.project}:absorbed"
-        self.source_key = f"{self.project}:source"
-
-    def entity(self, key: ViewKey) -> bytes:
-        """The Redis key of an entity."""
-        (entity,) = self._keys[key.view].encode([[value] for value in split_id(key.entity_id)])
-        return entity
-
-    def entities(self, raw: bytes) -> list[ViewKey]:
-        """The rows that a Redis key holds: those of each view of that entity; none for a key of something else."""
-        values = join_keys(raw, self.project) or {}
-        mine = {view: keys for view, keys in self._keyed.items() if set(keys) == set(values)}
-        return [ViewKey(view, join_id([values[name] for name in keys])) for view, keys in mine.items()]
-
-    def reads(self, keys: Sequence[ViewKey]) -> list[bytes]:
-        """The commands that read the states and edges under these keys."""
-        return [command for key in keys for command in self._reads[key.view].of((self.entity(key),))]
-
-    def place(self, key: ViewKey) -> tuple[bytes, bytes, bytes]:
-        """Redis key and hash fields of a state and an edge."""
-        return self.entity(key), self.states[key.view], self.edges[key.view]
-
-
 class RedisFeatureReader:
     """Reads for decisions over a pipelined connection: whoever asks at once shares a round trip.
 
@@ -106,16 +56,16 @@ class RedisFeatureReader:
     """
 
     def __init__(self, url: str, plan: FeaturePlan) -> None:
-        self._layout = _Layout(plan)
+        self._layout = Layout(url, plan)
         self._attributes = [StoredCommands(plan.usecase.name, read.plan) for read in plan.usecase.attribute_reads]
-        self._connection = RedisConnection(url)
-        self._long = RedisConnection(url)
+        self._connection = open_connection(url)
+        self._long = open_connection(url)
         self._progress = HashReads(_PROGRESS_FIELDS).of([self._layout.progress_key.encode()] if plan.views else [])
 
     async def read(self, question: Question, timeout_s: float) -> Answer:
         """What is stored, and the store's progress, None when it is missing or unreadable, or there are no windows.
 
-        Raises Unavailable when Redis fails or is late.
+        Raises Unavailable when Redis fails or is late; PartlyUnavailable when only a part of the nodes does.
         """
         commands = [*self._layout.reads(question.keys), *self._progress]
         reads = self._attributes if question.attributes else ()
@@ -128,7 +78,7 @@ class RedisFeatureReader:
         found, *others = await _both(first, long)
         replies, tables = iter(found), map(iter, others)
         stored = [_stored(_answered(reply)) for reply in islice(replies, len(question.keys))]
-        progress = _progress(_answered(next(replies))) if self._progress else None
+        progress = _told(next(replies)) if self._progress else None
         columns = [
             read.columns(each, next(tables) if each.is_long else replies)
             for read, each in zip(reads, asked, strict=True)
@@ -145,180 +95,167 @@ class RedisFeatureWriter:
     """Writes states for the stream; every call raises Unavailable when Redis does not answer."""
 
     def __init__(self, url: str, plan: FeaturePlan) -> None:
-        self._layout = _Layout(plan)
-        self._client = redis.Redis.from_url(
-            url, socket_timeout=_WRITE_TIMEOUT_S, socket_connect_timeout=_WRITE_TIMEOUT_S
-        )
-        self._scripts: dict[str, Any] = {}
+        self._layout = Layout(url, plan)
+        self._client = open_client(url)
+
+    @property
+    def counters_pause_s(self) -> float:
+        """How long to wait between two looks at all counters."""
+        return self._client.counters_pause_s
 
     def read(self, keys: Sequence[ViewKey]) -> list[Stored]:
         """What is stored under `keys`, in their order, in one round trip."""
-        pipe = self._pipeline()
+        batch = self._client.batch()
         for key in keys:
-            pipe.execute_command("HMGET", *self._layout.place(key))
-        return [_stored(values) for values in _execute(pipe)]
+            batch.add("HMGET", *self._layout.place(key))
+        return [_stored(values) for values in batch.execute()]
 
-    def write(self, states: Mapping[ViewKey, StateWrite], counted: Mapping[str, int]) -> list[ViewKey]:
-        """Replaces the states and adds to the counters in one step, unless another writer was faster.
+    def write(self, states: Mapping[ViewKey, StateWrite]) -> list[ViewKey]:
+        """Replaces each state that is still the one to be replaced, and adds what it counts to the counters.
 
-        Then nothing is written, and the keys of the states that are others by now come back.
+        The keys of the others come back. States that may be in one call are written in one step.
         """
-        layout = self._layout
-        arguments: list[Any] = [len(states)]
-        for key, state in states.items():
-            arguments += (
-                layout.states[key.view],
-                feast_layout.encode_value(state.state),
-                layout.times[key.view],
-                feast_layout.encode_time(state.newest_us),
-                state.replaces,
-            )
-        for name, number in counted.items():
-            arguments += (name, number)
-        keys = [layout.counted_key, *(layout.entity(key) for key in states)]
-        pipe = self._pipeline()
-        self._call(pipe, WRITE_STATES, keys, arguments)
-        (conflicts,) = _execute(pipe)
-        written = list(states)
-        return [written[place] for place in conflicts]
+        layout, batch = self._layout, self._client.batch()
+        entities = {key: layout.entity(key) for key in states}
+        written = self._client.callable_together(list(states), entities.__getitem__)
+        for some in written:
+            arguments = [part for key in some for part in self._replacing(key, states[key])]
+            found = [entities[key] for key in some]
+            batch.call(WRITE_STATES, [self._client.counted_key(layout.project, found[0]), *found], arguments)
+        return [some[place] for some, places in zip(written, batch.execute(), strict=True) for place in places]
+
+    def _replacing(self, key: ViewKey, write: StateWrite) -> list[Any]:
+        """The arguments that say what is to become of one state."""
+        layout, state = self._layout, feast_layout.encode_value(write.state)
+        time, number = feast_layout.encode_time(write.newest_us), len(write.counted)
+        fixed = (layout.states[key.view], state, layout.times[key.view], time, write.replaces, number)
+        return [*fixed, *(part for counter in write.counted.items() for part in counter)]
 
     def append(self, rows: Mapping[ViewKey, bytes], absorbed: Mapping[int, int]) -> dict[ViewKey, int]:
         """Adds packed rows to the edges; for each, how many rows it holds now. In one round trip."""
-        layout, marks, pipe = self._layout, _offsets(absorbed), self._pipeline()
+        layout, marks, batch = self._layout, _offsets(absorbed), self._client.batch()
         asked = []
         for key, packed in rows.items():
             view, entity = key.view, layout.entity(key)
             fixed = (layout.edges[view], layout.states[view], layout.headers[view], layout.row_bytes[view])
             for some in _pieces(packed, _ROWS_AT_ONCE * layout.row_bytes[view]):
-                self._call(pipe, APPEND_EDGE, [entity], [*fixed, some, *marks])
+                batch.call(APPEND_EDGE, [entity], [*fixed, some, *marks])
                 asked.append(key)
         # Of a key that was asked about several times, the last answer stays.
-        return dict(zip(asked, _execute(pipe), strict=True))
+        return dict(zip(asked, batch.execute(), strict=True))
 
     def trim(self, keys: Sequence[ViewKey], absorbed: Mapping[int, int]) -> list[ViewKey]:
         """Takes rows that the tiles have absorbed off the edges; which edges hold rows yet. In one round trip."""
-        layout, marks, pipe = self._layout, _offsets(absorbed), self._pipeline()
+        layout, marks, batch = self._layout, _offsets(absorbed), self._client.batch()
         asked = []
         for view, mine in _by_view(keys).items():
             fixed = (layout.edges[view], layout.headers[view], layout.row_bytes[view])
-            for some in _batched(mine, _EDGES_AT_ONCE):
-                self._call(pipe, TRIM_EDGES, [layout.entity(key) for key in some], [*fixed, *marks])
-                asked.append(some)
-        return [some[place] for some, places in zip(asked, _execute(pipe), strict=True) for place in places]
+            for group in self._client.callable_together(mine, layout.entity):
+                for some in batched(group, _EDGES_AT_ONCE):
+                    batch.call(TRIM_EDGES, [layout.entity(key) for key in some], [*fixed, *marks])
+                    asked.append(some)
+        return [some[place] for some, places in zip(asked, batch.execute(), strict=True) for place in places]
 
     def entities(self, after: int) -> tuple[list[ViewKey], int]:
         """Some entities and where to go on; an entity may come twice."""
-        pipe = self._pipeline()
-        pipe.scan(after, count=_KEYS_AT_ONCE)
-        ((following, found),) = _execute(pipe)
-        return [key for raw in found for key in self._layout.entities(raw)], int(following)
+        following, found = self._client.scan(after, _KEYS_AT_ONCE)
+        return [key for raw in found for key in self._layout.entities(raw)], following
 
     def forget(self, keys: Sequence[ViewKey], clock_us: int) -> int:
         """How many of the states went, being of no use at that event time or later. In one round trip."""
-        layout, pipe = self._layout, self._pipeline()
+        layout, batch = self._layout, self._client.batch()
         for view, mine in _by_view(keys).items():
             before_s = (clock_us - layout.lifetimes_us[view]) // 1_000_000
             fields = (layout.states[view], layout.times[view], layout.edges[view])
-            self._call(pipe, FORGET, [layout.entity(key) for key in mine], [*fields, before_s])
-        return sum(_execute(pipe))
+            for some in self._client.callable_together(mine, layout.entity):
+                batch.call(FORGET, [layout.entity(key) for key in some], [*fields, before_s])
+        return sum(batch.execute())
 
     def put(self, table: AttributeTable, rows: Sequence[AttributeRow]) -> None:
         """Replaces what is stored of the rows' entities in this table, in one round trip."""
-        view, pipe = table.view(self._layout.project), self._pipeline()
+        view, batch = table.view(self._layout.project), self._client.batch()
         keys = EntityKeys(self._layout.project, view.join_keys)
         entities = keys.encode(list(zip(*(row.key for row in rows), strict=True)))
         fields = [feast_layout.value_field(view.name, feature.name) for feature in view.features]
         for entity, row in zip(entities, rows, strict=True):
             values = (encode_scalar(ScalarType.DOUBLE, value) for value in (*row.values, row.as_of_us))
-            mapping = dict(zip(fields, values, strict=True))
-            mapping[feast_layout.time_field(view.name)] = feast_layout.encode_time(row.as_of_us)
-            pipe.hset(entity, mapping=mapping)
-        _execute(pipe)
+            pairs = [part for pair in zip(fields, values, strict=True) for part in pair]
+            time = (feast_layout.time_field(view.name), feast_layout.encode_time(row.as_of_us))
+            batch.add("HSET", entity, *pairs, *time)
+        batch.execute()
 
     def absorbed(self) -> dict[int, int]:
         """By partition, the mark below which the tiles of all entities hold every event."""
-        pipe = self._pipeline()
-        pipe.hgetall(self._layout.absorbed_key)
-        (found,) = _execute(pipe)
+        batch = self._client.batch()
+        batch.add("HGETALL", self._layout.absorbed_key)
+        (found,) = batch.execute()
         return {int(partition): int(mark) for partition, mark in found.items()}
 
     def absorb(self, marks: Mapping[int, int], source: str | None) -> bool:
         """Publishes these marks for the stream of that id; False, and nothing is published, for another's store."""
-        pipe = self._pipeline()
+        batch = self._client.batch()
         keys = [self._layout.source_key, self._layout.absorbed_key]
-        self._call(pipe, PUBLISH_MARKS, keys, [source or "", *(number for pair in marks.items() for number in pair)])
-        (published,) = _execute(pipe)
+        batch.call(PUBLISH_MARKS, keys, [source or "", *(number for pair in marks.items() for number in pair)])
+        (published,) = batch.execute()
         return bool(published)
 
     def counters(self) -> dict[str, int]:
         """Events counted so far, by `<view>.<event>`."""
-        pipe = self._pipeline()
-        pipe.hgetall(self._layout.counted_key)
-        (found,) = _execute(pipe)
-        return {name.decode(): int(number) for name, number in found.items()}
+        batch = self._client.batch()
+        for key in self._client.counted_keys(self._layout.project):
+            batch.add("HGETALL", key)
+        total: Counter[str] = Counter()
+        for found in batch.execute():
+            total.update({name.decode(): int(number) for name, number in found.items()})
+        return dict(total)
 
     def report(self, lane: Lane, progress: StoreProgress) -> None:
         """Publishes how far a lane is; of a store whose marks are not known nobody can say that, so nothing happens."""
-        pipe = self._pipeline()
+        batch = self._client.batch()
         # What is not known is told as empty, and the store keeps what it knew.
         newest_us = "" if progress.newest_event_us is None else progress.newest_event_us
         told = {_UNTIL: progress.visible_until_us, _UPDATED: progress.updated_us, _NEWEST: newest_us}
         values = [part for name, value in told.items() for part in (f"{lane}_{name}", value)]
-        self._call(pipe, PUBLISH_PROGRESS, [self._layout.absorbed_key, self._layout.progress_key], values)
-        _execute(pipe)
+        batch.call(PUBLISH_PROGRESS, [self._layout.absorbed_key, self._layout.progress_key], values)
+        batch.execute()
 
     def claim(self, source: str) -> str:
         """The id of the stream that fills this store: `source` if it had none before, which it then keeps."""
-        pipe = self._pipeline()
-        pipe.set(self._layout.source_key, source, nx=True)
-        pipe.get(self._layout.source_key)
-        return str(_execute(pipe)[1].decode())
+        batch = self._client.batch()
+        batch.add("SET", self._layout.source_key, source, "NX")
+        batch.add("GET", self._layout.source_key)
+        return str(batch.execute()[1].decode())
 
     def source(self) -> str | None:
         """The id of the stream that fills this store; None for an empty one."""
-        pipe = self._pipeline()
-        pipe.get(self._layout.source_key)
-        (found,) = _execute(pipe)
+        batch = self._client.batch()
+        batch.add("GET", self._layout.source_key)
+        (found,) = batch.execute()
         return None if found is None else found.decode()
 
     def hand_over(self, source: str | None) -> None:
         """The store belongs to `source` from now on; None: to whoever claims it next. Its progress is forgotten."""
-        pipe = self._pipeline()
+        batch = self._client.batch()
         if source is None:
-            pipe.delete(self._layout.source_key)
+            batch.add("DEL", self._layout.source_key)
         else:
-            pipe.set(self._layout.source_key, source)
-        pipe.delete(self._layout.progress_key, self._layout.absorbed_key)
-        _execute(pipe)
+            batch.add("SET", self._layout.source_key, source)
+        batch.add("DEL", self._layout.progress_key, self._layout.absorbed_key)
+        batch.execute()
 
     def recount(self, counted: Mapping[str, int]) -> None:
         """Sets the counters."""
-        pipe = self._pipeline()
-        pipe.delete(self._layout.counted_key)
+        batch = self._client.batch()
+        first, *others = self._client.counted_keys(self._layout.project)
+        for key in (first, *others):
+            batch.add("DEL", key)
         if counted:
-            pipe.hset(self._layout.counted_key, mapping=dict(counted))
-        _execute(pipe)
+            batch.add("HSET", first, *(part for pair in counted.items() for part in pair))
+        batch.execute()
 
     def close(self) -> None:
         """Closes the connection."""
         self._client.close()
-
-    def _pipeline(self) -> Any:
-        # Any, because the client's own annotations forbid keys of bytes.
-        return self._client.pipeline(transaction=False)
-
-    def _call(self, pipe: Any, script: str, keys: Sequence[Any], arguments: Sequence[Any]) -> None:
-        if script not in self._scripts:
-            # Scripts are forgotten when Redis starts again; a pipeline loads those it needs before it runs them.
-            self._scripts[script] = self._client.register_script(script)
-        self._scripts[script](keys=keys, args=arguments, client=pipe)
-
-
-def _execute(pipe: Any) -> list[Any]:
-    try:
-        return list(pipe.execute())
-    except (RedisError, OSError) as error:
-        raise Unavailable(f"the feature store failed: {error}") from error
 
 
 def _pieces(packed: bytes, length: int) -> list[bytes]:
@@ -333,12 +270,6 @@ def _by_view(keys: Iterable[ViewKey]) -> dict[str, list[ViewKey]]:
     return found
 
 
-def _batched(keys: Iterable[ViewKey], number: int) -> Iterator[list[ViewKey]]:
-    left = iter(keys)
-    while some := list(islice(left, number)):
-        yield some
-
-
 async def _both(first: Awaitable[list[Any]], others: Sequence[Awaitable[list[Any]]]) -> Sequence[list[Any]]:
     # Most often there is but one, and a task for each would cost as much as a short read takes.
     return await asyncio.gather(first, *others) if others else [await first]
@@ -346,8 +277,16 @@ async def _both(first: Awaitable[list[Any]], others: Sequence[Awaitable[list[Any
 
 def _answered(reply: Any) -> Sequence[bytes | None]:
     if isinstance(reply, RefusedCommand):
-        raise Unavailable(f"the feature store refused a read: {reply}")
+        raise refused(reply)
     return cast(Sequence[bytes | None], reply)
+
+
+def _told(reply: Any) -> StoreProgress | None:
+    """The progress; unknown where the node of a cluster that keeps it is away."""
+    try:
+        return _progress(_answered(reply))
+    except PartlyUnavailable:
+        return None
 
 
 def _stored(values: Sequence[bytes | None]) -> Stored:

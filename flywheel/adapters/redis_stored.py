@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from flywheel.adapters import feast_layout
 from flywheel.adapters.feast_keys import EntityKeys
-from flywheel.adapters.redis_connection import Commands, HashReads, RedisConnection, RefusedCommand, together
-from flywheel.kernel.ports import Unavailable
+from flywheel.adapters.redis_connection import Commands, Connection, HashReads, NodeAway, RefusedCommand, together
+from flywheel.kernel.ports import PartlyUnavailable, Unavailable
 from flywheel.kernel.stored import StoredColumns, StoredRequest
 from flywheel.kernel.stored_plan import Keys, Moment, StoredPlan, StoredRow, StoredRows, ViewGroup
 from flywheel.kernel.stored_table import StoredTable
@@ -72,7 +72,7 @@ class RedisStoredReader:
 
     def __init__(
         self,
-        connection: RedisConnection,
+        connection: Connection,
         project: str,
         plan: StoredPlan,
         *,
@@ -98,6 +98,13 @@ class RedisStoredReader:
     async def close(self) -> None:
         """Closes the connection."""
         await self._connection.close()
+
+
+def refused(reply: Any) -> Unavailable:
+    """What is to be raised where this came in a reply's place."""
+    if isinstance(reply, NodeAway):
+        return PartlyUnavailable(f"the feature store failed: {reply}")
+    return Unavailable(f"the feature store refused to read: {reply}")
 
 
 class _GroupCommands:
@@ -129,4 +136,4 @@ class _GroupCommands:
             return reply
         if isinstance(reply, RefusedCommand) and str(reply).startswith(_WRONG_TYPE):
             return self._foreign
-        raise Unavailable(f"the feature store refused to read: {reply}")
+        raise refused(reply)

@@ -28,6 +28,10 @@ class RefusedCommand(Exception):
     """Redis answered a command with an error; it stands in the reply's place."""
 
 
+class NodeAway(RefusedCommand):
+    """The node of a cluster that would have answered a command is away; others have answered theirs."""
+
+
 class _Call:
     """A call's place in the queue of those that are owed replies."""
 

@@ -32,7 +32,8 @@ class PlatformSettings(BaseSettings):
     kafka_bootstrap: str = "127.0.0.1:19092"
     """Brokers to begin with, `host:port`, several separated by commas."""
     redis_url: str = "redis://127.0.0.1:16379/0"
-    """The online feature store."""
+    """The online feature store: `redis[s]://[user:password@]host:port/database`, or nodes of a Redis Cluster to begin
+    with, `redis[s]+cluster://[user:password@]host:port,host:port,host:port`."""
     attributes_memory_mib: int = Field(default=512, gt=0)
     """For bringing attributes online from their loads, by the command or a rebuild; what does not fit is spilled to
     disk."""

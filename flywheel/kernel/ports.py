@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
@@ -20,6 +20,10 @@ from flywheel.kernel.stored import StoredColumns, StoredRequest
 
 class Unavailable(Exception):
     """A dependency did not answer in time; the caller backs off or falls back."""
+
+
+class PartlyUnavailable(Unavailable):
+    """A part of what was asked for is there; who asks for that alone gets it."""
 
 
 @dataclass(frozen=True)
@@ -136,14 +140,16 @@ class FeatureReader(Protocol):
 
 @dataclass(frozen=True)
 class StateWrite:
-    """A new state of an entity: the packed bytes, its newest event's time, and what it replaces.
+    """A new state of an entity: the packed bytes, its newest event's time, what it replaces, and what it counts.
 
-    `replaces` is how the state that was read ended, `ending_of` it, by which another writer's is told apart.
+    `replaces` is how the state that was read ended, `ending_of` it, by which another writer's is told apart. `counted`
+    is what is added to the counters together with it.
     """
 
     state: bytes
     newest_us: int
     replaces: bytes = b""
+    counted: Mapping[str, int] = field(default_factory=dict)
 
     @staticmethod
     def ending_of(state: bytes | None) -> bytes:
@@ -164,10 +170,16 @@ class FeatureWriter(Protocol):
     def read(self, keys: Sequence[ViewKey]) -> list[Stored]:
         """What is stored under each of `keys`, in their order."""
 
-    def write(self, states: Mapping[ViewKey, StateWrite], counted: Mapping[str, int]) -> list[ViewKey]:
-        """Replaces the states and adds to the counters, all in one atomic step.
+    @property
+    def counters_pause_s(self) -> float:
+        """How long whoever asks for the counters again and again should wait in between: it may be much work."""
 
-        Where some state is no longer the one to be replaced nothing is written, and its key comes back.
+    def write(self, states: Mapping[ViewKey, StateWrite]) -> list[ViewKey]:
+        """Replaces each state and adds what it counts to the counters, both in one atomic step.
+
+        A state that is no longer the one to be replaced is neither written nor counted, and its key comes back. If the
+        call fails, some may be written and others not; each is written again without being counted twice, because it
+        is another by then.
         """
 
     def append(self, rows: Mapping[ViewKey, bytes], absorbed: Mapping[int, int]) -> dict[ViewKey, int]:

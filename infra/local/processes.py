@@ -11,10 +11,11 @@ from pydantic import Field
 
 from flywheel.adapters.file_model_store import FileModelStore
 from flywheel.adapters.grpc_client import client_tls
+from flywheel.adapters.redis_address import is_cluster
 from flywheel.client.fitting_models import is_deployed
 from flywheel.contracts.settings import PlatformSettings
 from flywheel.kernel import catalog
-from infra.local import balancer, broker, online_store, prometheus, scale, spark_cluster
+from infra.local import balancer, broker, online_store, prometheus, redis_cluster, scale, spark_cluster
 from infra.local.readiness import BrokerAnswers, GrpcServing, HttpReady, Probe, RedisAnswers, SparkWorkerRegistered
 from infra.local.scale import ServingReplica, SparkDaemon, port_of
 from services.serving.settings import ServingSettings
@@ -103,7 +104,6 @@ def environment(step: Step, settings: PlatformSettings) -> dict[str, str]:
 
 def _engines(settings: PlatformSettings) -> tuple[Step, ...]:
     node = broker.of(settings)
-    redis_port = online_store.port_of(settings)
     return (
         Process(
             name="kafka",
@@ -119,16 +119,48 @@ def _engines(settings: PlatformSettings) -> tuple[Step, ...]:
             stop_within_s=30,
             fails_within_s=20,
         ),
-        Process(
-            name="redis",
-            command=_module("infra.local.online_store"),
-            after=(),
-            ready=RedisAnswers(redis_port),
-            within_s=60,
-            address=settings.redis_url,
-            ports={"FLYWHEEL_REDIS_URL": redis_port},
-        ),
+        *_online_store(settings),
         Task(name="topics", command=_module("infra.local.topics"), after=("kafka",), within_s=60),
+    )
+
+
+def _store(settings: PlatformSettings) -> str:
+    """The name of the step after which the online store is there."""
+    return _online_store(settings)[-1].name
+
+
+def _online_store(settings: PlatformSettings) -> tuple[Step, ...]:
+    """What others wait for comes last."""
+    if not is_cluster(settings.redis_url):
+        redis_port = online_store.port_of(settings)
+        return (
+            Process(
+                name="redis",
+                command=_module("infra.local.online_store"),
+                after=(),
+                ready=RedisAnswers(redis_port),
+                within_s=60,
+                address=settings.redis_url,
+                ports={"FLYWHEEL_REDIS_URL": redis_port},
+            ),
+        )
+    nodes = [_cluster_node(place, port) for place, port in enumerate(redis_cluster.ports_of(settings), start=1)]
+    form = _module("infra.local.redis_cluster", "form")
+    return (*nodes, Task(name="redis-cluster", command=form, after=tuple(node.name for node in nodes), within_s=90))
+
+
+def _cluster_node(place: int, port: int) -> Process:
+    return Process(
+        name=f"redis-{place}",
+        command=_module("infra.local.redis_cluster", "node", str(port)),
+        after=(),
+        ready=RedisAnswers(port),
+        within_s=60,
+        address=f"127.0.0.1:{port}",
+        ports={
+            f"FLYWHEEL_REDIS_URL (address {place})": port,
+            f"FLYWHEEL_REDIS_URL (address {place}, its port + 10000)": redis_cluster.bus_port_of(port),
+        },
     )
 
 
@@ -148,13 +180,13 @@ def _services(settings: PlatformSettings) -> tuple[Step, ...]:
         Process(
             name="edge",
             command=_module("services.features.edge"),
-            after=("topics", "redis"),
+            after=("topics", _store(settings)),
             ready=HttpReady(f"http://127.0.0.1:{settings.edge_metrics_port}/readyz"),
             within_s=120,
             address=f"http://127.0.0.1:{settings.edge_metrics_port}/metrics",
             ports={"FLYWHEEL_EDGE_METRICS_PORT": settings.edge_metrics_port},
         ),
-        Task(name="feast", command=_module("services.features", "apply"), after=("redis",), within_s=180),
+        Task(name="feast", command=_module("services.features", "apply"), after=(_store(settings),), within_s=180),
         Process(
             name="trainer",
             command=_module("services.trainer"),
@@ -188,7 +220,7 @@ def _features(settings: PlatformSettings) -> Process:
     return Process(
         name="features",
         command=_module("services.features"),
-        after=("topics", "redis", *(worker.name for worker in workers)),
+        after=("topics", _store(settings), *(worker.name for worker in workers)),
         ready=HttpReady(f"http://127.0.0.1:{settings.features_metrics_port}/readyz"),
         within_s=180,
         address=f"http://127.0.0.1:{settings.features_metrics_port}/metrics",
@@ -251,7 +283,7 @@ def _serving(settings: PlatformSettings, replica: ServingReplica) -> Process:
     return Process(
         name=replica.name,
         command=_module("services.serving"),
-        after=("topics", "redis"),
+        after=("topics", _store(settings)),
         ready=GrpcServing(replica.address, client_tls(settings)),
         within_s=60,
         address=replica.address,

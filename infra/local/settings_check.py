@@ -14,6 +14,7 @@ from dotenv import dotenv_values
 from pydantic_settings import BaseSettings
 
 from flywheel.adapters.grpc_client import UnusableTls, client_tls
+from flywheel.adapters.redis_address import cluster_address, is_cluster
 from flywheel.client.errors import ClientError
 from flywheel.client.world_driver import knobs_from_environment
 from flywheel.contracts.settings import PlatformSettings
@@ -23,6 +24,7 @@ from flywheel.kernel.declaration import UseCase
 from infra.local import balancer, scale
 from infra.local.failures import CannotStart
 from infra.local.processes import MemoryCaps, Process, declaration, processes
+from infra.local.redis_cluster import bus_port_of
 from infra.local.supervision import STACK_VARIABLE
 from services.features.settings import FeaturesSettings
 from services.ingest.settings import IngestSettings
@@ -42,6 +44,7 @@ _KINDS: Sequence[type[PlatformSettings]] = (
     MemoryCaps,
 )
 _URLS = {"ingest_url": ("http", "https"), "monitor_url": ("http", "https"), "redis_url": ("redis", "rediss")}
+_LARGEST_PORT = 65_535
 
 
 def read_platform() -> PlatformSettings:
@@ -80,7 +83,9 @@ def _refuse(wrong: Iterable[str]) -> None:
 def _misplaced(settings: PlatformSettings) -> Iterator[str]:
     if settings.log_level not in logging.getLevelNamesMapping():
         yield f"{PREFIX}LOG_LEVEL: is none of DEBUG, INFO, WARNING, ERROR"
-    for name, schemes in _URLS.items():
+    yield from _of_cluster(settings.redis_url)
+    for name in _URLS.keys() - ({"redis_url"} if is_cluster(settings.redis_url) else set()):
+        schemes = _URLS[name]
         parts = urlsplit(getattr(settings, name))
         if parts.scheme not in schemes or not parts.hostname or not _has_port(parts.netloc):
             # Not shown: it may hold a password.
@@ -95,6 +100,18 @@ def _misplaced(settings: PlatformSettings) -> Iterator[str]:
     for name, value in settings:
         if name.endswith("_port") and not 0 < value < 65_536:
             yield f"{_env(name)}: {value} is no port; those are 1 to 65535"
+
+
+def _of_cluster(redis_url: str) -> Iterator[str]:
+    if not is_cluster(redis_url):
+        return
+    try:
+        ports = [node.port for node in cluster_address(redis_url).nodes]
+    except ValueError:
+        yield f"{_env('redis_url')}: is no redis+cluster://host:port,host:port,host:port"
+        return
+    if any(bus_port_of(port) > _LARGEST_PORT for port in ports):
+        yield f"{_env('redis_url')}: a node of a cluster speaks to others at its port + 10000; there is none so large"
 
 
 def _has_port(address: str) -> bool:

@@ -7,6 +7,7 @@ import socket
 from itertools import islice
 from pathlib import Path
 
+from infra.local.redis_cluster import bus_port_of
 from infra.local.scale import PORTS
 
 # Below the range from which systems give ports to clients: those may be taken by any connection before they are used.
@@ -38,6 +39,17 @@ def environment(data_dir: Path) -> dict[str, str]:
 def free_ports(count: int, apart_from: frozenset[int] | set[int] = frozenset()) -> list[int]:
     """Different ports of this machine that nothing listened on a moment ago, none that clients are given."""
     found = (port for port in _shuffled_ports() if port not in apart_from and _is_free(port))
+    return list(islice(found, count))
+
+
+def free_cluster_ports(count: int, apart_from: frozenset[int] | set[int] = frozenset()) -> list[int]:
+    """As `free_ports`, for nodes of a Redis Cluster: where they speak to each other is free, too, and no client's."""
+    found = (
+        port
+        for port in _shuffled_ports()
+        if bus_port_of(port) < _CANDIDATES.stop and not {port, bus_port_of(port)} & apart_from
+        if _is_free(port) and _is_free(bus_port_of(port))
+    )
     return list(islice(found, count))
 
 

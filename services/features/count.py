@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 
-import numpy as np
 import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -29,7 +28,7 @@ _BYTES_AT_ONCE = 1 << 20
 
 _log = logger(__name__)
 
-_Write = tuple[ViewKey, StateWrite, Cells]
+_Write = tuple[ViewKey, StateWrite]
 
 
 class TileCounter:
@@ -69,7 +68,7 @@ class TileCounter:
             batch.unpersist()
 
     def count(self, table: pa.Table) -> None:
-        """Applies rows of `spark_arrivals.arrivals`, some hundred entities an atomic step."""
+        """Applies rows of `spark_arrivals.arrivals`, some hundred entities a step."""
         for view, found in changes(self._plan, table):
             pending = iter(found.items())
             while chunk := dict(islice(pending, _STATES_AT_ONCE)):
@@ -93,16 +92,14 @@ class TileCounter:
         old = [self._unpacked(view, raw) for raw in packed]
         new, counted = apply(view, old, list(chunk.values()))
         writes = [
-            (key, StateWrite(after.pack(view), after.newest_us, StateWrite.ending_of(raw)), rows)
+            (key, self._write(view, raw, after, rows))
             for key, raw, after, rows in zip(chunk, packed, new, counted, strict=True)
         ]
-        left: dict[ViewKey, Change] = {}
-        for some in _by_bytes(writes):
-            marks = np.concatenate([rows[:, MARK] for _, _, rows in some])
-            states = {key: state for key, state, _ in some}
-            if self._writer.write(states, self._plan.counted(view, partition_of(marks))):
-                left |= {key: chunk[key] for key in states}
-        return left
+        return {key: chunk[key] for some in _by_bytes(writes) for key in self._writer.write(dict(some))}
+
+    def _write(self, view: TileView, raw: bytes | None, after: EntityState, fresh: Cells) -> StateWrite:
+        counted = self._plan.counted(view, partition_of(fresh[:, MARK]))
+        return StateWrite(after.pack(view), after.newest_us, StateWrite.ending_of(raw), counted)
 
     def _unpacked(self, view: TileView, raw: bytes | None) -> EntityState:
         if raw is None:

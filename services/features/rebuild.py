@@ -121,16 +121,17 @@ class Rebuilder:
         return done.finish()
 
     def _write(self, view: TileView, chunk: list[Row]) -> None:
-        keys = [ViewKey(view.name, row[KEY]) for row in chunk]
-        while True:
+        rows = {ViewKey(view.name, row[KEY]): row for row in chunk}
+        keys = list(rows)
+        while keys:
             # Whatever is there is replaced; only what the edge writes between these two calls is looked at again.
             held = self._writer.read(keys)
-            states = {
-                key: StateWrite(bytes(row[STATE]), row[NEWEST], StateWrite.ending_of(stored.state))
-                for key, row, stored in zip(keys, chunk, held, strict=True)
-            }
-            if not self._writer.write(states, {}):
-                return
+            keys = self._writer.write(
+                {
+                    key: StateWrite(bytes(rows[key][STATE]), rows[key][NEWEST], StateWrite.ending_of(stored.state))
+                    for key, stored in zip(keys, held, strict=True)
+                }
+            )
 
     def _archived(self) -> dict[str, DataFrame]:
         erasures, usecase = self._erasures.current(), self._plan.usecase

@@ -33,15 +33,16 @@ def watch(service: FeaturesService, stopping: threading.Event) -> None:
     parity = threading.Thread(target=service.parity.run, args=(stopping,), name="parity", daemon=True)
     parity.start()
     _log.info("features_started", usecase=service.plan.usecase.name)
+    counters = _Counters(service)
     while not stopping.wait(_EVERY_S):
-        _observe(service)
+        _observe(service, counters)
         if not builder.is_alive() and not stopping.is_set():
             raise JobDied("history: its thread has ended")
     builder.join(timeout=5.0)
     parity.join(timeout=5.0)
 
 
-def _observe(service: FeaturesService) -> None:
+def _observe(service: FeaturesService, counters: _Counters) -> None:
     at_us = time.time_ns() // 1000
     try:
         ends = service.offsets.ends()
@@ -52,12 +53,31 @@ def _observe(service: FeaturesService) -> None:
     service.tiles.observe(at_us, counted_only(service.plan, ends))
     service.archive.observe(at_us, ends)
     try:
-        _publish(service)
+        _publish(service, counters)
     except Unavailable as error:
         _log.warning("online_store_not_answering", reason=str(error))
 
 
-def _publish(service: FeaturesService) -> None:
+class _Counters:
+    """Publishes how many events the store has counted, as often as the store bears being asked."""
+
+    def __init__(self, service: FeaturesService) -> None:
+        self._service = service
+        self._again_at_s = 0.0
+
+    def publish(self) -> None:
+        """Raises Unavailable."""
+        if time.monotonic() < self._again_at_s:
+            return
+        by_view: Counter[str] = Counter()
+        for name, number in self._service.writer.counters().items():
+            by_view[name.partition(".")[0]] += number
+        for view, number in by_view.items():
+            FEATURES_EVENTS.labels(self._service.plan.usecase.name, view).set(number)
+        self._again_at_s = time.monotonic() + self._service.writer.counters_pause_s
+
+
+def _publish(service: FeaturesService, counters: _Counters) -> None:
     visible_until_us = service.tiles.progress.visible_until_us
     if visible_until_us is not None and service.tiles.finished:
         checkpoint = tiles_checkpoint(service.settings, service.plan)
@@ -65,11 +85,7 @@ def _publish(service: FeaturesService) -> None:
             _claim(service, checkpoint)
             return
         service.writer.report(Lane.TILES, StoreProgress(visible_until_us, time.time_ns() // 1000))
-    by_view: Counter[str] = Counter()
-    for name, number in service.writer.counters().items():
-        by_view[name.partition(".")[0]] += number
-    for view, number in by_view.items():
-        FEATURES_EVENTS.labels(service.plan.usecase.name, view).set(number)
+    counters.publish()
 
 
 def _claim(service: FeaturesService, checkpoint: Checkpoint) -> None:

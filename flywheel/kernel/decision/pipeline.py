@@ -23,7 +23,7 @@ from flywheel.kernel.decision.sources import ReadSubject, Source
 from flywheel.kernel.declaration import UseCase
 from flywheel.kernel.hydration import Hydrated, Hydrator, Subject
 from flywheel.kernel.lineup import Lineup
-from flywheel.kernel.ports import Answer, FeatureReader, Unavailable
+from flywheel.kernel.ports import Answer, FeatureReader, PartlyUnavailable, Unavailable
 from flywheel.kernel.timing import Clock
 
 T = TypeVar("T", bound=Answered)
@@ -114,6 +114,10 @@ class Pipeline(Generic[T]):
             # Nobody foresaw it. Whoever caused it gets the error, the others their answers.
             if len(cohort.cases) == 1:
                 return [Refused(cohort.cases[0].request_id, error)]
+        return await self._each_alone(cohort)
+
+    async def _each_alone(self, cohort: Cohort) -> list[T | Refused]:
+        """Answers a cohort's cases from the beginning, none together with another."""
         for case in cohort.cases:
             case.begin()
         alone = [self.answer(cohort._replace(cases=[case])) for case in cohort.cases]
@@ -131,6 +135,9 @@ class Pipeline(Generic[T]):
             try:
                 known = await self._reader.read(self._hydrator.question(subjects), timeout_s)
             except Unavailable as error:
+                if isinstance(error, PartlyUnavailable) and len(cases) > 1:
+                    # Whose part of the store is there is not to do without it for the sake of the others.
+                    return await self._each_alone(cohort)
                 self._observer.features_unavailable(str(error))
         return self._judged(cohort, self._hydrated(subjects, known), late=timeout_s <= 0)
 

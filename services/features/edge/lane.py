@@ -211,8 +211,9 @@ class EdgeLane:
             return True
         older, reached = _older_half(rows, read)
         (after,), (fresh,) = apply(view, [state], [Change(older, reached)])
-        write = StateWrite(after.pack(view), after.newest_us, StateWrite.ending_of(stored.state))
-        if self._writer.write({key: write}, self._plan.counted(view, partition_of(fresh[:, MARK]))):
+        counted = self._plan.counted(view, partition_of(fresh[:, MARK]))
+        write = StateWrite(after.pack(view), after.newest_us, StateWrite.ending_of(stored.state), counted)
+        if self._writer.write({key: write}):
             return False
         self._writer.trim([key], reached)
         EDGE_ABSORBED.labels(self._usecase, view.name).inc(len(older))

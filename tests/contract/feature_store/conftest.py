@@ -1,4 +1,4 @@
-"""The stores that every test of the suite is asked of: the one in memory and Redis."""
+"""The stores that every test of the suite is asked of: the one in memory, Redis, and a Redis Cluster."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Iterator
 import pytest
 
 from tests.attribute_scene import PLAN as ATTRIBUTE_PLAN
-from tests.feature_stores import PLAN, Store, opened
+from tests.feature_stores import KINDS, PLAN, Store, opened
 
 
-@pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.engine)])
+@pytest.fixture(params=KINDS)
 def store(request: pytest.FixtureRequest) -> Iterator[Store]:
     yield from opened(request, PLAN)
 
 
-@pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.engine)])
+@pytest.fixture(params=KINDS)
 def attribute_store(request: pytest.FixtureRequest) -> Iterator[Store]:
     """One for a use case that has attributes."""
     yield from opened(request, ATTRIBUTE_PLAN)

@@ -36,7 +36,7 @@ def test_an_event_that_comes_again_is_passed_over(store: Store) -> None:
     store.writer.append({CARD: rows((5, 0, 7), (5, 0, 8))}, {})
     assert store.writer.append({CARD: rows((5, 0, 7), (6, 0, 9))}, {}) == {CARD: 2}
     remembered = (77).to_bytes(8, "little")
-    store.writer.write({CARD: StateWrite(b"header 1" + remembered + b"version.", 1)}, {})
+    store.writer.write({CARD: StateWrite(b"header 1" + remembered + b"version.", 1)})
     assert store.writer.append({CARD: rows((77, 0, 10))}, {}) == {CARD: 2}
     assert edge(store) == [5, 6]
 
@@ -64,8 +64,10 @@ def test_of_many_edges_those_that_hold_rows_yet_are_told(store: Store) -> None:
 
 
 def test_a_walk_comes_by_every_entity_that_was_there_all_the_time(store: Store) -> None:
-    states = {ViewKey(view.name, f"e{n}"): StateWrite(b"s", 1) for n in range(250) for view in PLAN.views}
-    store.writer.write(states, {"counter": 1})
+    states = {
+        ViewKey(view.name, f"e{n}"): StateWrite(b"s", 1, counted={"c": 1}) for n in range(250) for view in PLAN.views
+    }
+    store.writer.write(states)
     store.writer.append({CARD: rows((1, 0, 1))}, {})
     store.writer.absorb({0: 1}, None)
     found, after, steps = set(), 0, 0
@@ -102,7 +104,7 @@ def test_a_walk_names_entities_of_several_keys_as_the_lanes_do(redis_server: str
     keys = [ViewKey(view.name, join_id(["b1", "s1"][: len(view.entity.keys)])) for view in plan.views]
     with redis.Redis.from_url(redis_server) as client:
         client.flushdb()
-    writer.write({key: StateWrite(b"s", 1) for key in keys}, {})
+    writer.write({key: StateWrite(b"s", 1) for key in keys})
     found, after = writer.entities(0)
     assert (sorted(map(repr, found)), after) == (sorted(map(repr, keys)), 0)
     writer.close()
@@ -118,7 +120,7 @@ def test_partitions_and_offsets_may_be_large(store: Store) -> None:
 @pytest.mark.parametrize("number", [1, 20, 100, 128, 129, 700])
 def test_many_rows_at_once_are_kept_once_each_in_their_order(store: Store, number: int) -> None:
     remembered = b"".join(tie.to_bytes(8, "little") for tie in range(3, 700, 50))
-    store.writer.write({CARD: StateWrite(b"header 1" + remembered + b"version.", 1)}, {})
+    store.writer.write({CARD: StateWrite(b"header 1" + remembered + b"version.", 1)})
     store.writer.append({CARD: rows((5, 0, 1), (2, 0, 2))}, {})
     arrivals = [(place % 650, 0, 3 + place) for place in range(number)]
     known = {2, 5, *range(3, 700, 50)}

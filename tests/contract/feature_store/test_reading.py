@@ -23,7 +23,7 @@ async def test_a_store_that_is_away_is_unavailable(unused_tcp_port: int) -> None
     with pytest.raises(Unavailable):
         await reader.read(Question([CARD]), 0.2)
     with pytest.raises(Unavailable):
-        writer.write({CARD: StateWrite(b"", 1)}, {})
+        writer.write({CARD: StateWrite(b"", 1)})
     with pytest.raises(Unavailable):
         writer.append({CARD: rows((1, 0, 1))}, {})
     await reader.close()
@@ -51,7 +51,7 @@ async def test_a_store_that_hangs_is_unavailable_in_time() -> None:
 async def test_many_reads_at_once_are_all_answered(redis_server: str) -> None:
     writer, reader = RedisFeatureWriter(redis_server, PLAN), RedisFeatureReader(redis_server, PLAN)
     key = ViewKey("fraud_card_tiles", "many")
-    writer.write({key: StateWrite(b"state", 1)}, {})
+    writer.write({key: StateWrite(b"state", 1)})
     answers = await asyncio.gather(*(reader.read(Question([key]), 5.0) for _ in range(128)))
     assert [answer.stored for answer in answers] == [[Stored(b"state")]] * 128
     await reader.close()

@@ -32,46 +32,63 @@ def test_an_empty_store_holds_nothing(store: Store) -> None:
 @pytest.mark.parametrize("size", [0, 1, 127, 128, 300, 20_000])
 def test_a_written_state_comes_back_on_both_sides(store: Store, size: int) -> None:
     state = bytes(number % 256 for number in range(size))
-    assert store.writer.write({CARD: StateWrite(state, 1_522_540_800_000_001)}, {}) == []
+    assert store.writer.write({CARD: StateWrite(state, 1_522_540_800_000_001)}) == []
     assert store.writer.read([TERMINAL, CARD]) == [NOTHING, Stored(state)]
     assert read(store, CARD, TERMINAL)[0] == [Stored(state), NOTHING]
 
 
 def test_a_newer_state_replaces_the_older(store: Store) -> None:
-    store.writer.write({CARD: StateWrite(b"old", 1)}, {})
-    store.writer.write({CARD: StateWrite(b"new", 2, replaces=b"old"), TERMINAL: StateWrite(b"other", 2)}, {})
+    store.writer.write({CARD: StateWrite(b"old", 1)})
+    store.writer.write({CARD: StateWrite(b"new", 2, replaces=b"old"), TERMINAL: StateWrite(b"other", 2)})
     assert read(store, TERMINAL, CARD, CARD)[0] == [Stored(b"other"), Stored(b"new"), Stored(b"new")]
 
 
-def test_a_state_that_is_another_by_now_is_not_replaced_and_nothing_is_counted(store: Store) -> None:
-    store.writer.write({CARD: StateWrite(b"first version", 1)}, {})
-    late = {TERMINAL: StateWrite(b"other", 1), CARD: StateWrite(b"second", 2, replaces=b"some other")}
-    assert store.writer.write(late, {"counter": 1}) == [CARD]
-    assert store.writer.read([CARD, TERMINAL]) == [Stored(b"first version"), NOTHING]
-    assert store.writer.write({CARD: StateWrite(b"second", 2)}, {}) == [CARD]
-    assert store.writer.counters() == {}
+def test_a_state_that_is_another_by_now_is_neither_replaced_nor_counted(store: Store) -> None:
+    store.writer.write({CARD: StateWrite(b"first version", 1)})
+    late = {
+        TERMINAL: StateWrite(b"other", 1, counted={"a": 1}),
+        CARD: StateWrite(b"second", 2, replaces=b"some other", counted={"a": 10, "b": 10}),
+        ViewKey(VIEW.name, "c2"): StateWrite(b"third", 1, counted={"a": 100}),
+    }
+    assert store.writer.write(late) == [CARD]
+    assert store.writer.read([CARD, TERMINAL]) == [Stored(b"first version"), Stored(b"other")]
+    assert store.writer.counters() == {"a": 101}
+    assert store.writer.write({CARD: StateWrite(b"second", 2)}) == [CARD]
+    assert store.writer.write(late) == list(late)
+    assert store.writer.counters() == {"a": 101}
+
+
+def test_states_of_many_entities_are_written_and_counted_once_each(store: Store) -> None:
+    keys = [ViewKey(view.name, f"e{n}") for n in range(150) for view in PLAN.views]
+    states = {key: StateWrite(f"state of {key}".encode(), 1, counted={key.view: 1, "all": 2}) for key in keys}
+    assert store.writer.write({key: states[key] for key in keys[::3]}) == []
+    assert sorted(map(repr, store.writer.write(states))) == sorted(map(repr, keys[::3]))
+    assert store.writer.read(keys) == [Stored(states[key].state) for key in keys]
+    assert store.writer.counters() == {"all": 2 * len(keys)} | {view.name: 150 for view in PLAN.views}
+    assert store.writer.write({}) == []
 
 
 def test_counters_add_up(store: Store) -> None:
-    store.writer.write({CARD: StateWrite(b"", 1)}, {"fraud_card_tiles.transaction": 2})
-    store.writer.write({}, {"fraud_card_tiles.transaction": 3, "fraud_card_tiles.chargeback": 1})
+    store.writer.write({CARD: StateWrite(b"", 1, counted={"fraud_card_tiles.transaction": 2})})
+    counted = {"fraud_card_tiles.transaction": 3, "fraud_card_tiles.chargeback": 1}
+    store.writer.write({ViewKey(VIEW.name, "c2"): StateWrite(b"", 1, counted=counted)})
     assert store.writer.counters() == {"fraud_card_tiles.transaction": 5, "fraud_card_tiles.chargeback": 1}
 
 
 @pytest.mark.parametrize("newest_us", [0, 999_999, 1_522_540_800_000_001, 2**50])
 def test_a_state_goes_once_nothing_of_it_is_read_any_more(store: Store, newest_us: int) -> None:
-    store.writer.write({CARD: StateWrite(b"state", newest_us), TERMINAL: StateWrite(b"other", 2**51)}, {})
+    store.writer.write({CARD: StateWrite(b"state", newest_us), TERMINAL: StateWrite(b"other", 2**51)})
     last_read_us = newest_us + VIEW.lifetime_us
     assert store.writer.forget([CARD, TERMINAL, ViewKey(VIEW.name, "unknown")], last_read_us) == 0
     assert store.writer.read([CARD]) == [Stored(b"state")]
     assert store.writer.forget([CARD, TERMINAL], last_read_us + 1_000_000) == 1
     assert store.writer.read([CARD, TERMINAL]) == [NOTHING, Stored(b"other")]
-    assert store.writer.write({CARD: StateWrite(b"again", newest_us)}, {}) == []
+    assert store.writer.write({CARD: StateWrite(b"again", newest_us)}) == []
     assert store.writer.forget([CARD], last_read_us + 1_000_000) == 1
 
 
 def test_an_entity_with_an_edge_is_not_forgotten(store: Store) -> None:
-    store.writer.write({CARD: StateWrite(b"state", 1)}, {})
+    store.writer.write({CARD: StateWrite(b"state", 1)})
     store.writer.append({CARD: rows((1, 0, 1))}, {})
     assert store.writer.forget([CARD], 2**52) == 0
     store.writer.trim([CARD], {0: mark_of(0, 2)})
@@ -84,7 +101,7 @@ def test_nothing_goes_by_the_clock_of_the_wall_and_what_others_keep_of_an_entity
     with redis.Redis.from_url(redis_server) as client:
         client.flushdb()
         writer.append({CARD: rows((1, 0, 1))}, {})
-        writer.write({CARD: StateWrite(b"state", 1)}, {"counter": 1})
+        writer.write({CARD: StateWrite(b"state", 1, counted={"counter": 1})})
         assert {client.pttl(key) for key in client.keys("*")} == {-1}
         (key,) = client.keys("*c1*")
         client.hset(key, "of another view", "kept")
@@ -97,7 +114,7 @@ def test_nothing_goes_by_the_clock_of_the_wall_and_what_others_keep_of_an_entity
 
 
 def test_counters_can_be_set(store: Store) -> None:
-    store.writer.write({}, {"a": 2, "b": 1})
+    store.writer.write({CARD: StateWrite(b"1", 1, counted={"a": 2}), TERMINAL: StateWrite(b"2", 1, counted={"b": 1})})
     store.writer.recount({"a": 5})
     assert store.writer.counters() == {"a": 5}
     store.writer.recount({})
@@ -112,7 +129,7 @@ def loaded_of(answer: Answer) -> dict[str, Loaded]:
 
 def test_attributes_are_read_beside_the_states(attribute_store: Store) -> None:
     terminal = ViewKey("fraud_terminal_tiles", "t1")
-    attribute_store.writer.write({terminal: StateWrite(b"state", 5)}, {})
+    attribute_store.writer.write({terminal: StateWrite(b"state", 5)})
     attribute_store.writer.put(PROFILE, [profile("t1", AT_US - 1_000, 5.0, None), profile("t2", AT_US, 6.0, 7.0)])
     attribute_store.writer.put(PROFILE, [profile("t1", AT_US, 8.0, None)])
     attribute_store.writer.put(TRUST, [AttributeRow(("t1", "c1"), AT_US, (0.5,))])
@@ -130,7 +147,7 @@ def test_attributes_are_read_beside_the_states(attribute_store: Store) -> None:
 
 def test_attributes_stay_when_the_state_beside_them_is_forgotten(attribute_store: Store) -> None:
     writer, terminal = attribute_store.writer, ViewKey("fraud_terminal_tiles", "t1")
-    writer.write({terminal: StateWrite(b"state", 5)}, {})
+    writer.write({terminal: StateWrite(b"state", 5)})
     writer.put(PROFILE, [profile("t1", AT_US)])
     assert writer.forget([terminal], AT_US) == 1
     event = Transaction.model_validate_json(payment())

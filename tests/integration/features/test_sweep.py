@@ -37,7 +37,7 @@ def test_nothing_that_an_earlier_version_gave_a_time_to_live_vanishes(
 ) -> None:
     quiet, busy, edge_alone = (ViewKey(VIEW.name, name) for name in ("quiet", "busy", "edge-alone"))
     row = np.zeros((1, VIEW.row_cells), np.int64).tobytes()
-    writer.write({quiet: StateWrite(b"state", 1), busy: StateWrite(b"state", 1)}, {})
+    writer.write({quiet: StateWrite(b"state", 1), busy: StateWrite(b"state", 1)})
     writer.append({edge_alone: row}, {})
     with redis.Redis.from_url(redis_server) as client:
         keys = client.keys("*")

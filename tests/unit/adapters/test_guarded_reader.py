@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flywheel.adapters.guarded_reader import GuardedReader
-from flywheel.kernel.ports import Answer, Question, Stored, Unavailable, ViewKey
+from flywheel.kernel.ports import Answer, PartlyUnavailable, Question, Stored, Unavailable, ViewKey
 
 NOTHING = Question([])
 
@@ -13,13 +13,14 @@ NOTHING = Question([])
 class Flaky:
     def __init__(self) -> None:
         self.away = False
+        self.failure: type[Unavailable] = Unavailable
         self.asked = 0
         self.closed = False
 
     async def read(self, question: Question, timeout_s: float) -> Answer:
         self.asked += 1
         if self.away:
-            raise Unavailable(f"nothing within {timeout_s} s")
+            raise self.failure(f"nothing within {timeout_s} s")
         return Answer([Stored()] * len(question.keys), None)
 
     async def close(self) -> None:
@@ -62,6 +63,15 @@ async def test_calls_that_fail_at_one_moment_do_not_open_it() -> None:
     for _ in range(50):
         await scene.fails()
     assert (scene.inner.asked, scene.guarded.is_open) == (50, False)
+
+
+async def test_a_store_of_which_a_part_is_away_answers_those_who_ask_for_the_rest() -> None:
+    scene = Scene()
+    scene.inner.away, scene.inner.failure = True, PartlyUnavailable
+    for _ in range(10):
+        await scene.fails()
+        scene.now_s += 0.05
+    assert (scene.inner.asked, scene.guarded.is_open) == (10, False)
 
 
 async def test_while_it_stays_away_it_is_asked_ten_times_a_second() -> None:

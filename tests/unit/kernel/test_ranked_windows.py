@@ -65,7 +65,7 @@ def _store() -> MemoryFeatureStore:
         ("terminal", "t3"): [Past("e", 3_000_000, 9)],
     }
     for (view, entity), past in pasts.items():
-        store.write({ViewKey(VIEWS[view].name, entity): StateWrite(packed(VIEWS[view], past), AT_US)}, {})
+        store.write({ViewKey(VIEWS[view].name, entity): StateWrite(packed(VIEWS[view], past), AT_US)})
     store.absorb({0: 1}, None)
     store.report(Lane.TILES, StoreProgress(AT_US + 1, AT_US))
     return store

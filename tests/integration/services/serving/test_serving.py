@@ -59,7 +59,7 @@ def filled(own_redis: tuple[str, subprocess.Popen[bytes]]) -> str:
     writer = RedisFeatureWriter(url, PLAN)
     past = [Past(f"tx{n}", 60 * n, 1_000) for n in range(1, 4)]
     state = packed(VIEWS["card"], past)
-    writer.write({ViewKey(VIEWS["card"].name, "c1"): StateWrite(state, 1)}, {})
+    writer.write({ViewKey(VIEWS["card"].name, "c1"): StateWrite(state, 1)})
     say_how_far(writer)
     writer.close()
     return url
@@ -236,7 +236,7 @@ async def test_a_corrupt_state_is_never_misread(tmp_path: Path, filled: str, sto
     deploy(store, "v1")
     writer = RedisFeatureWriter(filled, PLAN)
     whole = packed(VIEWS["card"], [Past("tx1", 60, 1_000)])
-    writer.write({ViewKey(VIEWS["card"].name, "c-bad"): StateWrite(whole[:-3], 1)}, {})
+    writer.write({ViewKey(VIEWS["card"].name, "c-bad"): StateWrite(whole[:-3], 1)})
     writer.close()
     async with serving(tmp_path, filled, store) as caller:
         answer = await caller.decide(payment(card_id="c-bad"))

@@ -135,5 +135,5 @@ def stream_all(store: MemoryFeatureStore, until_offset: int) -> None:
     times, marks = np.arange(until_offset) + START_US, np.array([mark_of(0, n) for n in numbers], np.int64)
     _, rows = rows_of(CARD, Transaction, columns, times, ties, marks)
     (after,), (fresh,) = apply(CARD, [state], [Change(rows, {0: mark_of(0, until_offset)})])
-    write = StateWrite(after.pack(CARD), after.newest_us, StateWrite.ending_of(stored.state))
-    store.write({KEY: write}, PLAN.counted(CARD, partition_of(fresh[:, MARK])))
+    counted = PLAN.counted(CARD, partition_of(fresh[:, MARK]))
+    store.write({KEY: StateWrite(after.pack(CARD), after.newest_us, StateWrite.ending_of(stored.state), counted)})
