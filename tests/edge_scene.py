@@ -61,6 +61,12 @@ def stream(store: MemoryFeatureStore, until_offset: int) -> None:
     assert store.write({KEY: write}) == []
 
 
+def opened_ties(store: MemoryFeatureStore, key: ViewKey) -> set[int]:
+    """The id hashes on an edge."""
+    _, arrived = opened(CARD, store.read([key])[0])
+    return {int(tie) for tie in arrived[:, TIE]}
+
+
 FIELDS = {"card_id": "c1", "terminal_id": "t1"}
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from flywheel.adapters.kafka_partitions import KafkaPartitions
 from flywheel.adapters.kafka_records import consume, record_of
@@ -26,13 +26,22 @@ _log = logger(__name__)
 
 
 class KafkaFollower:
-    """Reads all partitions of some topics, from their beginning those that are added meanwhile.
+    """Reads all partitions of some topics, or those whose numbers are wanted, from their beginning those that are added
+    meanwhile.
 
     While the broker is away `poll` is empty.
     """
 
-    def __init__(self, bootstrap: str, topics: Sequence[str], *, timeout_s: float = 5.0) -> None:
+    def __init__(
+        self,
+        bootstrap: str,
+        topics: Sequence[str],
+        *,
+        wanted: Callable[[int], bool] = lambda _: True,
+        timeout_s: float = 5.0,
+    ) -> None:
         self._timeout_s = timeout_s
+        self._wanted = wanted
         self._followed: set[tuple[str, int]] = set()
         self._look_again_s = math.inf
         self._sees_added = True
@@ -56,7 +65,7 @@ class KafkaFollower:
     def start(self, positions: Mapping[tuple[str, int], int]) -> None:
         """Reads on from these offsets, and from the beginning of partitions without one. Raises Unavailable."""
         try:
-            found = self._partitions.ask(self._timeout_s)
+            found = self._ask(self._timeout_s)
         except KafkaException as error:
             raise Unavailable(f"the broker does not answer: {error}") from error
         for one in found:
@@ -82,9 +91,12 @@ class KafkaFollower:
         """Closes the connection."""
         self._consumer.close()
 
+    def _ask(self, timeout_s: float) -> list[TopicPartition]:
+        return [one for one in self._partitions.ask(timeout_s) if self._wanted(one.partition)]
+
     def _follow_added(self) -> None:
         try:
-            found = self._partitions.ask(_LOOK_WITHIN_S)
+            found = self._ask(_LOOK_WITHIN_S)
         except (KafkaException, Unavailable) as error:
             # The broker is away, about to be, or busy: what can be read is read, and this is asked again.
             if self._sees_added:

@@ -6,7 +6,15 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, OffsetSpec
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewPartitions,
+    NewTopic,
+    OffsetSpec,
+)
 
 from flywheel.adapters.kafka_log import producer_config
 from flywheel.contracts.topics import Topic
@@ -52,6 +60,32 @@ def _await_leaders(admin: AdminClient, topics: Sequence[NewTopic], deadline: flo
         if time.monotonic() > deadline:
             raise next(filter(None, failures))
         time.sleep(_LOOK_AGAIN_S)
+
+
+def add_partitions(bootstrap: str, topics: Sequence[Topic], *, timeout_s: float = 15.0) -> tuple[str, ...]:
+    """Names of the existing topics that had fewer partitions than declared, and now have as many, each with a leader;
+    one that has more stays as it is.
+
+    Keys go to other partitions from then on, so events of one entity are read in order within a partition only, as they
+    always are. Raises Unavailable like `create_topics`.
+    """
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    deadline = time.monotonic() + timeout_s
+    try:
+        existing = admin.list_topics(timeout=timeout_s).topics
+        has = {topic.name: len(existing[topic.name].partitions) for topic in topics if topic.name in existing}
+        wanted = [topic for topic in topics if has.get(topic.name, topic.partitions) < topic.partitions]
+        if not wanted:
+            return ()
+        wider = [NewPartitions(topic.name, topic.partitions) for topic in wanted]
+        for future in admin.create_partitions(wider, operation_timeout=timeout_s).values():
+            future.result(timeout_s)
+        # The client that asked before they were added goes on believing that they are not there.
+        anew = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+        _await_leaders(anew, [_declared(topic, 1) for topic in wanted], deadline)
+    except (KafkaException, TimeoutError) as error:
+        raise Unavailable(f"partitions not added: {error}") from error
+    return tuple(topic.name for topic in wanted)
 
 
 def publish(bootstrap: str, topic: str, key: bytes, value: bytes, *, timeout_s: float = 10.0) -> None:

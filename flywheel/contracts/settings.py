@@ -7,6 +7,8 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from flywheel.contracts.topics import EVENT_PARTITIONS
+
 
 class PlatformSettings(BaseSettings):
     """Addresses and places shared by all processes; `FLYWHEEL_<NAME>` in the environment or in `.env` overrides one.
@@ -78,6 +80,12 @@ class PlatformSettings(BaseSettings):
     serving_replicas: int = Field(default=1, ge=1, le=8)
     """Serving processes that `make up` runs, each with ports of its own; more than one behind HAProxy, which then
     listens where clients ask."""
+    event_partitions: int = Field(default=EVENT_PARTITIONS, ge=1, le=1_024)
+    """Of the topics of events and of decisions. `make up` adds what a topic lacks; Kafka takes none away."""
+    edge_replicas: int = Field(default=1, ge=1, le=8)
+    """Processes of the edge lane, which share the partitions; `make up` runs them."""
+    edge_replica: int = Field(default=0, ge=0)
+    """Which of them a process is, from 0 on."""
     spark_workers: int = Field(default=0, ge=0, le=8)
     """Workers of a Spark cluster that `make up` runs, each of one core and one GiB of heap; the features service then
     computes on them. 0: it computes in its own process, or on the cluster that `SPARK_MASTER` names."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 PERSONAL_RETENTION_HOURS = 28 * 24
 """How long the broker keeps what may be about a person. A single record cannot be deleted from its log, so this and the
 day after which a segment is closed bound how long something erased lies there: below a month together."""
+
+EVENT_PARTITIONS = 2
+"""Of a topic of events or of decisions, unless a stack is set to more."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ def event_topic(usecase: str, event_name: str) -> Topic:
         carries="flywheel.contracts.events.Envelope",
         producers=("ingest",),
         consumers=("features", "monitor"),
-        partitions=2,
+        partitions=EVENT_PARTITIONS,
         retention_hours=PERSONAL_RETENTION_HOURS,
     )
 
@@ -41,7 +44,7 @@ def decisions_topic(usecase: str) -> Topic:
         carries="flywheel.contracts.decisions.DecisionLogged",
         producers=("serving",),
         consumers=("monitor", "features"),
-        partitions=2,
+        partitions=EVENT_PARTITIONS,
         retention_hours=PERSONAL_RETENTION_HOURS,
     )
 
@@ -109,11 +112,12 @@ def parity_topic(usecase: str) -> Topic:
     )
 
 
-def topics_of(usecase: str, event_names: tuple[str, ...]) -> tuple[Topic, ...]:
-    """All topics that one use case needs, in the order in which they are made."""
+def topics_of(usecase: str, event_names: tuple[str, ...], partitions: int = EVENT_PARTITIONS) -> tuple[Topic, ...]:
+    """All topics that one use case needs, in the order in which they are made; so many partitions have those of events
+    and of decisions."""
     return (
-        *(event_topic(usecase, name) for name in event_names),
-        decisions_topic(usecase),
+        *(replace(event_topic(usecase, name), partitions=partitions) for name in event_names),
+        replace(decisions_topic(usecase), partitions=partitions),
         shadow_topic(usecase),
         training_requests_topic(usecase),
         history_topic(usecase),

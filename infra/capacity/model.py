@@ -88,7 +88,7 @@ def limits(known: Capacities, assumed: Assumptions) -> tuple[Limit, ...]:
             "the edge lane, one process for all partitions",
             known.edge_events.value / assumed.events_a_payment,
             "features are fresh within hundreds of milliseconds, then seconds, instead of tens; no event is lost",
-            "one lane a group of partitions; not built",
+            "lanes that share the partitions (`FLYWHEEL_EDGE_REPLICAS`)",
         ),
         Limit(
             "one features pod with two cores",

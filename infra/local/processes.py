@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from pydantic import Field
@@ -177,15 +177,7 @@ def _services(settings: PlatformSettings) -> tuple[Step, ...]:
         ),
         *_spark(settings),
         _features(settings),
-        Process(
-            name="edge",
-            command=_module("services.features.edge"),
-            after=("topics", _store(settings)),
-            ready=HttpReady(f"http://127.0.0.1:{settings.edge_metrics_port}/readyz"),
-            within_s=120,
-            address=f"http://127.0.0.1:{settings.edge_metrics_port}/metrics",
-            ports={"FLYWHEEL_EDGE_METRICS_PORT": settings.edge_metrics_port},
-        ),
+        *_edge(settings),
         Task(name="feast", command=_module("services.features", "apply"), after=(_store(settings),), within_s=180),
         Process(
             name="trainer",
@@ -212,6 +204,23 @@ def _services(settings: PlatformSettings) -> tuple[Step, ...]:
         *(_serving(settings, replica) for replica in scale.serving_replicas(settings)),
         *_balancer(settings),
     )
+
+
+def _edge(settings: PlatformSettings) -> Iterator[Process]:
+    """The edge lane: one process, or several that share the partitions."""
+    for number, (name, port) in enumerate(scale.edge_replicas(settings).items()):
+        ports = scale.ports_of(settings, [port]) if number else {"FLYWHEEL_EDGE_METRICS_PORT": port}
+        own = {"FLYWHEEL_EDGE_REPLICA": str(number), "FLYWHEEL_EDGE_METRICS_PORT": str(port)}
+        yield Process(
+            name=name,
+            command=_module("services.features.edge"),
+            after=("topics", _store(settings)),
+            ready=HttpReady(f"http://127.0.0.1:{port}/readyz"),
+            within_s=120,
+            address=f"http://127.0.0.1:{port}/metrics",
+            ports=ports,
+            environment=own if settings.edge_replicas > 1 else {},
+        )
 
 
 def _features(settings: PlatformSettings) -> Process:
@@ -343,7 +352,7 @@ def _world(settings: PlatformSettings) -> tuple[Step, ...]:
         Task(
             name="training",
             command=_module("flywheel", "train", usecase, "--wait", "--reason", "no model of these features yet"),
-            after=("history", "features", "edge", "feast", "trainer"),
+            after=("history", "features", *scale.edge_replicas(settings), "feast", "trainer"),
             within_s=900,
             needed=lambda: not is_deployed(models, catalog.load(usecase)),
             told_by=("features", "trainer"),

@@ -11,6 +11,7 @@ from flywheel.contracts.settings import PlatformSettings
 # Where each kind begins, counted from `replica_ports`: another number of one kind moves no other.
 _SERVING_FROM = 0
 _PORTS_A_REPLICA = 3
+_EDGE_FROM = 40
 _SPARK_FROM = 60
 _PORTS_A_SPARK_DAEMON = 2
 PORTS = 100
@@ -68,6 +69,14 @@ def _replica(settings: PlatformSettings, number: int) -> ServingReplica:
         rest_address=f"127.0.0.1:{first + 1}" if settings.serving_rest_address else "",
         metrics_port=first + 2 if number else settings.serving_metrics_port,
     )
+
+
+def edge_replicas(settings: PlatformSettings) -> dict[str, int]:
+    """Every process of the edge lane and the port of its metrics; that of the first is where the only one has it."""
+    if settings.edge_replicas == 1:
+        return {"edge": settings.edge_metrics_port}
+    others = (settings.replica_ports + _EDGE_FROM + number for number in range(1, settings.edge_replicas))
+    return {f"edge-{n + 1}": port for n, port in enumerate((settings.edge_metrics_port, *others))}
 
 
 def spark_master(settings: PlatformSettings) -> SparkDaemon:

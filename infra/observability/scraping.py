@@ -29,7 +29,10 @@ def ports(settings: PlatformSettings) -> dict[str, int]:
 
 def on_one_machine(settings: PlatformSettings, rules: str) -> Document:
     """The configuration for a stack on this machine; `rules` is a pattern of rule files."""
-    several = {"serving": [replica.metrics_port for replica in scale.serving_replicas(settings)]}
+    several = {
+        "serving": [replica.metrics_port for replica in scale.serving_replicas(settings)],
+        "edge": list(scale.edge_replicas(settings).values()),
+    }
     found = {name: several.get(name, [port]) for name, port in ports(settings).items()}
     jobs = [_fixed(name, *(f"127.0.0.1:{port}" for port in some)) for name, some in found.items()]
     return _document(jobs, rules)

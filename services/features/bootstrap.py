@@ -77,7 +77,7 @@ class FeaturesService:
         archive_checkpoint(settings).check(lake.marker, LAKE)
         erasures = _erasures(settings)
         decisions = DecisionArchive.assemble(settings, plan.usecase, erasures)
-        create_topics(settings.kafka_bootstrap, topics_of(settings.usecase, names))
+        create_topics(settings.kafka_bootstrap, topics_of(settings.usecase, names, settings.event_partitions))
         # Under another key than before nobody erased would be recognized: that is to be found out before anything runs.
         erasures.current()
         session = open_session(settings)

@@ -25,7 +25,11 @@ def main() -> int:
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    service = EdgeService.assemble(settings)
+    try:
+        service = EdgeService.assemble(settings)
+    except ValueError as error:
+        logger("services.features.edge").error("edge_cannot_run", reason=str(error))
+        return 1
     # What is loaded now stays; collecting it again and again would make events wait.
     gc.freeze()
     try:

@@ -55,7 +55,7 @@ class EdgeLane:
         self._read: dict[int, int] = {}
         """By partition, the mark up to which every event is on an edge or in a state."""
         self._newest_us: dict[int, int] = {}
-        """By partition, the newest event time read."""
+        """By partition, the newest event time read, by this lane or another."""
         self._moved: set[int] = set()
         """Partitions of which something was read since `take_passed_us`."""
         self._lateness_us = parse_duration(plan.usecase.lateness)
@@ -65,6 +65,21 @@ class EdgeLane:
     def newest_us(self) -> int | None:
         """The newest time of an event read since it began; None before the first."""
         return max(self._newest_us.values(), default=None)
+
+    def newest_of(self, place: tuple[str, int]) -> int | None:
+        """The newest event time read of that topic's partition since it began; None before the first."""
+        return self._newest_us.get(self._numbered(place))
+
+    def hear(self, newest_us: Mapping[tuple[str, int], int]) -> None:
+        """The newest event times that other lanes have read in their partitions."""
+        for place, time_us in newest_us.items():
+            partition = self._numbered(place)
+            if time_us > self._newest_us.get(partition, 0):
+                self._newest_us[partition] = time_us
+                self._moved.add(partition)
+
+    def _numbered(self, place: tuple[str, int]) -> int:
+        return self._plan.partition(self._events[place[0]].event_name, place[1])
 
     def begin(self, marks: Mapping[int, int]) -> None:
         """Records come from these positions on; whatever is before is in the states."""
@@ -76,7 +91,7 @@ class EdgeLane:
         arrived, newest_us = self._in_time(self._parsed(records))
         read = dict(self._read)
         for record in records:
-            partition = self._plan.partition(self._events[record.topic].event_name, record.partition)
+            partition = self._numbered((record.topic, record.partition))
             read[partition] = max(read.get(partition, 0), mark_of(partition, record.offset + 1))
         for view in self._plan.views:
             rows = self._rows(view, arrived)

@@ -6,11 +6,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from flywheel.adapters.logs import logger
 from flywheel.adapters.tracing import UNTRACED, SpanKind, Tracing
 from flywheel.contracts.metrics import EDGE_LAG_SECONDS
 from flywheel.kernel.plan import FeaturePlan
-from flywheel.kernel.ports import FeatureWriter, Lane, Record, StoreProgress
+from flywheel.kernel.ports import FeatureWriter, Lane, Record, StoreProgress, Unavailable
 from services.features.edge.lane import EdgeLane
+from services.features.edge.share import Alone, Peers, Share, Told
 from services.features.edge.sweep import Sweep
 from services.features.positions import Positions, positions_of
 from services.features.progress import ProgressTracker
@@ -20,6 +22,9 @@ NEAR_EVENTS = 5_000
 _STALLED_S = 10.0
 _POLL_S = 0.05
 _RECORDS_AT_ONCE = 500
+_log = logger(__name__)
+_ALL = Share()
+_NOBODY = Alone()
 
 
 class Follower(Protocol):
@@ -47,6 +52,8 @@ class Pursuit:
         follower: Follower,
         offsets: Ends,
         *,
+        share: Share = _ALL,
+        peers: Peers = _NOBODY,
         tracing: Tracing = UNTRACED,
         steady_s: Callable[[], float] = time.monotonic,
         wall_us: Callable[[], int] = lambda: time.time_ns() // 1000,
@@ -56,11 +63,20 @@ class Pursuit:
         self._writer = writer
         self._follower = follower
         self._offsets = offsets
+        self._share = share
+        self._peers = peers
         self._tracing = tracing
         self._steady_s = steady_s
         self._wall_us = wall_us
         self._progress = ProgressTracker()
         self._positions: dict[tuple[str, int], int] = {}
+        """Up to where its own partitions are visible."""
+        self._elsewhere: dict[tuple[str, int], int] = {}
+        """The same of the others' partitions, as they said."""
+        self._hears = True
+        self._source = ""
+        self._heard_from_us = 0
+        """What others said before is about a store that is no more."""
         self._tiles: Positions = {}
         self._marks: Mapping[int, int] = {}
         self._moved_s = steady_s()
@@ -88,8 +104,11 @@ class Pursuit:
             self._trace(records, began_us)
             for record in records:
                 self._positions[record.topic, record.partition] = record.offset + 1
-            self._progress.processed(dict(self._positions))
+            self._progress.processed(self._visible())
         return True
+
+    def _visible(self) -> Positions:
+        return {**self._elsewhere, **self._positions}
 
     def _trace(self, records: Sequence[Record], began_us: int) -> None:
         if not self._tracing.on:
@@ -121,25 +140,62 @@ class Pursuit:
         # Before it has come to the end once, it may not have read of every partition.
         self._sweep.step(caught_up=self._following and self._progress.visible_until_us is not None)
         if self._following:
+            self._exchange(ends)
             self._progress.sampled(at_us, ends)
             self._report()
         elif self._is_time(ends):
-            if not self._resumes:
-                self._positions = dict(self._tiles)
-                self._lane.begin(self._marks)
-            self._follower.start(self._positions)
-            self._progress = ProgressTracker()
-            self._progress.processed(dict(self._positions))
-            self._following = True
+            self._begin()
+
+    def _begin(self) -> None:
+        if not self._resumes:
+            self._positions = self._share.part(self._tiles)
+            self._lane.begin(self._marks)
+        self._source = self._writer.source() or ""
+        self._elsewhere = {}
+        self._follower.start(self._positions)
+        self._progress = ProgressTracker()
+        self._progress.processed(self._visible())
+        self._following = True
+
+    def _exchange(self, ends: Positions) -> None:
+        """Lanes tell each other how far they are: a decision's entity may have events in the partitions of all."""
+        if self._share.of == 1:
+            return
+        now_us = self._wall_us()
+        mine = {
+            place: Told(offset, self._lane.newest_of(place), self._source, now_us)
+            for place, offset in self._positions.items()
+        }
+        try:
+            self._peers.tell(mine)
+            heard = self._peers.hear(list(self._share.rest(ends)))
+        except Unavailable as error:
+            # What others said before stays true. Its own partitions it makes visible all the same.
+            if self._hears:
+                _log.warning("edge_hears_no_others", reason=str(error))
+            self._hears = False
+            return
+        self._hears = True
+        told = {
+            place: each
+            for place, each in heard.items()
+            if each.source == self._source and each.at_us >= self._heard_from_us
+        }
+        self._lane.hear({place: each.newest_us for place, each in told.items() if each.newest_us is not None})
+        self._elsewhere = {place: each.offset for place, each in told.items()}
+        self._progress.processed(self._visible())
 
     def _follow_tiles(self) -> None:
         self._marks = self._writer.absorbed()
         tiles = positions_of(self._plan, self._marks)
-        overtaken = any(offset > self._positions.get(partition, 0) for partition, offset in tiles.items())
+        mine = self._share.part(tiles)
+        overtaken = any(offset > self._positions.get(partition, 0) for partition, offset in mine.items())
         # The store was emptied or filled again: what the edges were cleared of may be in no state any more.
         behind = any(tiles.get(partition, -1) < offset for partition, offset in self._tiles.items())
         if overtaken or behind:
             self._following = self._resumes = False
+        if behind:
+            self._heard_from_us = self._wall_us()
         if tiles != self._tiles:
             self._tiles, self._moved_s = tiles, self._steady_s()
 
@@ -149,7 +205,8 @@ class Pursuit:
             return False
         if self._resumes:
             return True
-        behind = sum(max(end - self._tiles.get(partition, 0), 0) for partition, end in ends.items())
+        mine = self._share.part(ends)
+        behind = sum(max(end - self._tiles.get(partition, 0), 0) for partition, end in mine.items())
         return behind <= NEAR_EVENTS or self._steady_s() - self._moved_s > _STALLED_S
 
     def _report(self) -> None:
