@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,9 @@ import redis
 import uvloop
 from numpy.typing import NDArray
 
-from flywheel.adapters import feast_stored
+from flywheel.adapters import feast_repo, feast_stored
+from flywheel.adapters.redis_cluster_client import open_client
+from flywheel.adapters.redis_cluster_connection import open_connection
 from flywheel.adapters.redis_connection import RedisConnection, pack
 from flywheel.adapters.redis_stored import RedisStoredReader
 from flywheel.kernel.ports import Unavailable
@@ -57,21 +60,29 @@ PLAN = StoredPlan([USERS, ITEMS, TASTES])
 ITEM_COUNT = 40
 
 
+@pytest.fixture(scope="module", params=["redis_server", "redis_cluster_url"])
+def store_url(request: pytest.FixtureRequest) -> str:
+    """An empty store: one Redis, or a cluster."""
+    url: str = request.getfixturevalue(request.param)
+    with closing(open_client(url)) as client:
+        for node in client.nodes():
+            node.flushdb()
+    return url
+
+
 @pytest.fixture(scope="module")
-def feast(redis_server: str, tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
+def feast(store_url: str, tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
     """Feast on the real Redis, filled by its own SDK."""
     from feast import FeatureStore, RepoConfig
 
     directory = tmp_path_factory.mktemp("feast")
-    with redis.Redis.from_url(redis_server) as client:
-        client.flushdb()
     store = FeatureStore(
         config=RepoConfig(
             project=PROJECT,
             provider="local",
             registry=str(directory / "registry.db"),
             repo_path=directory,
-            online_store={"type": "redis", "connection_string": redis_server.removeprefix("redis://").split("/")[0]},
+            online_store=feast_repo._online_store(store_url),
             offline_store={"type": "duckdb"},
             entity_key_serialization_version=3,
         )
@@ -103,7 +114,7 @@ def feast(redis_server: str, tmp_path_factory: pytest.TempPathFactory) -> Featur
 
 
 async def read(url: str, plan: StoredPlan, keys: dict[str, list[str] | list[int]]) -> Floats:
-    reader = RedisStoredReader(RedisConnection(url), PROJECT, plan)
+    reader = RedisStoredReader(open_connection(url), PROJECT, plan)
     try:
         return (await reader.read(StoredRequest(keys, NOW_US), TIMEOUT_S)).values
     finally:
@@ -111,9 +122,7 @@ async def read(url: str, plan: StoredPlan, keys: dict[str, list[str] | list[int]
 
 
 @pytest.mark.parametrize("user", ["ann", "böb", "nobody"])
-def test_feasts_sdk_and_the_fast_reader_return_the_same_values(
-    feast: FeatureStore, redis_server: str, user: str
-) -> None:
+def test_feasts_sdk_and_the_fast_reader_return_the_same_values(feast: FeatureStore, store_url: str, user: str) -> None:
     items = [5, 3, -1, 3, 999, 38, 0, 17]
     answer = feast.get_online_features(
         features=list(PLAN.features),
@@ -121,18 +130,18 @@ def test_feasts_sdk_and_the_fast_reader_return_the_same_values(
         full_feature_names=True,
     ).to_dict()
     by_feast = np.array([answer[name.replace(":", "__")] for name in PLAN.features], np.float64).T
-    ours = uvloop.run(read(redis_server, PLAN, {"user": [user], "item": list(items)}))
+    ours = uvloop.run(read(store_url, PLAN, {"user": [user], "item": list(items)}))
     np.testing.assert_array_equal(ours, by_feast)
     assert np.isfinite(ours).any()
 
 
-def test_ages_and_statuses_are_told_of_what_feast_wrote(feast: FeatureStore, redis_server: str) -> None:
+def test_ages_and_statuses_are_told_of_what_feast_wrote(feast: FeatureStore, store_url: str) -> None:
     del feast
     expiring = StoredView(ITEMS.name, ITEMS.join_keys, ITEMS.features, ttl_us=1_800_000_000)
     plan = StoredPlan([expiring])
 
     async def ask() -> tuple[Floats, list[int], list[bool]]:
-        reader = RedisStoredReader(RedisConnection(redis_server), PROJECT, plan)
+        reader = RedisStoredReader(open_connection(store_url), PROJECT, plan)
         keys = {"item": list(range(-1, ITEM_COUNT))}
         found = await reader.read(StoredRequest(keys, NOW_US), TIMEOUT_S)
         await reader.close()

@@ -40,6 +40,15 @@ def test_feast_is_told_what_the_address_says(url: str, told: str) -> None:
     assert feast_repo._connection(url) == told
 
 
+def test_feast_is_told_all_addresses_of_a_cluster_and_no_database() -> None:
+    assert feast_repo._online_store("rediss+cluster://reader:p%40ss@a:7000,b") == {
+        "type": "redis",
+        "redis_type": "redis_cluster",
+        "connection_string": "a:7000,b:6379,ssl=true,username=reader,password=p@ss",
+    }
+    assert feast_repo._online_store("redis://store:7000/2") == {"type": "redis", "connection_string": "store:7000,db=2"}
+
+
 def settings_of(directory: Path, password: str) -> PlatformSettings:
     return PlatformSettings(data_dir=directory, redis_url=f"redis://:{password}@127.0.0.1:6379/0")
 

@@ -20,7 +20,7 @@ from flywheel.kernel.decision.cohorts import MAX_ROWS, cohorts_of
 from flywheel.kernel.durations import DAY_US, HOUR_US
 from flywheel.kernel.hydration import Subject
 from flywheel.kernel.lineup import Lineup, LoadedModel
-from flywheel.kernel.ports import Answer, Lane, Question, StoreProgress, Unavailable, ViewKey
+from flywheel.kernel.ports import Answer, Lane, PartlyUnavailable, Question, StoreProgress, Unavailable, ViewKey
 from flywheel.kernel.timing import Allowance
 from tests import attribute_scene as loaded
 from tests.decision_scene import NOW_US, Scene
@@ -159,6 +159,35 @@ class Flaky:
         return await self._inner.read(question, timeout_s)
 
     async def close(self) -> None: ...
+
+
+class Partial:
+    """A reader that has only a part of its entities, and gives nothing where it was asked for another one, too."""
+
+    def __init__(self, scene: Scene, lost: ViewKey) -> None:
+        self._inner = scene.store.reader()
+        self._lost = lost
+
+    async def read(self, question: Question, timeout_s: float) -> Answer:
+        if self._lost in question.keys:
+            raise PartlyUnavailable("one of them is away")
+        return await self._inner.read(question, timeout_s)
+
+    async def close(self) -> None: ...
+
+
+async def test_whose_part_of_the_store_is_away_costs_the_others_nothing() -> None:
+    scene = Scene()
+    scene.reader = Partial(scene, ViewKey(VIEWS["card"].name, "c2"))
+    requests = [scene.request(payment(event_id=f"tx{n}", card_id=f"c{n}")) for n in range(5)]
+    outcomes = await scene.decide_all(requests)
+    assert [o.fallback for o in outcomes if isinstance(o, Decided)] == [
+        "none",
+        "none",
+        "features_unavailable",
+        "none",
+        "none",
+    ]
 
 
 class Timed:

@@ -94,6 +94,22 @@ def test_training_is_needed_until_a_model_of_the_declared_features_is_deployed(
     assert not training.needed()
 
 
+def test_a_redis_cluster_is_a_process_for_each_address_and_is_waited_for_as_a_whole(
+    tmp_path: Path, steps: tuple[Step, ...]
+) -> None:
+    url = "redis+cluster://127.0.0.1:17001,127.0.0.1:17002,127.0.0.1:17003"
+    clustered = declaration(PlatformSettings(data_dir=tmp_path, redis_url=url))
+    nodes = [process for process in processes(clustered) if process.name.startswith("redis")]
+    assert [(node.name, set(node.ports.values())) for node in nodes] == [
+        (f"redis-{place}", {17_000 + place, 27_000 + place}) for place in (1, 2, 3)
+    ]
+    after = {step.name: step.after for step in clustered}
+    assert after["redis-cluster"] == ("redis-1", "redis-2", "redis-3")
+    waiting = {step.name for step in steps if "redis" in step.after}
+    assert waiting == {name for name, names in after.items() if "redis-cluster" in names}
+    assert {"features", "edge", "serving", "feast"} <= waiting
+
+
 def ports_of(steps: tuple[Step, ...]) -> set[int]:
     return {port for process in processes(steps) for port in process.ports.values()}
 

@@ -49,6 +49,8 @@ def test_the_defaults_are_fine() -> None:
         ("LOG_LEVEL", "LOUD", "none of DEBUG, INFO, WARNING, ERROR"),
         ("MONITOR_URL", "127.0.0.1:8080", "is no http://host:port"),
         ("REDIS_URL", "redis://127.0.0.1:99999/0", "is no redis://host:port"),
+        ("REDIS_URL", "redis+cluster://127.0.0.1:7000,127.0.0.1:x", "is no redis+cluster://host:port"),
+        ("REDIS_URL", "redis+cluster://127.0.0.1:60000", "at its port + 10000; there is none so large"),
         ("SERVING_ADDRESS", "localhost", "'localhost' is no host:port"),
         ("KAFKA_BOOTSTRAP", "127.0.0.1:1,b", "'b' is no host:port"),
         ("EDGE_METRICS_PORT", "0", "0 is no port"),
@@ -71,6 +73,7 @@ def test_all_that_is_wrong_is_told_at_once_and_a_password_never(monkeypatch: pyt
     for name in ("SERVING_WORKERS", "TILES_TRIGGER_MS", "MONITOR_WINDOW"):
         monkeypatch.delenv(f"FLYWHEEL_{name}")
     assert "secret" not in told(monkeypatch, REDIS_URL="redis://:secret@nowhere/0")
+    assert "secret" not in told(monkeypatch, REDIS_URL="redis+cluster://:secret@nowhere:1,:2")
 
 
 def test_two_processes_cannot_have_one_port(monkeypatch: pytest.MonkeyPatch) -> None:

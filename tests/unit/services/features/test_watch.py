@@ -1,0 +1,39 @@
+"""What the watcher of the running service asks of the store, and how often."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from prometheus_client import REGISTRY
+
+from services.features import watch
+from services.features.bootstrap import FeaturesService
+
+
+class Store:
+    def __init__(self, pause_s: float) -> None:
+        self.counters_pause_s = pause_s
+        self.asked = 0
+
+    def counters(self) -> dict[str, int]:
+        self.asked += 1
+        return {"watched_tiles.transaction": self.asked, "watched_tiles.chargeback": 10}
+
+
+@pytest.mark.parametrize(("pause_s", "asked"), [(0.0, 31), (30.0, 2)])
+def test_counters_are_asked_for_as_often_as_the_store_bears(
+    pause_s: float, asked: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = 100.0
+    monkeypatch.setattr(watch, "time", SimpleNamespace(monotonic=lambda: now_s))
+    store = Store(pause_s)
+    plan = SimpleNamespace(usecase=SimpleNamespace(name="watched"))
+    counters = watch._Counters(cast(FeaturesService, cast(Any, SimpleNamespace(writer=store, plan=plan))))
+    for _ in range(31):
+        counters.publish()
+        now_s += 1.0
+    assert store.asked == asked
+    labels = {"usecase": "watched", "view": "watched_tiles"}
+    assert REGISTRY.get_sample_value("flywheel_features_counted_events", labels) == asked + 10
