@@ -63,6 +63,12 @@ class ClusterScene:
         finally:
             os.kill(pid, signal.SIGCONT)
 
+    def is_given_up(self, port: int) -> bool:
+        """Whether all nodes that run agree that this one does not."""
+        told = [self.node(other).execute_command("CLUSTER", "NODES").decode() for other in self._processes]
+        lines = [line.split() for each in told for line in each.splitlines() if f":{port}@" in line]
+        return all("fail" in flags.split(",") for _, _, flags, *_ in lines)
+
     def end(self) -> None:
         """Stops all that run."""
         for process in self._processes.values():
