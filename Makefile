@@ -1,10 +1,11 @@
 # The whole platform on this machine. `make` shows what there is.
 #   make up RATE=100 CUSTOMERS=2000     another world: RATE, CUSTOMERS, TERMINALS, HISTORY_DAYS, SEED, PREVALENCE, DRIFT_DAY
 #   make up WORLD=off                    no simulated world: for events of your own
+#   make status SCALED=on                any command for the stack of `make up-scaled`
 #   any FLYWHEEL_* setting in the environment or in .env reaches every process (ports, data directory, …)
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
-.PHONY: help up down status logs clean decide send replay attributes train deploy rollback variant models rebuild erase mlflow test test-containers lint loadtest loadtest-compare jars lock kubernetes audit sbom capacity environment environment-dev \
+.PHONY: help up up-scaled down status logs clean decide send replay attributes train deploy rollback variant models rebuild erase mlflow test test-containers test-scaled lint loadtest loadtest-compare jars lock kubernetes audit sbom capacity environment environment-dev \
         figures-start figures-soak figures-fraud figures-features figures-serving figures-containers figures-render
 
 PYTHON_OF_PROJECT := .venv/bin/python
@@ -24,11 +25,24 @@ export FLYWHEEL_WORLD_ENABLED := false
 endif
 $(foreach name,RATE CUSTOMERS TERMINALS HISTORY_DAYS SEED PREVALENCE DRIFT_DAY,$(eval $(call knob,$(name))))
 
+# Everything more than once, on data of its own; a setting that is given wins.
+ifeq ($(SCALED),on)
+export FLYWHEEL_DATA_DIR ?= data-scaled
+export FLYWHEEL_REDIS_URL ?= redis+cluster://127.0.0.1:16371,127.0.0.1:16372,127.0.0.1:16373
+export FLYWHEEL_EVENT_PARTITIONS ?= 6
+export FLYWHEEL_EDGE_REPLICAS ?= 2
+export FLYWHEEL_SPARK_WORKERS ?= 2
+export FLYWHEEL_SERVING_REPLICAS ?= 2
+endif
+
 help:  ## show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 up: environment  ## install, start everything that does not run, and wait until the loop turns
 	@$(PYTHON_OF_PROJECT) -m infra.local up
+
+up-scaled:  ## start it scaled out: three Redis masters, six partitions, two edge lanes, Spark workers and serving replicas
+	@$(MAKE) --no-print-directory up SCALED=on
 
 down: environment-present  ## stop everything that was started, and nothing else; data stays
 	@$(PYTHON_OF_PROJECT) -m infra.local down
@@ -88,6 +102,9 @@ test: environment-dev jars lint  ## install what testing needs, then check and t
 
 test-containers: environment-dev  ## build the images, run the stack of docker-compose.yml in containers, and test it
 	@$(PYTHON_OF_PROJECT) -m pytest -m containers tests/containers
+
+test-scaled: environment-dev jars  ## run the stack of `make up-scaled` on ports of its own, and test it: about eight minutes
+	@$(PYTHON_OF_PROJECT) -m pytest -m scaled tests/scaled
 
 lint: environment-dev  ## style, strict types, import contracts
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports

@@ -16,6 +16,7 @@ from flywheel.contracts.proto.decision_pb2 import DecideRequest
 from flywheel.contracts.proto.decision_pb2_grpc import DecisionsStub
 
 _TIMEOUT_S = 5.0
+_ANSWERS = frozenset({"OK", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"})
 
 
 @dataclass
@@ -25,9 +26,12 @@ class Calls:
     ended: list[tuple[float, str]] = field(default_factory=list)
     """When each was sent, by `time.monotonic`, and `OK` or the name of its status."""
 
-    def failed(self, from_s: float = 0.0) -> list[tuple[float, str]]:
-        """Those that did not end well, of the calls sent from then on."""
-        return [each for each in self.ended if each[1] != "OK" and each[0] >= from_s]
+    def lost(self, from_s: float = 0.0) -> list[tuple[float, str]]:
+        """Of the calls sent from then on, those to which serving gave no answer.
+
+        That it is too late, or that there is too much to do, is one: on a busy machine it may be so.
+        """
+        return [each for each in self.ended if each[0] >= from_s and each[1].partition(":")[0] not in _ANSWERS]
 
     def told(self) -> Counter[str]:
         """How many ended in each way."""

@@ -44,12 +44,12 @@ defaults
     option redispatch 1
     balance leastconn
     http-reuse always
-    # Readiness fails first when a replica is told to stop, and at once when it is gone. A connection that is refused
-    # says the same earlier.
+    # Readiness fails first when a replica is told to stop, and at once when it is gone.
     option httpchk GET /readyz
     http-check expect status 200
-    default-server check inter {_CHECK_EVERY_MS}ms fall 1 rise 1 observe layer4 error-limit 1 on-error mark-down
 """
+# A connection that is refused says earlier than the next question that a replica is gone.
+_CHECK = f"inter {_CHECK_EVERY_MS}ms fall 1 rise 1 observe layer4 error-limit 1 on-error mark-down"
 
 
 def binary(settings: PlatformSettings) -> Path:
@@ -67,19 +67,20 @@ def binary(settings: PlatformSettings) -> Path:
 
 def configuration(settings: PlatformSettings, replicas: Sequence[ServingReplica]) -> str:
     """HAProxy's configuration for these replicas."""
-    parts = [_HEAD, _proxy("grpc", settings.serving_address, "proto h2", [(r, r.address) for r in replicas])]
+    # Whatever it speaks at its address, a replica tells of itself in HTTP/1 beside its metrics.
+    checks = [f"check port {each.metrics_port} check-proto h1 {_CHECK}" for each in replicas]
+    asked = [(f"{r.name} {r.address} proto h2", check) for r, check in zip(replicas, checks, strict=True)]
+    parts = [_HEAD, _proxy("grpc", f"{settings.serving_address} proto h2", asked)]
     if settings.serving_rest_address:
-        parts.append(_proxy("rest", settings.serving_rest_address, "proto h1", [(r, r.rest_address) for r in replicas]))
+        # Asked once for both addresses.
+        told = [(f"{each.name} {each.rest_address} proto h1", f"track grpc/{each.name}") for each in replicas]
+        parts.append(_proxy("rest", f"{settings.serving_rest_address} proto h1", told))
     return "\n".join(parts)
 
 
-def _proxy(name: str, listens: str, protocol: str, places: Sequence[tuple[ServingReplica, str]]) -> str:
-    # Whatever it speaks at its address, a replica tells of itself in HTTP/1 beside its metrics.
-    servers = [
-        f"    server {replica.name} {address} {protocol} check port {replica.metrics_port} check-proto h1"
-        for replica, address in places
-    ]
-    return "\n".join([f"listen {name}", f"    bind {listens} {protocol}", *servers, ""])
+def _proxy(name: str, listens: str, servers: Sequence[tuple[str, str]]) -> str:
+    lines = [f"    server {server} {check}" for server, check in servers]
+    return "\n".join([f"listen {name}", f"    bind {listens}", *lines, ""])
 
 
 def prepare(settings: PlatformSettings) -> Path:

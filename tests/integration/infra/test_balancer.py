@@ -116,10 +116,13 @@ async def test_calls_of_one_connection_are_shared_by_the_replicas(front: Front) 
     before = front.decided()
     async with steady_calls(front.address, subject, per_s=PER_S) as calls:
         await awaited(lambda: len(calls.ended) >= 200)
-    assert not calls.failed()
+    assert not calls.lost()
     one, other = (now - then for now, then in zip(front.decided(), before, strict=True))
     assert one + other == len(calls.ended)
     assert 0.3 < one / (one + other) < 0.7
+    for replica in front.replicas:
+        # Being asked five times a second is worth no line.
+        assert "Traceback" not in (front.settings.data_dir / f"{replica.name}.log").read_text()
 
 
 @needs_haproxy
@@ -132,7 +135,7 @@ async def test_a_replica_that_is_stopped_fails_no_call(front: Front) -> None:
         await awaited(lambda: len(calls.ended) >= before + 50)
         await asyncio.to_thread(front.begin, leaving)
         await awaited(lambda: front.decided()[0] > 20)
-    assert not calls.failed()
+    assert not calls.lost()
 
 
 @needs_haproxy
@@ -146,5 +149,5 @@ async def test_a_replica_that_is_killed_fails_only_what_it_had(front: Front) -> 
         await asyncio.to_thread(front.begin, killed)
         await awaited(lambda: front.decided()[0] > 20)
     # Whatever came after the connection was seen to be gone was answered by the other.
-    assert not calls.failed(from_s=killed_s + 0.3)
-    assert len(calls.failed()) <= 5, calls.told()
+    assert not calls.lost(from_s=killed_s + 0.3)
+    assert len(calls.lost()) <= 5, calls.told()

@@ -70,7 +70,7 @@ def test_the_balancer_knows_every_replica_by_the_addresses_it_is_started_with() 
         own = declared(settings)[name].environment
         check = f"check port {own['FLYWHEEL_SERVING_METRICS_PORT']}"
         assert f"server {name} {own['FLYWHEEL_SERVING_ADDRESS']} proto h2 {check}" in text
-        assert f"server {name} {own['FLYWHEEL_SERVING_REST_ADDRESS']} proto h1 {check}" in text
+        assert f"server {name} {own['FLYWHEEL_SERVING_REST_ADDRESS']} proto h1 track grpc/{name}" in text
     silent = settings.model_copy(update={"serving_rest_address": ""})
     assert "listen rest" not in balancer.configuration(silent, serving_replicas(silent))
 
