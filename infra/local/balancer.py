@@ -20,18 +20,15 @@ NOTICE_S = 1.0
 """How long a replica that is told to stop says so before it does: several times what it takes to be asked."""
 
 _CHECK_EVERY_MS = 200
-_CHECK_TIMEOUT_MS = 1_000
+_CHECK_TIMEOUT_MS = 3_000
 
 _HEAD = f"""\
 global
-    log stdout format raw local0 notice
     # One thread, one pool of connections: more would only take turns with the replicas on the same cores.
     nbthread 1
 
 defaults
     mode http
-    log global
-    option dontlognull
     timeout connect 500ms
     # A call ends by its caller's deadline; clients stay connected between calls.
     timeout client 1h
