@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
+from collections.abc import Mapping
 from functools import partial
 
 from flywheel.adapters.kafka_topics import publish
@@ -20,6 +21,8 @@ from services.features.positions import counted_only, marks_of
 from services.features.stream import JobDied
 
 _EVERY_S = 0.2
+LOST = "lost"
+"""Whose the store is from the moment that a part of it was found missing until it has been filled again."""
 
 _log = logger(__name__)
 
@@ -64,13 +67,20 @@ class _Counters:
     def __init__(self, service: FeaturesService) -> None:
         self._service = service
         self._again_at_s = 0.0
+        self._last: Mapping[str, int] = {}
 
     def publish(self) -> None:
-        """Raises Unavailable."""
+        """Raises Unavailable, and JobDied when the store has counted less than before."""
         if time.monotonic() < self._again_at_s:
             return
+        counted = self._service.writer.counters()
+        if any(counted.get(name, 0) < number for name, number in self._last.items()):
+            # A node of a cluster that comes back without its data answers as if nothing had ever been there.
+            self._service.writer.hand_over(LOST)
+            raise JobDied(f"tiles: {STORE} has lost a part of what it held; {REBUILD}")
+        self._last = counted
         by_view: Counter[str] = Counter()
-        for name, number in self._service.writer.counters().items():
+        for name, number in counted.items():
             by_view[name.partition(".")[0]] += number
         for view, number in by_view.items():
             FEATURES_EVENTS.labels(self._service.plan.usecase.name, view).set(number)

@@ -315,3 +315,11 @@ async def test_nodes_that_want_a_password_are_given_that_of_the_address(
     finally:
         for client in clients:
             client.config_set("requirepass", "")
+
+
+def test_of_a_node_that_has_lost_its_data_what_it_counted_is_missing(
+    scene: ClusterScene, writer: RedisFeatureWriter
+) -> None:
+    keys = by_port(scene)
+    scene.node(scene.ports[1]).flushall()
+    assert writer.counters() == {"events": len(KEYS) - len(keys[scene.ports[1]])}

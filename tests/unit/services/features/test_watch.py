@@ -10,16 +10,27 @@ from prometheus_client import REGISTRY
 
 from services.features import watch
 from services.features.bootstrap import FeaturesService
+from services.features.stream import JobDied
 
 
 class Store:
     def __init__(self, pause_s: float) -> None:
         self.counters_pause_s = pause_s
         self.asked = 0
+        self.owner: str | None = "the stream"
+        self.lost = 0
+
+    def hand_over(self, source: str | None) -> None:
+        self.owner = source
 
     def counters(self) -> dict[str, int]:
         self.asked += 1
-        return {"watched_tiles.transaction": self.asked, "watched_tiles.chargeback": 10}
+        return {"watched_tiles.transaction": self.asked, "watched_tiles.chargeback": 10 - self.lost}
+
+
+def counters_of(store: Store) -> watch._Counters:
+    plan = SimpleNamespace(usecase=SimpleNamespace(name="watched"))
+    return watch._Counters(cast(FeaturesService, cast(Any, SimpleNamespace(writer=store, plan=plan))))
 
 
 @pytest.mark.parametrize(("pause_s", "asked"), [(0.0, 31), (30.0, 2)])
@@ -29,11 +40,20 @@ def test_counters_are_asked_for_as_often_as_the_store_bears(
     now_s = 100.0
     monkeypatch.setattr(watch, "time", SimpleNamespace(monotonic=lambda: now_s))
     store = Store(pause_s)
-    plan = SimpleNamespace(usecase=SimpleNamespace(name="watched"))
-    counters = watch._Counters(cast(FeaturesService, cast(Any, SimpleNamespace(writer=store, plan=plan))))
+    counters = counters_of(store)
     for _ in range(31):
         counters.publish()
         now_s += 1.0
     assert store.asked == asked
     labels = {"usecase": "watched", "view": "watched_tiles"}
     assert REGISTRY.get_sample_value("flywheel_features_counted_events", labels) == asked + 10
+
+
+def test_a_store_that_has_counted_less_than_before_is_not_gone_on_with() -> None:
+    store = Store(0.0)
+    counters = counters_of(store)
+    counters.publish()
+    store.lost = 1
+    with pytest.raises(JobDied, match="lost a part of what it held; `make rebuild`"):
+        counters.publish()
+    assert store.owner == watch.LOST
