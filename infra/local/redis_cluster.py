@@ -102,10 +102,12 @@ def main(arguments: Sequence[str]) -> None:
     """Becomes a node of the cluster that the settings describe, or forms it."""
     settings = PlatformSettings()
     if arguments[0] == "form":
+        ports = ports_of(settings)
         try:
-            form(ports_of(settings))
+            form(ports)
         except CannotStart as reason:
             sys.exit(str(reason))
+        print(f"{len(ports)} masters have all {SLOTS} slots")
         return
     port = int(arguments[1])
     directory = directory_of(settings, port)
