@@ -225,3 +225,25 @@ def ids(stack: Stack) -> list[str]:
 
 def lakes(stack: Stack) -> list[Path]:
     return [path for name in NAMES if (path := stack.data / "lake" / "fraud" / name).exists()]
+
+
+def wrong_features(stack: Stack) -> list[str]:
+    """Features that decisions would read wrong, at the newest event of each entity."""
+    writer = RedisFeatureWriter(stack.redis_url, PLAN)
+    sent = stack.distinct()
+    events = [happened(event) for event in sent]
+    found = []
+    for view in PLAN.views:
+        (key,) = view.entity.keys
+        for entity_id in entities(view, sent):
+            at_us = max(event.event_time_us for event in sent if getattr(event, key) == entity_id)
+            for feature, got, wanted in zip(
+                view.features,
+                read(writer, view, entity_id, at_us),
+                oracle(view, events, entity_id, at_us),
+                strict=True,
+            ):
+                if got != wanted:
+                    found.append(f"{entity_id} {feature.name}: {got}, should be {wanted}")
+    writer.close()
+    return found

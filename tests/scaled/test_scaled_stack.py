@@ -173,7 +173,7 @@ async def test_a_replica_that_is_killed_fails_only_what_it_had(stack: Sandbox) -
         await awaited(lambda: is_back(stack, "serving-1", pid))
         await awaited(lambda: decided(stack)[0] > 20)
     assert not calls.lost(from_s=killed_s + 1.0), calls.told()
-    assert len(calls.lost()) <= 5, calls.told()
+    assert len(calls.lost()) <= 10, calls.told()
 
 
 def test_one_of_each_may_be_killed_and_nothing_is_lost_or_counted_twice(stack: Sandbox) -> None:

@@ -30,11 +30,9 @@ from tests.features_stack import (
     engines,
     entities,
     expected_counts,
-    happened,
     lot,
-    oracle,
-    read,
     until,
+    wrong_features,
 )
 
 pytestmark = pytest.mark.engine
@@ -44,28 +42,6 @@ pytestmark = pytest.mark.engine
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with engines(tmp_path_factory.mktemp("edge")) as made:
         yield made
-
-
-def mismatches(stack: Stack) -> list[str]:
-    """Features that decisions would read wrong, at the newest event of each entity."""
-    writer = RedisFeatureWriter(stack.redis_url, PLAN)
-    sent = stack.distinct()
-    events = [happened(event) for event in sent]
-    found = []
-    for view in PLAN.views:
-        (key,) = view.entity.keys
-        for entity_id in entities(view, sent):
-            at_us = max(event.event_time_us for event in sent if getattr(event, key) == entity_id)
-            for feature, got, wanted in zip(
-                view.features,
-                read(writer, view, entity_id, at_us),
-                oracle(view, events, entity_id, at_us),
-                strict=True,
-            ):
-                if got != wanted:
-                    found.append(f"{entity_id} {feature.name}: {got}, should be {wanted}")
-    writer.close()
-    return found
 
 
 def test_features_stay_exact_while_spark_is_stopped_killed_and_back(stack: Stack) -> None:
@@ -81,19 +57,19 @@ def test_features_stay_exact_while_spark_is_stopped_killed_and_back(stack: Stack
         before = counted(stack)
         for number in range(2):
             stack.send(lot(rng, f"b{number}", (1 + number) * 11 * DAY_US, 100))
-            until(lambda: not mismatches(stack), "events on the edge", stack, 60)
+            until(lambda: not wrong_features(stack), "events on the edge", stack, 60)
         assert counted(stack) == before, "the tiles have not moved"
         edge.kill()
         edge.wait()
         stack.send(lot(rng, "c", 33 * DAY_US, 100))
         edge = stack.start("services.features.edge")
-        until(lambda: not mismatches(stack), "events on the edge again", stack, 60)
+        until(lambda: not wrong_features(stack), "events on the edge again", stack, 60)
         spark = stack.start()
         deadline_s = time.monotonic() + 150
         while counted(stack) != expected_counts(stack):
-            assert not mismatches(stack), "while the tiles take over"
+            assert not wrong_features(stack), "while the tiles take over"
             assert time.monotonic() < deadline_s, stack.log()
-        assert not mismatches(stack)
+        assert not wrong_features(stack)
     finally:
         for process in (spark, edge):
             process.kill()
@@ -145,9 +121,9 @@ def test_a_lost_store_is_rebuilt_row_by_row_while_traffic_goes_on(stack: Stack) 
         for key, state in before.items():
             assert_same_state(after[key], state)
         spark = stack.start()
-        until(lambda: not mismatches(stack), "old and new events are visible", stack)
+        until(lambda: not wrong_features(stack), "old and new events are visible", stack)
         await_counts(stack)
-        assert not mismatches(stack)
+        assert not wrong_features(stack)
     finally:
         for process in (spark, edge):
             process.kill()
@@ -169,9 +145,9 @@ def test_a_partition_that_is_added_while_both_lanes_run_is_counted_by_both(stack
             stack,
         )
         stack.send(lot(random.Random(7), "e", 55 * DAY_US, 100))
-        until(lambda: not mismatches(stack), "events of all partitions on the edge", stack, 60)
+        until(lambda: not wrong_features(stack), "events of all partitions on the edge", stack, 60)
         await_counts(stack)
-        assert not mismatches(stack)
+        assert not wrong_features(stack)
         assert "kafka_partitions_added" in (stack.data / "features.log").read_text()
     finally:
         for process in (spark, edge):

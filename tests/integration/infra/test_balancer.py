@@ -149,5 +149,5 @@ async def test_a_replica_that_is_killed_fails_only_what_it_had(front: Front) -> 
         await asyncio.to_thread(front.begin, killed)
         await awaited(lambda: front.decided()[0] > 20)
     # Whatever came after the connection was seen to be gone was answered by the other.
-    assert not calls.lost(from_s=killed_s + 0.3)
-    assert len(calls.lost()) <= 5, calls.told()
+    assert not calls.lost(from_s=killed_s + 1.0), calls.told()
+    assert len(calls.lost()) <= 10, calls.told()
