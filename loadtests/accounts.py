@@ -40,7 +40,11 @@ def await_that(what: str, condition: Callable[[], bool], timeout_s: float) -> No
 def drained(stack: Sandbox) -> bool:
     """Whether every streaming job has processed all that the broker holds."""
     url = f"http://127.0.0.1:{stack.settings.features_metrics_port}/metrics"
-    backlog = gauges(url, "flywheel_features_backlog_events", "stream")
+    try:
+        backlog = gauges(url, "flywheel_features_backlog_events", "stream")
+    except httpx.TransportError:
+        # A service that is being started again has not processed all.
+        return False
     return bool(backlog) and not any(backlog.values())
 
 

@@ -42,6 +42,14 @@ def json(url: str) -> dict[str, list[dict[str, object]]]:
     return found
 
 
+def apps(page: str) -> list[dict[str, object]]:
+    """What Spark's master says runs on its workers; nothing while it is away."""
+    try:
+        return json(page)["activeapps"]
+    except httpx.TransportError:
+        return []
+
+
 def total(url: str, metric: str) -> float:
     """The sum of a metric over its labels."""
     text = httpx.get(url, timeout=10).text
@@ -177,16 +185,17 @@ async def test_a_replica_that_is_killed_fails_only_what_it_had(stack: Sandbox) -
 
 
 def test_one_of_each_may_be_killed_and_nothing_is_lost_or_counted_twice(stack: Sandbox) -> None:
-    """A Redis master, an edge lane, Spark's master and a worker of it."""
-    statuses = Supervisor(stack.settings).statuses()
-    killed = {name: statuses[name].pid for name in ("redis-2", "edge-1", "spark-master", "spark-worker-1")}
-    for name, pid in killed.items():
+    """A Redis master, an edge lane, a worker of Spark and its master, one after the other."""
+    master = scale.spark_master(stack.settings)
+    for name in ("redis-2", "edge-1", "spark-worker-1", "spark-master"):
+        pid = Supervisor(stack.settings).statuses()[name].pid
         os.kill(pid, signal.SIGKILL)
 
         def back(name: str = name, pid: int = pid) -> bool:
             return is_back(stack, name, pid)
 
         await_that(f"{name} is back", back, 120)
+        await_that("features computes on both workers", lambda: [app["cores"] for app in apps(master.page)] == [2], 120)
     writer = RedisFeatureWriter(stack.settings.redis_url, compile_plan(catalog.load("fraud")))
     try:
         before = sum(writer.counters().values())
