@@ -120,9 +120,11 @@ class ClusterRedis:
         return self._clients[node]
 
     def _known_table(self) -> SlotTable:
-        if self._table is None:
-            self._table = self._told_table()
-        return self._table
+        # Several threads ask, and any of them may find that it is no longer true.
+        table = self._table
+        if table is None:
+            table = self._table = self._told_table()
+        return table
 
     def _told_table(self) -> SlotTable:
         failure: Unavailable | None = None

@@ -323,3 +323,11 @@ def test_of_a_node_that_has_lost_its_data_what_it_counted_is_missing(
     keys = by_port(scene)
     scene.node(scene.ports[1]).flushall()
     assert writer.counters() == {"events": len(KEYS) - len(keys[scene.ports[1]])}
+
+
+def test_a_table_that_another_thread_forgets_at_once_has_served(
+    scene: ClusterScene, writer: RedisFeatureWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ClusterRedis, "_table", property(lambda _: None, lambda *_: None), raising=False)
+    assert writer.read(KEYS[:3]) == [Stored(state_of(key)) for key in KEYS[:3]]
+    assert len(ClusterRedis(scene.url).nodes()) == 3
