@@ -32,6 +32,8 @@ _SHARED_ENVIRONMENT = {
 }
 # Where serving has workers, it kills those that do not end in time, and ends itself.
 _WORKERS_SPARE_S = 5
+# Of features and the edge behind it, while two executors more warm up on the same cores.
+_ON_CLUSTER_WITHIN_S = 300
 
 
 class MemoryCaps(PlatformSettings):
@@ -216,7 +218,8 @@ def _edge(settings: PlatformSettings) -> Iterator[Process]:
             command=_module("services.features.edge"),
             after=("topics", _store(settings)),
             ready=HttpReady(f"http://127.0.0.1:{port}/readyz"),
-            within_s=120,
+            # It waits for the tiles, which on a cluster wait for that.
+            within_s=_ON_CLUSTER_WITHIN_S if settings.spark_workers else 120,
             address=f"http://127.0.0.1:{port}/metrics",
             ports=ports,
             environment=own if settings.edge_replicas > 1 else {},
@@ -231,7 +234,7 @@ def _features(settings: PlatformSettings) -> Process:
         command=_module("services.features"),
         after=("topics", _store(settings), *(worker.name for worker in workers)),
         ready=HttpReady(f"http://127.0.0.1:{settings.features_metrics_port}/readyz"),
-        within_s=180,
+        within_s=_ON_CLUSTER_WITHIN_S if workers else 180,
         address=f"http://127.0.0.1:{settings.features_metrics_port}/metrics",
         ports={"FLYWHEEL_FEATURES_METRICS_PORT": settings.features_metrics_port},
         environment={"FLYWHEEL_SPARK_HEAP_MIB": str(MemoryCaps().spark_heap_mib), **(master if workers else {})},
