@@ -38,6 +38,7 @@ ON_CLUSTERS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "serving_rest_address": "0.0.0.0:8082",
             "serving_workers": "1",
             "serving_drain_s": "5",
+            "serving_connection_age_s": "300",
             "serving_spool_mib": "1024",
         },
         "monitor": {"monitor_url": "http://0.0.0.0:8080"},

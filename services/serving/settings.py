@@ -35,6 +35,9 @@ class ServingSettings(PlatformSettings):
     """Its private key (PEM, without a passphrase)."""
     serving_tls_client_ca: Path | None = None
     """Certificates (PEM) that must have signed those of callers: mutual TLS."""
+    serving_connection_age_s: float = Field(default=0.0, ge=0)
+    """A client's connection that is about so old is asked to go, and ends with its calls: the client looks up the name
+    of serving again and finds replicas that were added. 0: never."""
     serving_max_candidates: int = Field(default=500, gt=0)
     """Candidates that one ranking may have; with names of 64 characters these are half of the subject's bytes."""
     serving_cached_entities: int = Field(default=50_000, gt=0)

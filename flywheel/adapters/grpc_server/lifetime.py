@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -32,6 +33,7 @@ from flywheel.adapters.logs import logger
 _CONNECTION_WINDOW_BYTES = 32 * 1024 * 1024
 # More than a turn's answers; a client that leaves as much unread is not read from any more.
 _UNWRITTEN_BYTES = 512 * 1024
+_AGE_VARIES = 0.1
 _log = logger(__name__)
 
 
@@ -57,6 +59,8 @@ class Lifetime(asyncio.Protocol, ABC):
         self._unfinished = b""
         self._has_preface = False
         self._made_s = self.read_s
+        # Clients that came together must not all come again together.
+        self._age_s = limits.age_s * random.uniform(1 - _AGE_VARIES, 1 + _AGE_VARIES)
         self._is_over = False
         self.writable = asyncio.Event()
         """Clear while the client leaves too much unread."""
@@ -165,6 +169,8 @@ class Lifetime(asyncio.Protocol, ABC):
         if self.is_leaving and now_s - self._asked_s > self.limits.linger_s:
             # It did not say that it knows; what it sent by now is served all the same.
             self.last_call()
+        if now_s - self._made_s > self._age_s:
+            self.depart()
         if self._is_stalled(now_s):
             self.abort()
         elif not self.streams and now_s - self.read_s > self.limits.idle_s:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -41,6 +42,8 @@ class Limits:
     """While answers wait for a client's windows, it must let go so many on average of `stalled_s`."""
     idle_s: float = 3600.0
     """A connection without calls is asked to go after that."""
+    age_s: float = math.inf
+    """A connection that is about so old, a tenth more or less, is asked to go; its calls are finished."""
     linger_s: float = 1.0
     """How long the other side may take to close a connection that is finished."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
@@ -48,6 +49,7 @@ class Port:
         self._certificates = certificates_of(settings)
         self._health = Health([*services, HEALTH])
         limits = Limits(
+            age_s=settings.serving_connection_age_s or math.inf,
             message_bytes=settings.serving_max_subject_bytes,
             message_bytes_of={
                 INFER: settings.serving_inference_max_bytes,

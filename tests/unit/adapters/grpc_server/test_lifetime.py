@@ -109,6 +109,34 @@ def test_an_idle_client_is_asked_to_go() -> None:
     assert wire.goaway is ErrorCode.NO_ERROR
 
 
+def test_an_old_connection_is_asked_to_go_and_its_calls_are_finished() -> None:
+    desk = Desk()
+    wire = greeted(unary={PATH: desk}, limits=Limits(age_s=100.0))
+    made_s = wire.connection.read_s
+    wire.say(wire.call(1))
+    heard = []
+    for age_s in (89.0, 111.0):
+        wire.connection.check(made_s + age_s)
+        wire.turn()
+        heard.append(wire.goaway)
+    assert heard == [None, ErrorCode.NO_ERROR]
+    wire.say(wire.call(3))
+    for call in desk.calls:
+        call.reply(b"")
+    wire.connection.check(made_s + 113.0)
+    wire.turn()
+    assert {stream: answer.status for stream, answer in wire.answers().items()} == {1: 0, 3: 0}
+    assert wire.transport.is_closing()
+
+
+def test_connections_of_one_age_do_not_all_go_at_once() -> None:
+    wires = [greeted(limits=Limits(age_s=100.0)) for _ in range(40)]
+    for wire in wires:
+        wire.connection.check(wire.connection.read_s + 100.0)
+        wire.turn()
+    assert {wire.goaway for wire in wires} == {None, ErrorCode.NO_ERROR}
+
+
 def test_a_drain_serves_what_was_sent_before_the_client_knew_and_nothing_after() -> None:
     desk = Desk()
     wire = greeted(unary={PATH: desk})
