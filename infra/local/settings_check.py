@@ -84,8 +84,9 @@ def _misplaced(settings: PlatformSettings) -> Iterator[str]:
     if settings.log_level not in logging.getLevelNamesMapping():
         yield f"{PREFIX}LOG_LEVEL: is none of DEBUG, INFO, WARNING, ERROR"
     yield from _of_cluster(settings.redis_url)
-    for name in _URLS.keys() - ({"redis_url"} if is_cluster(settings.redis_url) else set()):
-        schemes = _URLS[name]
+    for name, schemes in _URLS.items():
+        if name == "redis_url" and is_cluster(settings.redis_url):
+            continue
         parts = urlsplit(getattr(settings, name))
         if parts.scheme not in schemes or not parts.hostname or not _has_port(parts.netloc):
             # Not shown: it may hold a password.
