@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any, Protocol, TypeVar
 
 import redis
 from redis.exceptions import RedisError
 
+from flywheel.adapters.redis_address import own_key
 from flywheel.kernel.ports import Unavailable
 
 TIMEOUT_S = 10.0
@@ -43,8 +45,8 @@ class RedisClient(Protocol):
     def counted_key(self, usecase: str, entity: bytes) -> str:
         """Where that is counted which is written to an entity: both may be in one call."""
 
-    def callable_together(self, items: Sequence[_T], key: Callable[[_T], bytes]) -> list[list[_T]]:
-        """The items in groups whose keys may be in one call."""
+    def callable_together(self, entities: Mapping[_T, bytes]) -> list[list[_T]]:
+        """What is written to these entities, in groups that may be in one call."""
 
     def scan(self, after: int, number: int) -> tuple[int, list[bytes]]:
         """About that many keys, and where to go on; it begins and ends with 0."""
@@ -62,6 +64,7 @@ class SingleRedis:
     counters_pause_s = 0.0
 
     def __init__(self, url: str) -> None:
+        self._url = url
         self._client = redis.Redis.from_url(url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S)
         self._scripts: dict[str, Any] = {}
 
@@ -71,19 +74,20 @@ class SingleRedis:
 
     def counted_keys(self, usecase: str) -> Sequence[str]:
         """The one place."""
-        return [f"{usecase}:counted"]
+        return [own_key(self._url, usecase, "counted")]
 
     def counted_key(self, usecase: str, entity: bytes) -> str:  # noqa: ARG002
         """The one place."""
-        return f"{usecase}:counted"
+        return own_key(self._url, usecase, "counted")
 
-    def callable_together(self, items: Sequence[_T], key: Callable[[_T], bytes]) -> list[list[_T]]:  # noqa: ARG002
+    def callable_together(self, entities: Mapping[_T, bytes]) -> list[list[_T]]:
         """All of them, in one group."""
-        return [list(items)] if items else []
+        return [list(entities)] if entities else []
 
     def scan(self, after: int, number: int) -> tuple[int, list[bytes]]:
         """About that many keys, and where to go on."""
-        ((following, found),) = execute(lambda: [self._client.scan(after, count=number)])
+        with answering():
+            following, found = self._client.execute_command("SCAN", after, "COUNT", number)  # type: ignore[no-untyped-call]
         return int(following), found
 
     def nodes(self) -> list[redis.Redis]:
@@ -117,13 +121,15 @@ class NodePipeline:
 
     def execute(self, *, raises: bool = True) -> list[Any]:
         """The replies; unless it raises, an error may stand in the place of one."""
-        return execute(lambda: self._pipe.execute(raise_on_error=raises))
+        with answering():
+            return list(self._pipe.execute(raise_on_error=raises))
 
 
-def execute(ask: Callable[[], list[Any]]) -> list[Any]:
-    """What was answered. Raises Unavailable for whatever Redis or the way to it fails with."""
+@contextmanager
+def answering() -> Iterator[None]:
+    """Raises Unavailable for whatever Redis or the way to it fails with."""
     try:
-        return list(ask())
+        yield
     except (RedisError, OSError) as error:
         raise Unavailable(f"the feature store failed: {error}") from error
 

@@ -52,11 +52,11 @@ class ClusterRedis:
         """The place of the entity's slot."""
         return _counted(tags()[slot_of(entity)], usecase)
 
-    def callable_together(self, items: Sequence[_T], key: Callable[[_T], bytes]) -> list[list[_T]]:
-        """The items in groups of one slot each."""
+    def callable_together(self, entities: Mapping[_T, bytes]) -> list[list[_T]]:
+        """What is written to these entities, in groups of one slot each."""
         found: dict[int, list[_T]] = defaultdict(list)
-        for item in items:
-            found[slot_of(key(item))].append(item)
+        for item, entity in entities.items():
+            found[slot_of(entity)].append(item)
         return list(found.values())
 
     def scan(self, after: int, number: int) -> tuple[int, list[bytes]]:

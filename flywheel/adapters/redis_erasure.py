@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 
 from flywheel.adapters.feast_key_reader import join_keys
 from flywheel.adapters.redis_address import own_key
+from flywheel.adapters.redis_client import answering
 from flywheel.adapters.redis_cluster_client import open_client
 from flywheel.kernel.ports import Lane, StoreProgress, Unavailable
 
@@ -95,23 +96,20 @@ class _Node:
         _await(lambda: not self._is_rewriting(), deadline_s)
 
     def _began_rewriting(self) -> bool:
-        try:
-            self._client.execute_command("BGREWRITEAOF")  # type: ignore[no-untyped-call]
-        except ResponseError:
-            return False
-        except (RedisError, OSError) as error:
-            raise Unavailable(f"the feature store failed: {error}") from error
-        return True
+        with answering():
+            try:
+                self._client.execute_command("BGREWRITEAOF")  # type: ignore[no-untyped-call]
+            except ResponseError:
+                return False
+            return True
 
     def _is_rewriting(self) -> bool:
         found = self.persistence()
         return bool(found.get("aof_rewrite_in_progress") or found.get("aof_rewrite_scheduled"))
 
     def _ask(self, *command: Any) -> Any:
-        try:
+        with answering():
             return self._client.execute_command(*command)  # type: ignore[no-untyped-call]
-        except (RedisError, OSError) as error:
-            raise Unavailable(f"the feature store failed: {error}") from error
 
 
 def _await(condition: Callable[[], bool], deadline_s: float) -> None:

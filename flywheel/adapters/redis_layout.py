@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from flywheel.adapters import feast_layout
 from flywheel.adapters.feast_key_reader import join_keys
@@ -46,7 +46,11 @@ class Layout:
         (entity,) = self._keys[key.view].encode([[value] for value in split_id(key.entity_id)])
         return entity
 
-    def entities(self, raw: bytes) -> list[ViewKey]:
+    def entities_of(self, keys: Iterable[ViewKey]) -> dict[ViewKey, bytes]:
+        """The Redis key of each entity."""
+        return {key: self.entity(key) for key in keys}
+
+    def keys_in(self, raw: bytes) -> list[ViewKey]:
         """The rows that a Redis key holds: those of each view of that entity; none for a key of something else."""
         values = join_keys(raw, self.project) or {}
         mine = {view: keys for view, keys in self._keyed.items() if set(keys) == set(values)}

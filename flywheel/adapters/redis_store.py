@@ -116,8 +116,8 @@ class RedisFeatureWriter:
         The keys of the others come back. States that may be in one call are written in one step.
         """
         layout, batch = self._layout, self._client.batch()
-        entities = {key: layout.entity(key) for key in states}
-        written = self._client.callable_together(list(states), entities.__getitem__)
+        entities = layout.entities_of(states)
+        written = self._client.callable_together(entities)
         for some in written:
             arguments = [part for key in some for part in self._replacing(key, states[key])]
             found = [entities[key] for key in some]
@@ -150,16 +150,17 @@ class RedisFeatureWriter:
         asked = []
         for view, mine in _by_view(keys).items():
             fixed = (layout.edges[view], layout.headers[view], layout.row_bytes[view])
-            for group in self._client.callable_together(mine, layout.entity):
+            entities = layout.entities_of(mine)
+            for group in self._client.callable_together(entities):
                 for some in batched(group, _EDGES_AT_ONCE):
-                    batch.call(TRIM_EDGES, [layout.entity(key) for key in some], [*fixed, *marks])
+                    batch.call(TRIM_EDGES, [entities[key] for key in some], [*fixed, *marks])
                     asked.append(some)
         return [some[place] for some, places in zip(asked, batch.execute(), strict=True) for place in places]
 
     def entities(self, after: int) -> tuple[list[ViewKey], int]:
         """Some entities and where to go on; an entity may come twice."""
         following, found = self._client.scan(after, _KEYS_AT_ONCE)
-        return [key for raw in found for key in self._layout.entities(raw)], following
+        return [key for raw in found for key in self._layout.keys_in(raw)], following
 
     def forget(self, keys: Sequence[ViewKey], clock_us: int) -> int:
         """How many of the states went, being of no use at that event time or later. In one round trip."""
@@ -167,8 +168,9 @@ class RedisFeatureWriter:
         for view, mine in _by_view(keys).items():
             before_s = (clock_us - layout.lifetimes_us[view]) // 1_000_000
             fields = (layout.states[view], layout.times[view], layout.edges[view])
-            for some in self._client.callable_together(mine, layout.entity):
-                batch.call(FORGET, [layout.entity(key) for key in some], [*fields, before_s])
+            entities = layout.entities_of(mine)
+            for some in self._client.callable_together(entities):
+                batch.call(FORGET, [entities[key] for key in some], [*fields, before_s])
         return sum(batch.execute())
 
     def put(self, table: AttributeTable, rows: Sequence[AttributeRow]) -> None:

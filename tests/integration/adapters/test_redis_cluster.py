@@ -26,7 +26,7 @@ from flywheel.kernel.ports import (
 )
 from infra.local import redis_cluster
 from tests.feature_stores import PLAN, VIEW
-from tests.redis_cluster_scene import ClusterScene
+from tests.redis_cluster_scene import ClusterScene, formed_cluster
 
 pytestmark = pytest.mark.engine
 
@@ -38,13 +38,8 @@ SOON_S = 30.0
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterScene]:
-    made = ClusterScene(tmp_path_factory.mktemp("cluster"))
-    try:
-        made.start(*made.ports)
-        made.form()
+    with formed_cluster(tmp_path_factory.mktemp("cluster")) as made:
         yield made
-    finally:
-        made.end()
 
 
 @pytest.fixture
@@ -289,8 +284,8 @@ def test_forming_again_changes_nothing(scene: ClusterScene) -> None:
 
 def test_keys_of_different_slots_are_never_in_one_call(scene: ClusterScene) -> None:
     client = ClusterRedis(scene.url)
-    groups = client.callable_together(KEYS * 2, lambda key: place_of(scene, key))
-    assert sorted(map(repr, (key for group in groups for key in group))) == sorted(map(repr, KEYS * 2))
+    groups = client.callable_together({key: place_of(scene, key) for key in KEYS})
+    assert sorted(map(repr, (key for group in groups for key in group))) == sorted(map(repr, KEYS))
     assert all(len({slot_of(place_of(scene, key)) for key in group}) == 1 for group in groups)
     client.close()
 
