@@ -111,3 +111,22 @@ class ClusterScene:
 
     def _id(self, port: int) -> str:
         return str(self.node(port).execute_command("CLUSTER", "MYID").decode())
+
+
+@contextmanager
+def started_nodes(directory: Path) -> Iterator[ClusterScene]:
+    """A scene whose nodes run, each by itself; what they store is in the directory."""
+    made = ClusterScene(directory)
+    try:
+        made.start(*made.ports)
+        yield made
+    finally:
+        made.end()
+
+
+@contextmanager
+def formed_cluster(directory: Path) -> Iterator[ClusterScene]:
+    """A scene whose nodes are one cluster."""
+    with started_nodes(directory) as made:
+        made.form()
+        yield made

@@ -12,7 +12,7 @@ from flywheel.adapters.redis_layout import Layout
 from flywheel.adapters.redis_store import RedisFeatureWriter
 from flywheel.kernel.ports import Lane, StateWrite, Stored, StoreProgress, Unavailable, ViewKey
 from tests.feature_stores import CARD, NOTHING, PLAN, TERMINAL
-from tests.redis_cluster_scene import ClusterScene
+from tests.redis_cluster_scene import ClusterScene, formed_cluster
 
 pytestmark = pytest.mark.engine
 
@@ -21,13 +21,8 @@ CARDS = [ViewKey(CARD.view, f"unmistakable-{number}") for number in range(60)]
 
 @pytest.fixture
 def scene(tmp_path: Path) -> Iterator[ClusterScene]:
-    made = ClusterScene(tmp_path)
-    try:
-        made.start(*made.ports)
-        made.form()
+    with formed_cluster(tmp_path) as made:
         yield made
-    finally:
-        made.end()
 
 
 def test_whoever_is_erased_is_gone_from_every_node_and_its_file(scene: ClusterScene, tmp_path: Path) -> None:

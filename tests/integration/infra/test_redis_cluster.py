@@ -11,19 +11,15 @@ import redis
 from infra.local import redis_cluster
 from infra.local.failures import CannotStart
 from tests.engines import free_port
-from tests.redis_cluster_scene import ClusterScene
+from tests.redis_cluster_scene import ClusterScene, started_nodes
 
 pytestmark = pytest.mark.engine
 
 
 @pytest.fixture
 def scene(tmp_path: Path) -> Iterator[ClusterScene]:
-    made = ClusterScene(tmp_path)
-    try:
-        made.start(*made.ports)
+    with started_nodes(tmp_path) as made:
         yield made
-    finally:
-        made.end()
 
 
 def test_what_was_broken_off_is_finished_and_every_node_then_writes_through(scene: ClusterScene) -> None:
