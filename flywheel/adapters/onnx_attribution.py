@@ -111,8 +111,7 @@ def _check(attributes: Mapping[str, Any]) -> None:
     combined = attributes["aggregate_function"].s if "aggregate_function" in attributes else [b"SUM"]
     if (list(targets), list(transform), list(combined)) != ([1], [b"NONE"], [b"SUM"]):
         raise NotExplainable("the trees are not simply added up")
-    modes = set(attributes["nodes_modes"].strings)
-    if not modes <= {b"BRANCH_LEQ", b"LEAF"}:
+    if not set(attributes["nodes_modes"].strings) <= {b"BRANCH_LEQ", b"LEAF"}:
         raise NotExplainable("the trees ask other questions than whether a value is at most a threshold")
     if "nodes_hitrates" not in attributes:
         raise NotExplainable("the model does not say how many training rows came to its nodes")

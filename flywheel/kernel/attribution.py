@@ -13,7 +13,8 @@ a polynomial of degree d - 1 in t, which Gauss-Legendre quadrature with âŒˆd/2âŒ
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
+from functools import cache
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,6 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
-Cell = TypeVar("Cell", bound=np.generic)
 
 _COVER_TOLERANCE = 1e-3
 _LARGEST = float(np.finfo(np.float64).max)
@@ -91,7 +91,7 @@ class TreeAttributor:
         _check_covers(trees)
         self._features = features
         paths = _paths_of(trees, slope)
-        self._groups = [_group(paths, count) for count in np.unique(paths.lengths) if count > 0]
+        self._groups = _groups(paths)
         self._base = intercept + paths.expectation
 
     def attribute(self, row: NDArray[np.float32]) -> Attribution:
@@ -213,7 +213,8 @@ def _paths_of(trees: Trees, slope: float) -> _Paths:
 def _merged(steps: list[tuple[NDArray[np.generic], ...]], values: Floats) -> _Paths:
     """One row for all questions of a path about the same feature."""
     leaf, feature, above, at_most, absent, share = (np.concatenate(column) for column in zip(*steps, strict=True))
-    order = np.lexsort((feature, leaf))
+    # One key, because a stable sort of numbers that are nearly in order takes a quarter of the time of two sorts.
+    order = np.argsort(leaf * (feature.max(initial=0) + 1) + feature, kind="stable")
     leaf, feature = leaf[order], feature[order]
     starts = np.flatnonzero(np.r_[True, (leaf[1:] != leaf[:-1]) | (feature[1:] != feature[:-1])][: len(leaf)])
     if not len(starts):
@@ -235,21 +236,33 @@ def _merged(steps: list[tuple[NDArray[np.generic], ...]], values: Floats) -> _Pa
     )
 
 
-def _group(paths: _Paths, length: int) -> _Group:
-    mine = paths.lengths[paths.leaf] == length
+def _groups(paths: _Paths) -> list[_Group]:
+    """The leaves that ask anything, by how many different features they ask."""
+    # The rows of a leaf lie together.
+    first = np.cumsum(paths.lengths) - paths.lengths
+    counts = np.bincount(paths.lengths)
+    leaves = np.split(np.argsort(paths.lengths, kind="stable"), np.cumsum(counts)[:-1])
+    return [_group(paths, first, leaves[length]) for length in np.flatnonzero(counts).tolist() if length]
 
-    def columns(of_paths: NDArray[Cell]) -> NDArray[Cell]:
-        return np.ascontiguousarray(of_paths[mine].reshape(-1, length).T)
 
-    nodes, weights = np.polynomial.legendre.leggauss((length + 1) // 2)
+def _group(paths: _Paths, first: Ints, leaves: Ints) -> _Group:
+    length = int(paths.lengths[leaves[0]])
+    rows = first[leaves] + np.arange(length)[:, None]
+    nodes, weights = _quadrature((length + 1) // 2)
     return _Group(
-        feature=columns(paths.feature),
-        above=columns(paths.above),
-        at_most=columns(paths.at_most),
-        absent_passes=columns(paths.absent_passes),
-        share=columns(paths.share),
-        values=paths.values[paths.lengths == length],
-        # From [-1, 1] to [0, 1].
-        nodes=(nodes[:, None] + 1) / 2,
-        weights=weights[:, None] / 2,
+        feature=paths.feature[rows],
+        above=paths.above[rows],
+        at_most=paths.at_most[rows],
+        absent_passes=paths.absent_passes[rows],
+        share=paths.share[rows],
+        values=paths.values[leaves],
+        nodes=nodes,
+        weights=weights,
     )
+
+
+@cache
+def _quadrature(points: int) -> tuple[Floats, Floats]:
+    """Nodes and weights of Gauss and Legendre on [0, 1], each of shape (points, 1)."""
+    nodes, weights = np.polynomial.legendre.leggauss(points)
+    return (nodes[:, None] + 1) / 2, weights[:, None] / 2
