@@ -43,7 +43,8 @@ class OnnxScorer:
         self._input, self.feature_count = _input(self._session)
         self._output = _output(self._session)
         self._free: defaultdict[int, list[_Bound]] = defaultdict(list)
-        self._attributor = _attributor(model, self.feature_count)
+        self._model = model
+        self._attributor: Attributor | NotExplainable | None = None
 
     def score(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
         """Probability of the positive label for each row; shape (n, features) to (n,)."""
@@ -80,7 +81,12 @@ class OnnxScorer:
         return _Bound(binding, given, _last(found))
 
     def explain(self, row: NDArray[np.float32]) -> Attribution:
-        """The score of one row, shape (features,), as a sum in log-odds. Raises NotExplainable."""
+        """The score of one row, shape (features,), as a sum in log-odds. Raises NotExplainable.
+
+        The first takes several times as long as others: what is common to all is worked out then.
+        """
+        if self._attributor is None:
+            self._attributor = _attributor(self._model, self.feature_count)
         if isinstance(self._attributor, NotExplainable):
             raise NotExplainable(str(self._attributor))
         return self._attributor.attribute(row)

@@ -20,10 +20,13 @@ from flywheel.kernel.declaration import UseCase
 from flywheel.kernel.lineup import Lineup, LoadedModel
 from flywheel.kernel.ports import CorruptModel, ModelStore
 from services.serving.models.loading import Guard, MakeScorer, ModelRefused, load, unguarded
+from services.serving.models.pacing import Pacing, Rest, at_once
 
 _EARLIER_TRIED = 5
 _POLLS_BETWEEN_TRIES = 16
 """At most, while a version cannot be had for a reason that may pass."""
+SHARE = 0.25
+"""Of one core, while models are loaded beside one that answers."""
 _STOPPABLE = (Role.CHALLENGER, Role.CANARY, Role.SHADOW)
 
 _log = logger(__name__)
@@ -38,7 +41,8 @@ def settle() -> None:
 class Models:
     """The line-up of one use case. `lineup` may be called at any time, from any thread.
 
-    With `last_good` a start does without a model store that is gone or broken, and says so until it is back.
+    With `last_good` a start does without a model store that is gone or broken, and says so until it is back. `paced`
+    begins the rests of one more model that is loaded.
     """
 
     def __init__(
@@ -50,6 +54,7 @@ class Models:
         last_good: LastGoodModels | None = None,
         guard: Guard = unguarded,
         on_swap: Callable[[], object] = settle,
+        paced: Callable[[], Rest] = lambda: Pacing(SHARE).rest,
     ) -> None:
         self._usecase = usecase
         self._store = store
@@ -57,6 +62,7 @@ class Models:
         self._guard = guard
         self._last_good = last_good
         self._on_swap = on_swap
+        self._paced = paced
         self._lineup = Lineup()
         self._served: Deployment | None = None
         self._refused: Deployment | None = None
@@ -251,7 +257,7 @@ class Models:
             if model.version == version:
                 return model
         try:
-            return load(self._store, self._usecase, version, self._make_scorer, self._guard)
+            return load(self._store, self._usecase, version, self._make_scorer, self._guard, self._rest())
         except ModelRefused as error:
             reason = str(error)
         except (CorruptModel, KeyError, OSError) as error:
@@ -267,12 +273,16 @@ class Models:
         if self._last_good is None:
             return None
         try:
-            model = load(self._last_good.store, self._usecase, version, self._make_scorer, self._guard)
+            model = load(self._last_good.store, self._usecase, version, self._make_scorer, self._guard, self._rest())
         except (CorruptModel, ModelRefused, KeyError, OSError):
             return None
         _log.error("local_copy_loaded", sequence=deployment.sequence, version=version)
         self._copied.add(version)
         return model
+
+    def _rest(self) -> Rest:
+        """Nobody waits for the next model where one answers; but for those answers others wait."""
+        return self._paced() if self._lineup.champion else at_once
 
     def _exchange(self, found: Lineup) -> bool:
         """Brings that line-up in, without what was stopped; says whether it differs. To be called under the lock."""

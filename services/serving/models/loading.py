@@ -5,15 +5,18 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flywheel.contracts.models import MODEL, ModelManifest
+from flywheel.kernel.attribution import Explaining, NotExplainable
 from flywheel.kernel.chain import Chain
 from flywheel.kernel.declaration import UseCase
 from flywheel.kernel.lineup import LoadedModel
 from flywheel.kernel.ports import ModelStore, Scorer
+from services.serving.models.pacing import Rest, at_once
 
 GOLDEN_TOLERANCE = 1e-5
 _WARM_UP_CALLS = 50
@@ -32,21 +35,34 @@ class ModelRefused(Exception):
 
 
 def load(
-    store: ModelStore, usecase: UseCase, version: str, make_scorer: MakeScorer, guard: Guard = unguarded
+    store: ModelStore,
+    usecase: UseCase,
+    version: str,
+    make_scorer: MakeScorer,
+    guard: Guard = unguarded,
+    rest: Rest = at_once,
 ) -> LoadedModel:
-    """The version, checked, warm and behind that guard.
+    """The version, checked, warm and behind that guard. Between its steps it rests.
 
     Raises ModelRefused, CorruptModel, and KeyError when there is no such version.
     """
     manifest, model = store.load(usecase.name, version)
     _check_features(manifest, usecase)
     components = {MODEL: make_scorer(model)}
+    rest()
     for part in manifest.attached:
         components[part.name] = make_scorer(store.component(usecase.name, version, part.name))
+        rest()
     scorer = _scorer(manifest, components)
     rows = np.array(manifest.golden_inputs, np.float32).reshape(-1, len(manifest.feature_names))
     _check_golden(manifest, scorer, rows)
     _check_speed(version, scorer, rows, usecase.budget.model_ms)
+    rest()
+    if isinstance(scorer, Explaining):
+        # The first explanation takes longer than an answer has time for.
+        with suppress(NotExplainable):
+            scorer.explain(rows[0])
+        rest()
     return LoadedModel(version, guard(scorer), components)
 
 

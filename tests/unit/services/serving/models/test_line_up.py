@@ -6,10 +6,13 @@ import gc
 import weakref
 from dataclasses import replace
 
+import numpy as np
+from numpy.typing import NDArray
 from prometheus_client import REGISTRY
 
 from flywheel.adapters.memory_model_store import MemoryModelStore
 from flywheel.adapters.onnx_scorer import OnnxScorer
+from flywheel.kernel.attribution import Attribution
 from flywheel.kernel.ports import Scorer
 from flywheel.kernel.ranking import Ranking
 from services.serving.models.line_up import Models
@@ -63,6 +66,42 @@ def test_a_rollback_is_one_more_deployment(store: MemoryModelStore) -> None:
     deploy(store, "v1")
     models.refresh()
     assert versions(models) == ["v1"]
+
+
+def test_the_first_model_is_loaded_at_once_and_others_with_rests_that_leave_the_core_to_answers(
+    store: MemoryModelStore,
+) -> None:
+    rested_beside: list[list[str]] = []
+    models = Models(
+        USECASE,
+        store,
+        OnnxScorer,
+        on_swap=lambda: None,
+        paced=lambda: lambda: rested_beside.append(versions(models)),
+    )
+    for version in ("v1", "v2"):
+        publish(store, version)
+    deploy(store, "v1")
+    models.refresh()
+    assert (versions(models), rested_beside) == (["v1"], [])
+    deploy(store, "v2")
+    models.refresh()
+    assert (versions(models), rested_beside) == (["v2"], [["v1"]] * 3)
+
+
+def test_what_all_explanations_share_is_ready_before_the_model_answers(store: MemoryModelStore) -> None:
+    explained: list[bool] = []
+
+    class Told(OnnxScorer):
+        def explain(self, row: NDArray[np.float32]) -> Attribution:
+            explained.append(models.lineup().champion is not None)
+            return super().explain(row)
+
+    models = following(store, Told)
+    publish(store, "v1")
+    deploy(store, "v1")
+    models.refresh()
+    assert (versions(models), explained) == (["v1"], [False])
 
 
 def test_only_what_is_loaded_now_has_a_series(store: MemoryModelStore) -> None:
