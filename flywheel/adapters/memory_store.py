@@ -115,6 +115,10 @@ class MemoryFeatureStore:
         """Events counted so far, by `<view>.<event>`."""
         return dict(self._counted)
 
+    def counters_by_place(self) -> dict[str, dict[str, int]]:
+        """One place."""
+        return {"memory": self.counters()}
+
     def report(self, lane: Lane, progress: StoreProgress) -> None:
         """Publishes how far a lane is; of a store whose marks are not known nobody can say that, so nothing happens."""
         if self._absorbed:

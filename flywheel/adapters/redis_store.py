@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any, cast
@@ -36,6 +36,7 @@ from flywheel.kernel.ports import (
     StoreProgress,
     ViewKey,
     furthest,
+    total_of,
 )
 from flywheel.kernel.state import offset_of
 from flywheel.kernel.stored_values import ScalarType, encode_scalar
@@ -203,13 +204,18 @@ class RedisFeatureWriter:
 
     def counters(self) -> dict[str, int]:
         """Events counted so far, by `<view>.<event>`."""
-        batch = self._client.batch()
-        for key in self._client.counted_keys(self._layout.project):
+        return total_of(self.counters_by_place())
+
+    def counters_by_place(self) -> dict[str, dict[str, int]]:
+        """The same by where it is kept: one place, or one for each slot of a cluster."""
+        batch, places = self._client.batch(), self._client.counted_keys(self._layout.project)
+        for key in places:
             batch.add("HGETALL", key)
-        total: Counter[str] = Counter()
-        for found in batch.execute():
-            total.update({name.decode(): int(number) for name, number in found.items()})
-        return dict(total)
+        return {
+            place: {name.decode(): int(number) for name, number in found.items()}
+            for place, found in zip(places, batch.execute(), strict=True)
+            if found
+        }
 
     def report(self, lane: Lane, progress: StoreProgress) -> None:
         """Publishes how far a lane is; of a store whose marks are not known nobody can say that, so nothing happens."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -113,6 +114,18 @@ def furthest(lanes: Iterable[StoreProgress]) -> StoreProgress | None:
     return StoreProgress(first.visible_until_us, first.updated_us, max(known_us, default=None))
 
 
+def total_of(counters: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
+    """Counters that are kept in several places, added up.
+
+    >>> total_of({"here": {"a": 1, "b": 2}, "there": {"b": 3}})
+    {'a': 1, 'b': 5}
+    """
+    total: Counter[str] = Counter()
+    for counted in counters.values():
+        total.update(counted)
+    return dict(total)
+
+
 class Question(NamedTuple):
     """What a decision asks the online store for."""
 
@@ -218,6 +231,9 @@ class FeatureWriter(Protocol):
 
     def counters(self) -> dict[str, int]:
         """Events counted so far, by `<view>.<event>`."""
+
+    def counters_by_place(self) -> dict[str, dict[str, int]]:
+        """The same by where the store keeps them: none ever falls, unless that place has lost what it held."""
 
     def report(self, lane: Lane, progress: StoreProgress) -> None:
         """Publishes how far a lane is; of a store whose marks are not known nobody can say that, so nothing happens.

@@ -14,7 +14,7 @@ from flywheel.adapters.spark_checkpoint import Checkpoint, LostTrack
 from flywheel.contracts.metrics import FEATURES_EVENTS
 from flywheel.contracts.topics import history_topic, training_results_topic
 from flywheel.contracts.training import HistoryBuilt, TrainingFinished
-from flywheel.kernel.ports import Lane, StoreProgress, Unavailable
+from flywheel.kernel.ports import Lane, StoreProgress, Unavailable, total_of
 from services.features.bootstrap import REBUILD, STORE, FeaturesService, tiles_checkpoint
 from services.features.build import serve_requests
 from services.features.positions import counted_only, marks_of
@@ -67,24 +67,28 @@ class _Counters:
     def __init__(self, service: FeaturesService) -> None:
         self._service = service
         self._again_at_s = 0.0
-        self._last: Mapping[str, int] = {}
+        self._last: Mapping[str, Mapping[str, int]] = {}
 
     def publish(self) -> None:
         """Raises Unavailable, and JobDied when the store has counted less than before."""
         if time.monotonic() < self._again_at_s:
             return
-        counted = self._service.writer.counters()
-        if any(counted.get(name, 0) < number for name, number in self._last.items()):
+        counted = self._service.writer.counters_by_place()
+        if any(_has_lost(counted.get(place, {}), before) for place, before in self._last.items()):
             # A node of a cluster that comes back without its data answers as if nothing had ever been there.
             self._service.writer.hand_over(LOST)
             raise JobDied(f"tiles: {STORE} has lost a part of what it held; {REBUILD}")
         self._last = counted
         by_view: Counter[str] = Counter()
-        for name, number in counted.items():
+        for name, number in total_of(counted).items():
             by_view[name.partition(".")[0]] += number
         for view, number in by_view.items():
             FEATURES_EVENTS.labels(self._service.plan.usecase.name, view).set(number)
         self._again_at_s = time.monotonic() + self._service.writer.counters_pause_s
+
+
+def _has_lost(counted: Mapping[str, int], before: Mapping[str, int]) -> bool:
+    return any(counted.get(name, 0) < number for name, number in before.items())
 
 
 def _publish(service: FeaturesService, counters: _Counters) -> None:

@@ -13,6 +13,7 @@ from flywheel.kernel.ports import (
     StateWrite,
     Stored,
     ViewKey,
+    total_of,
 )
 from flywheel.kernel.state import mark_of
 from tests.attribute_scene import PROFILE, SEGMENTS, TRUST, USECASE, profile
@@ -72,7 +73,9 @@ def test_counters_add_up(store: Store) -> None:
     store.writer.write({CARD: StateWrite(b"", 1, counted={"fraud_card_tiles.transaction": 2})})
     counted = {"fraud_card_tiles.transaction": 3, "fraud_card_tiles.chargeback": 1}
     store.writer.write({ViewKey(VIEW.name, "c2"): StateWrite(b"", 1, counted=counted)})
-    assert store.writer.counters() == {"fraud_card_tiles.transaction": 5, "fraud_card_tiles.chargeback": 1}
+    total = {"fraud_card_tiles.transaction": 5, "fraud_card_tiles.chargeback": 1}
+    assert store.writer.counters() == total
+    assert total_of(store.writer.counters_by_place()) == total
 
 
 @pytest.mark.parametrize("newest_us", [0, 999_999, 1_522_540_800_000_001, 2**50])

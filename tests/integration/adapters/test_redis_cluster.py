@@ -315,9 +315,16 @@ async def test_nodes_that_want_a_password_are_given_that_of_the_address(
 def test_of_a_node_that_has_lost_its_data_what_it_counted_is_missing(
     scene: ClusterScene, writer: RedisFeatureWriter
 ) -> None:
-    keys = by_port(scene)
+    keys, before = by_port(scene), writer.counters_by_place()
+    assert sum(counted["events"] for counted in before.values()) == len(KEYS)
     scene.node(scene.ports[1]).flushall()
     assert writer.counters() == {"events": len(KEYS) - len(keys[scene.ports[1]])}
+    kept = keys[scene.ports[0]][0]
+    more = StateWrite(b"more", 1, StateWrite.ending_of(state_of(kept)), {"events": len(KEYS)})
+    assert writer.write({kept: more}) == []
+    after = writer.counters_by_place()
+    assert writer.counters()["events"] > len(KEYS), "as if nothing were missing"
+    assert before.keys() - after.keys(), "but places are"
 
 
 def test_a_table_that_another_thread_forgets_at_once_has_served(

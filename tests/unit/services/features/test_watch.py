@@ -18,14 +18,18 @@ class Store:
         self.counters_pause_s = pause_s
         self.asked = 0
         self.owner: str | None = "the stream"
-        self.lost = 0
+        self.moved = 0
+        """From the one place where it is counted to the other, as if the one had lost what the other counted anew."""
 
     def hand_over(self, source: str | None) -> None:
         self.owner = source
 
-    def counters(self) -> dict[str, int]:
+    def counters_by_place(self) -> dict[str, dict[str, int]]:
         self.asked += 1
-        return {"watched_tiles.transaction": self.asked, "watched_tiles.chargeback": 10 - self.lost}
+        return {
+            "here": {"watched_tiles.transaction": self.asked, "watched_tiles.chargeback": 6 - self.moved},
+            "there": {"watched_tiles.chargeback": 4 + self.moved},
+        }
 
 
 def counters_of(store: Store) -> watch._Counters:
@@ -49,11 +53,11 @@ def test_counters_are_asked_for_as_often_as_the_store_bears(
     assert REGISTRY.get_sample_value("flywheel_features_counted_events", labels) == asked + 10
 
 
-def test_a_store_that_has_counted_less_than_before_is_not_gone_on_with() -> None:
+def test_a_store_of_which_any_part_has_counted_less_than_before_is_not_gone_on_with() -> None:
     store = Store(0.0)
     counters = counters_of(store)
     counters.publish()
-    store.lost = 1
+    store.moved = 1
     with pytest.raises(JobDied, match="lost a part of what it held; `make rebuild`"):
         counters.publish()
     assert store.owner == watch.LOST
