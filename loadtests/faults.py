@@ -17,7 +17,8 @@ from loadtests.scenario import Action, Fault
 
 def victims(fault: Fault, processes: Mapping[str, int]) -> list[int]:
     """Process ids that a fault is made to. Raises CannotTest when there are none."""
-    root = processes.get(fault.process, 0)
+    # What runs several times is numbered from 1.
+    root = processes.get(fault.process) or processes.get(f"{fault.process}-1")
     if not root:
         running = ", ".join(sorted(name for name, pid in processes.items() if pid)) or "none"
         raise CannotTest(f"No process {fault.process!r} runs here to be hurt; running: {running} (`make status`)")

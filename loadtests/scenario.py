@@ -106,7 +106,7 @@ class Fault(_Declared):
     """Something that is done to a process of the stack while load goes on."""
 
     process: str
-    """As `make status` calls it."""
+    """As `make status` calls it; of what runs several times, the first."""
     action: Action
     phase: str
     at_s: float = Field(default=0.0, ge=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -94,6 +95,14 @@ async def test_a_process_that_is_stopped_goes_on_and_one_that_is_killed_does_not
         kill = Fault(process="it", action=Action.KILL, phase="-")
         await make_faults([(0.0, kill)], time.perf_counter(), lambda: {"it": process.pid})
         assert process.wait(10) == -signal.SIGKILL
+
+
+def test_of_what_runs_several_times_the_first_is_hurt() -> None:
+    fault = Fault(process="serving", action=Action.KILL, phase="-")
+    with _process("-c", "import time; time.sleep(60)") as process:
+        assert victims(fault, {"serving-2": os.getpid(), "serving-1": process.pid, "balancer": 1}) == [process.pid]
+    with pytest.raises(CannotTest, match="No process 'serving' runs here"):
+        victims(fault, {"serving-1": 0, "balancer": 1})
 
 
 def test_a_worker_is_hurt_only_where_there_are_workers() -> None:
