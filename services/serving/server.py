@@ -21,6 +21,9 @@ from services.serving.port.gate import AdmissionGate
 from services.serving.port.port import CannotServe, Port
 from services.serving.settings import ServingSettings
 
+_HANGS_AFTER_S = 1.0
+"""Many times what any work on the loop takes; whoever asks has run into its deadline by then."""
+
 _log = logger(__name__)
 
 
@@ -123,6 +126,8 @@ class Server:
         """Whether decisions are answered, and how."""
         if not self._answering:
             return False, "not answering"
+        if (stands_s := self._gate.loop_stands_s()) > _HANGS_AFTER_S:
+            return False, f"not answering: the event loop has stood still for {stands_s:.1f} s"
         return True, self._models.detail
 
     @property

@@ -120,6 +120,10 @@ class AdmissionGate:
         telling = outcome is not Status.CANCELLED
         self._admission.ended(seconds + self.lag_s, self._steady_s(), telling=telling)
 
+    def loop_stands_s(self) -> float:
+        """For how long the loop has looked at nothing; 0 while it turns. May be asked from any thread."""
+        return self._loop_lag.overdue_s(self._steady_s())
+
     def _age_s(self, now_s: float) -> float:
         # While the loop was busy requests came all the time: half of what the first of them waited.
         return self._loop_lag.overdue_s(now_s) / 2

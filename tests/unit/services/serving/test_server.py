@@ -33,6 +33,9 @@ class SlowTracing:
         time.sleep(timeout_s)
 
 
+PARTS = {name: Mock() for name in ("gate", "models", "reader", "log", "shadow", "inference", "warm_up")}
+
+
 def slow_server() -> Server:
     parts = cast(Any, {name: Slow() for name in ("reader", "log", "shadow", "rest")})
     server = Server(
@@ -47,6 +50,17 @@ def slow_server() -> Server:
     )
     server._open = cast(Any, Slow())
     return server
+
+
+def test_whose_event_loop_stands_still_is_not_ready_until_it_turns_again() -> None:
+    gate, models = Mock(loop_stands_s=Mock(return_value=0.2)), Mock(detail="model v1")
+    server = Server(ServingSettings(), {}, **cast(Any, {**PARTS, "gate": gate, "models": models}))
+    server._answering = True
+    assert server.ready() == (True, "model v1")
+    gate.loop_stands_s.return_value = 2.5
+    assert server.ready() == (False, "not answering: the event loop has stood still for 2.5 s")
+    gate.loop_stands_s.return_value = 0.0
+    assert server.ready() == (True, "model v1")
 
 
 async def test_a_stop_takes_twice_the_drain_time_and_whoever_waits_for_it_waits_longer() -> None:

@@ -7,6 +7,7 @@ import math
 import socket
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -148,6 +149,22 @@ async def test_a_busy_loop_is_late_and_an_idle_one_is_not() -> None:
             pass
     lag.stop()
     assert lag.overdue_s(math.inf) == 0.0
+
+
+async def test_that_the_loop_stands_is_seen_from_another_thread() -> None:
+    scene = Scene()
+    gate = AdmissionGate(USECASE, scene.admission)
+    gate.start()
+    with ThreadPoolExecutor(1) as other:
+
+        def look_later() -> float:
+            time.sleep(0.2)
+            return gate.loop_stands_s()
+
+        # Nothing is awaited: the loop does not turn until the other thread has looked.
+        assert 0.1 < other.submit(look_later).result() < 10
+    gate.stop()
+    assert gate.loop_stands_s() == 0
 
 
 @pytest.mark.parametrize("loop_of", [uvloop.new_event_loop, asyncio.new_event_loop], ids=["uvloop", "asyncio"])
