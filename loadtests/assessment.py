@@ -8,6 +8,7 @@ from statistics import fmean
 
 from loadtests.failures import CannotTest
 from loadtests.measures import MEASURES, OF_TEST
+from loadtests.replicas import replicas_of
 from loadtests.result import StretchResult, Usage, Verdict
 from loadtests.scenario import Objective, Scenario
 
@@ -70,14 +71,15 @@ def _of_peak(stretches: Sequence[StretchResult], traffic: str, stretch: StretchR
 
 
 def _growth_mib(usage: Sequence[Usage], process: str, stretch: StretchResult) -> float:
-    """Mean of the stretch's last fifth less mean of its first."""
-    for each in usage:
-        if each.process == process:
-            inside = [
-                rss
-                for at_s, rss in zip(each.at_s, each.rss_mib, strict=True)
-                if stretch.start_s <= at_s <= stretch.end_s
-            ]
-            edge = max(1, int(len(inside) * _EDGE_SHARE))
-            return fmean(inside[-edge:]) - fmean(inside[:edge]) if inside else float("nan")
-    return float("nan")
+    """Mean of the stretch's last fifth less mean of its first; of replicas, that of the one which grew most."""
+    by_name = {each.process: each for each in usage}
+    grown = [_grown_mib(by_name[name], stretch) for name in replicas_of(process, by_name)]
+    return max((each for each in grown if each is not None), default=float("nan"))
+
+
+def _grown_mib(usage: Usage, stretch: StretchResult) -> float | None:
+    """None where the process was not seen in the stretch."""
+    seen = zip(usage.at_s, usage.rss_mib, strict=True)
+    inside = [rss for at_s, rss in seen if stretch.start_s <= at_s <= stretch.end_s]
+    edge = max(1, int(len(inside) * _EDGE_SHARE))
+    return fmean(inside[-edge:]) - fmean(inside[:edge]) if inside else None

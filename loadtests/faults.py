@@ -12,16 +12,18 @@ from contextlib import suppress
 import psutil
 
 from loadtests.failures import CannotTest
+from loadtests.replicas import replicas_of
 from loadtests.scenario import Action, Fault
 
 
 def victims(fault: Fault, processes: Mapping[str, int]) -> list[int]:
     """Process ids that a fault is made to. Raises CannotTest when there are none."""
-    # What runs several times is numbered from 1.
-    root = processes.get(fault.process) or processes.get(f"{fault.process}-1")
-    if not root:
-        running = ", ".join(sorted(name for name, pid in processes.items() if pid)) or "none"
-        raise CannotTest(f"No process {fault.process!r} runs here to be hurt; running: {running} (`make status`)")
+    running = sorted(name for name, pid in processes.items() if pid)
+    mine = replicas_of(fault.process, running)
+    if not mine:
+        told = ", ".join(running) or "none"
+        raise CannotTest(f"No process {fault.process!r} runs here to be hurt; running: {told} (`make status`)")
+    root = processes[mine[0]]
     try:
         children = [child.pid for child in psutil.Process(root).children(recursive=True)]
     except psutil.NoSuchProcess:

@@ -71,6 +71,16 @@ def test_growth_is_from_the_first_to_the_last_fifth_of_the_stretch() -> None:
     assert _assessed(result, measure="rss_growth_mib", bound="<= 30", process="ghost").verdict == "void"
 
 
+def test_of_replicas_that_counts_which_grew_most() -> None:
+    at_s = [5.0 + place * 0.5 for place in range(10)]
+    usage = [
+        Usage(process=f"serving-{number}", at_s=at_s, cores=[0.1] * 10, rss_mib=[by * place for place in range(10)])
+        for number, by in ((1, 1.0), (2, 5.0), (3, -10.0))
+    ]
+    result = result_of(_STEPS).model_copy(update={"usage": usage})
+    assert _assessed(result, measure="rss_growth_mib", bound="<= 30", process="serving").value == 40.0
+
+
 def test_the_whole_is_failed_by_one_and_void_by_one() -> None:
     result = result_of(_STEPS)
     one = result.objectives[0]
