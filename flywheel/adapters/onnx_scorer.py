@@ -85,11 +85,14 @@ class OnnxScorer:
 
         The first takes several times as long as others: what is common to all is worked out then.
         """
-        if self._attributor is None:
-            self._attributor = _attributor(self._model, self.feature_count)
-        if isinstance(self._attributor, NotExplainable):
-            raise NotExplainable(str(self._attributor))
-        return self._attributor.attribute(row)
+        # Taken first: whoever else makes the attributor lets go of the bytes after it is there.
+        model, attributor = self._model, self._attributor
+        if attributor is None:
+            attributor = self._attributor = _attributor(model, self.feature_count)
+            self._model = b""
+        if isinstance(attributor, NotExplainable):
+            raise NotExplainable(str(attributor))
+        return attributor.attribute(row)
 
 
 class _Bound(NamedTuple):

@@ -96,6 +96,7 @@ class Server:
         drain_s = self._settings.serving_drain_s
         if self._answering:
             await self._give_notice(self._settings.serving_notice_s)
+        self._models.hurry()
         if self._watching:
             self._watching.cancel()
             # However it ended: what follows must be closed.

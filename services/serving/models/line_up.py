@@ -42,7 +42,7 @@ class Models:
     """The line-up of one use case. `lineup` may be called at any time, from any thread.
 
     With `last_good` a start does without a model store that is gone or broken, and says so until it is back. `paced`
-    begins the rests of one more model that is loaded.
+    begins the rests of one refresh beside a model that answers.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Models:
         last_good: LastGoodModels | None = None,
         guard: Guard = unguarded,
         on_swap: Callable[[], object] = settle,
-        paced: Callable[[], Rest] = lambda: Pacing(SHARE).rest,
+        paced: Callable[[], Rest] | None = None,
     ) -> None:
         self._usecase = usecase
         self._store = store
@@ -62,7 +62,9 @@ class Models:
         self._guard = guard
         self._last_good = last_good
         self._on_swap = on_swap
-        self._paced = paced
+        self._hurry = threading.Event()
+        self._paced = paced or (lambda: Pacing(SHARE, sleep=self._hurry.wait).rest)
+        self._rest: Rest = at_once
         self._lineup = Lineup()
         self._served: Deployment | None = None
         self._refused: Deployment | None = None
@@ -104,8 +106,16 @@ class Models:
                 # Whatever it was: without its follower this process would miss every later deployment.
                 _log.error("models_not_refreshed", reason=repr(error))
 
+    def hurry(self) -> None:
+        """What is being loaded rests no more, because the process is to end."""
+        self._hurry.set()
+
     def refresh(self) -> None:
-        """Brings the line-up to the newest deployment; whatever is wrong with that, the present one stays."""
+        """Brings the line-up to the newest deployment; whatever is wrong with that, the present one stays.
+
+        Where a model answers, the next one may take a few times as long: it leaves the core to the answers.
+        """
+        self._rest = self._paced() if self._lineup.champion else at_once
         try:
             newest = self._store.current(self._usecase.name)
             if newest is not None:
@@ -163,6 +173,7 @@ class Models:
             return
         try:
             self._last_good.keep(newest, self._store)
+            self._rest()
         except (OSError, CorruptModel, KeyError) as error:
             _log.error("models_not_kept", sequence=newest.sequence, reason=str(error))
 
@@ -257,7 +268,7 @@ class Models:
             if model.version == version:
                 return model
         try:
-            return load(self._store, self._usecase, version, self._make_scorer, self._guard, self._rest())
+            return load(self._store, self._usecase, version, self._make_scorer, self._guard, self._rest)
         except ModelRefused as error:
             reason = str(error)
         except (CorruptModel, KeyError, OSError) as error:
@@ -273,16 +284,12 @@ class Models:
         if self._last_good is None:
             return None
         try:
-            model = load(self._last_good.store, self._usecase, version, self._make_scorer, self._guard, self._rest())
+            model = load(self._last_good.store, self._usecase, version, self._make_scorer, self._guard, self._rest)
         except (CorruptModel, ModelRefused, KeyError, OSError):
             return None
         _log.error("local_copy_loaded", sequence=deployment.sequence, version=version)
         self._copied.add(version)
         return model
-
-    def _rest(self) -> Rest:
-        """Nobody waits for the next model where one answers; but for those answers others wait."""
-        return self._paced() if self._lineup.champion else at_once
 
     def _exchange(self, found: Lineup) -> bool:
         """Brings that line-up in, without what was stopped; says whether it differs. To be called under the lock."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 
 import numpy as np
 from numpy.typing import NDArray
 
+from flywheel.adapters.logs import logger
 from flywheel.contracts.models import MODEL, ModelManifest
 from flywheel.kernel.attribution import Explaining, NotExplainable
 from flywheel.kernel.chain import Chain
@@ -23,6 +23,8 @@ _WARM_UP_CALLS = 50
 
 MakeScorer = Callable[[bytes], Scorer]
 Guard = Callable[[Scorer], Scorer]
+
+_log = logger(__name__)
 
 
 def unguarded(scorer: Scorer) -> Scorer:
@@ -60,8 +62,7 @@ def load(
     rest()
     if isinstance(scorer, Explaining):
         # The first explanation takes longer than an answer has time for.
-        with suppress(NotExplainable):
-            scorer.explain(rows[0])
+        _explain_once(version, scorer, rows[0])
         rest()
     return LoadedModel(version, guard(scorer), components)
 
@@ -69,6 +70,16 @@ def load(
 def _scorer(manifest: ModelManifest, components: Mapping[str, Scorer]) -> Scorer:
     corrections = [components[part.name] for part in manifest.attached if part.chained]
     return Chain(components[MODEL], corrections) if corrections else components[MODEL]
+
+
+def _explain_once(version: str, scorer: Explaining, row: NDArray[np.float32]) -> None:
+    try:
+        scorer.explain(row)
+    except NotExplainable:
+        pass
+    except Exception:
+        # Whatever it is, the model answers all the same.
+        _log.exception("model_not_explained", version=version)
 
 
 def _check_features(manifest: ModelManifest, usecase: UseCase) -> None:

@@ -13,7 +13,7 @@ def at_once() -> None:
 
 
 class Pacing:
-    """The work of the thread that makes this object, from then on.
+    """The work of the thread that makes this object, from then on; `sleep` takes seconds.
 
     >>> spent_s, slept_s = iter([10.0, 10.02, 10.02, 10.05, 10.05]), []
     >>> pacing = Pacing(0.25, spent_s=lambda: next(spent_s), sleep=slept_s.append)

@@ -11,10 +11,11 @@ import pytest
 from numpy.typing import NDArray
 from onnx import helper
 
+from flywheel.adapters import onnx_scorer
 from flywheel.adapters.onnx_attribution import attributor_of
 from flywheel.adapters.onnx_export import LogisticWeights, export_boosted, export_logistic
 from flywheel.adapters.onnx_scorer import OnnxScorer
-from flywheel.kernel.attribution import NotExplainable
+from flywheel.kernel.attribution import Attributor, NotExplainable
 from tests.serving_parts import tiny_model
 
 SLOPE, INTERCEPT = 1.3, -0.4
@@ -70,6 +71,23 @@ def test_a_split_of_missing_values_alone_is_explained() -> None:
     attributor = attributor_of(model, 1)
     for row, score in zip(values[[0, 399]], OnnxScorer(model).score(values[[0, 399]]), strict=True):
         assert attributor.attribute(row).score == pytest.approx(score, abs=1e-6)
+
+
+def test_what_explanations_share_is_worked_out_once_and_the_file_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    worked: list[int] = []
+
+    def counted(model: bytes, features: int) -> Attributor:
+        worked.append(features)
+        return attributor_of(model, features)
+
+    monkeypatch.setattr(onnx_scorer, "attributor_of", counted)
+    scorer = OnnxScorer(export_boosted(trained(1).dump_model(), SLOPE, INTERCEPT))
+    row = rows(np.random.default_rng(1), 1, 8)[0]
+    first, second = scorer.explain(row), scorer.explain(row)
+    assert worked == [8]
+    assert first.base == second.base
+    assert (first.contributions == second.contributions).all()
+    assert scorer._model == b""
 
 
 def test_covers_change_no_answer() -> None:

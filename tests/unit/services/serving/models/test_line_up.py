@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import threading
 import weakref
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 from prometheus_client import REGISTRY
 
@@ -15,6 +17,7 @@ from flywheel.adapters.onnx_scorer import OnnxScorer
 from flywheel.kernel.attribution import Attribution
 from flywheel.kernel.ports import Scorer
 from flywheel.kernel.ranking import Ranking
+from services.serving.models import line_up
 from services.serving.models.line_up import Models
 from tests.line_up_scene import flipped, following, versions
 from tests.serving_parts import USECASE, deploy, publish
@@ -87,6 +90,44 @@ def test_the_first_model_is_loaded_at_once_and_others_with_rests_that_leave_the_
     deploy(store, "v2")
     models.refresh()
     assert (versions(models), rested_beside) == (["v2"], [["v1"]] * 3)
+
+
+def test_a_rest_ends_when_the_process_is_to_end(store: MemoryModelStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(line_up, "SHARE", 1e-9)
+    scored = threading.Event()
+
+    def make(model: bytes) -> Scorer:
+        scored.set()
+        return OnnxScorer(model)
+
+    models = following(store, make)
+    for version in ("v1", "v2"):
+        publish(store, version)
+    deploy(store, "v1")
+    models.refresh()
+    deploy(store, "v2")
+    scored.clear()
+    loading = threading.Thread(target=models.refresh, daemon=True)
+    loading.start()
+    assert scored.wait(10)
+    loading.join(0.2)
+    assert loading.is_alive()
+    assert versions(models) == ["v1"]
+    models.hurry()
+    loading.join(10)
+    assert versions(models) == ["v2"]
+
+
+def test_a_model_that_cannot_be_explained_for_whatever_reason_answers(store: MemoryModelStore) -> None:
+    class Broken(OnnxScorer):
+        def explain(self, row: NDArray[np.float32]) -> Attribution:
+            raise KeyError(f"nodes_modes of {row.shape}")
+
+    models = following(store, Broken)
+    publish(store, "v1")
+    deploy(store, "v1")
+    models.refresh()
+    assert (versions(models), models.detail) == (["v1"], "model v1")
 
 
 def test_what_all_explanations_share_is_ready_before_the_model_answers(store: MemoryModelStore) -> None:
