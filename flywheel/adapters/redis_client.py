@@ -86,7 +86,7 @@ class SingleRedis:
 
     def scan(self, after: int, number: int) -> tuple[int, list[bytes]]:
         """About that many keys, and where to go on."""
-        with answering():
+        with failing_as_unavailable():
             following, found = self._client.execute_command("SCAN", after, "COUNT", number)  # type: ignore[no-untyped-call]
         return int(following), found
 
@@ -121,12 +121,12 @@ class NodePipeline:
 
     def execute(self, *, raises: bool = True) -> list[Any]:
         """The replies; unless it raises, an error may stand in the place of one."""
-        with answering():
+        with failing_as_unavailable():
             return list(self._pipe.execute(raise_on_error=raises))
 
 
 @contextmanager
-def answering() -> Iterator[None]:
+def failing_as_unavailable() -> Iterator[None]:
     """Raises Unavailable for whatever Redis or the way to it fails with."""
     try:
         yield

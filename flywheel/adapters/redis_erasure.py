@@ -12,7 +12,7 @@ from redis.exceptions import ResponseError
 
 from flywheel.adapters.feast_key_reader import join_keys
 from flywheel.adapters.redis_address import own_key
-from flywheel.adapters.redis_client import answering
+from flywheel.adapters.redis_client import failing_as_unavailable
 from flywheel.adapters.redis_cluster_client import open_client
 from flywheel.kernel.ports import Lane, StoreProgress, Unavailable
 
@@ -96,7 +96,7 @@ class _Node:
         _await(lambda: not self._is_rewriting(), deadline_s)
 
     def _began_rewriting(self) -> bool:
-        with answering():
+        with failing_as_unavailable():
             try:
                 self._client.execute_command("BGREWRITEAOF")  # type: ignore[no-untyped-call]
             except ResponseError:
@@ -108,7 +108,7 @@ class _Node:
         return bool(found.get("aof_rewrite_in_progress") or found.get("aof_rewrite_scheduled"))
 
     def _ask(self, *command: Any) -> Any:
-        with answering():
+        with failing_as_unavailable():
             return self._client.execute_command(*command)  # type: ignore[no-untyped-call]
 
 

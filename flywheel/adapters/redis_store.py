@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import defaultdict
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from itertools import islice
@@ -212,7 +213,8 @@ class RedisFeatureWriter:
         for key in places:
             batch.add("HGETALL", key)
         return {
-            place: {name.decode(): int(number) for name, number in found.items()}
+            # The same few names in thousands of places.
+            place: {sys.intern(name.decode()): int(number) for name, number in found.items()}
             for place, found in zip(places, batch.execute(), strict=True)
             if found
         }

@@ -18,6 +18,7 @@ class Store:
         self.counters_pause_s = pause_s
         self.asked = 0
         self.owner: str | None = "the stream"
+        self.empty = False
         self.moved = 0
         """From the one place where it is counted to the other, as if the one had lost what the other counted anew."""
 
@@ -26,9 +27,9 @@ class Store:
 
     def counters_by_place(self) -> dict[str, dict[str, int]]:
         self.asked += 1
-        return {
+        there = {} if self.empty else {"there": {"watched_tiles.chargeback": 4 + self.moved}}
+        return there | {
             "here": {"watched_tiles.transaction": self.asked, "watched_tiles.chargeback": 6 - self.moved},
-            "there": {"watched_tiles.chargeback": 4 + self.moved},
         }
 
 
@@ -51,6 +52,16 @@ def test_counters_are_asked_for_as_often_as_the_store_bears(
     assert store.asked == asked
     labels = {"usecase": "watched", "view": "watched_tiles"}
     assert REGISTRY.get_sample_value("flywheel_features_counted_events", labels) == asked + 10
+
+
+def test_a_store_of_which_a_part_is_empty_is_not_gone_on_with() -> None:
+    store = Store(0.0)
+    counters = counters_of(store)
+    counters.publish()
+    store.empty = True
+    with pytest.raises(JobDied, match="lost a part of what it held"):
+        counters.publish()
+    assert store.owner == watch.LOST
 
 
 def test_a_store_of_which_any_part_has_counted_less_than_before_is_not_gone_on_with() -> None:
