@@ -16,7 +16,7 @@ run | dev)
     ;;
 images)
     # What runs in a container is what runs on this machine, part by part.
-    for part in ingest features trainer serving monitor client; do
+    for part in ingest features trainer serving monitor client loadtest; do
         # Images take wheels alone; PySpark is published as source, with nothing in it to compile.
         sources=
         [ "$part" != features ] || sources="--no-binary pyspark --emit-build-options"

@@ -24,7 +24,7 @@ def services() -> dict[str, Service]:
 
 def is_task(service: Service) -> bool:
     """Whether it runs to its end instead of staying."""
-    return str(service["restart"]).startswith("on-failure")
+    return str(service["restart"]).startswith(("on-failure", "no"))
 
 
 def is_own(service: Service) -> bool:

@@ -12,13 +12,14 @@ from collections.abc import Iterable, Iterator
 
 from flywheel.kernel import catalog
 
-PARTS = ("ingest", "features", "trainer", "serving", "monitor", "client")
+PARTS = ("ingest", "features", "trainer", "serving", "monitor", "client", "loadtest")
 
 
 def modules_of(part: str) -> Iterator[str]:
     """What can run in the image of that part: its own modules, and the declaration of every use case.
 
-    The client plays the use cases' worlds as well, and makes the topics. Raises ValueError for a part that is none.
+    The client plays the use cases' worlds as well, and makes the topics; load tests begin at their command. Raises
+    ValueError for a part that is none.
     """
     if part not in PARTS:
         raise ValueError(f"{part!r} is none of {', '.join(PARTS)}")
@@ -27,7 +28,10 @@ def modules_of(part: str) -> Iterator[str]:
     if part == "client":
         yield "infra.local.topics"
         yield from (world for name in usecases if (world := catalog.load(name).world))
-    yield from _modules_in("flywheel.client" if part == "client" else f"services.{part}")
+    if part == "loadtest":
+        yield from ("loadtests.__main__", "loadtests.sampler")
+    else:
+        yield from _modules_in("flywheel.client" if part == "client" else f"services.{part}")
 
 
 def failures(names: Iterable[str]) -> list[str]:

@@ -114,4 +114,4 @@ def test_serving_is_small() -> None:
 
 def test_every_service_has_its_image() -> None:
     services = {path.parent.name for path in (ROOT / "services").glob("*/__main__.py")}
-    assert {*services, "client"} == set(PARTS) == {path.stem for path in LOCKS.glob("*.txt")}
+    assert {*services, "client", "loadtest"} == set(PARTS) == {path.stem for path in LOCKS.glob("*.txt")}

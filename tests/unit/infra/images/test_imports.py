@@ -20,6 +20,10 @@ def test_the_client_plays_worlds_and_makes_topics() -> None:
     assert {"flywheel.client.commands", "usecases.fraud.world", "infra.local.topics"} <= set(modules_of("client"))
 
 
+def test_load_tests_begin_at_their_command() -> None:
+    assert {"loadtests.__main__", "loadtests.sampler", "usecases.fraud"} == set(modules_of("loadtest"))
+
+
 def test_a_part_that_is_none_is_refused() -> None:
     with pytest.raises(ValueError, match="'nope' is none of ingest"):
         list(modules_of("nope"))
