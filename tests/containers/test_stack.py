@@ -18,6 +18,7 @@ from flywheel.client.decision_client import DecisionClient
 from flywheel.client.errors import ServingUnreachable
 from flywheel.contracts.proto.decision_pb2 import DecideResponse
 from loadtests.accounts import await_that
+from loadtests.result import Result
 from tests.compose_file import is_task, services
 from tests.composed_stack import Composed, docker
 
@@ -217,6 +218,25 @@ def page(stack: Composed, service: str, url: str) -> str:
     """What a page that is not published says, asked from inside."""
     asking = f"import urllib.request as r; print(r.urlopen('{url}', timeout=10).read().decode())"
     return stack.inside(service, "python", "-c", asking).stdout
+
+
+def test_the_registry_has_a_page_of_its_own(running: Composed) -> None:
+    running.run("--profile", "mlflow", "up", "--wait", "--no-deps", "mlflow", timeout_s=180)
+    asked = f"{running.url('MLFLOW_PORT')}/api/2.0/mlflow/registered-models/search"
+    found = httpx.get(asked, timeout=30).json()["registered_models"]
+    assert [model["name"] for model in found] == ["fraud"]
+
+
+def test_a_load_test_runs_beside_the_stack_and_leaves_its_report(running: Composed) -> None:
+    where = "/var/lib/flywheel/loadtests/calm"
+    calm = ("--capacity", "50", "--stretch", "0.2", "--out", f"{where}.json")
+    # Whether a busy machine is in time is not asked here.
+    running.run("run", "--rm", "loadtest", "loadtests", "run", "steady", *calm, timeout_s=300, may_end_with=(0, 1))
+    found = Result.model_validate_json(running.inside("serving", "cat", f"{where}.json").stdout)
+    for traffic in found.traffic:
+        assert sum(second.good for second in traffic.seconds) > 0, traffic.name
+    assert found.gauges.at_s
+    assert "<html" in running.inside("serving", "cat", f"{where}.html").stdout
 
 
 def test_stopping_is_graceful_and_starting_again_goes_on(running: Composed) -> None:
