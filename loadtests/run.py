@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from benchmarks import figures
 from flywheel.contracts.settings import PlatformSettings
@@ -47,7 +49,7 @@ async def run(order: Order, settings: PlatformSettings) -> Result:
         ready = await prepare(order, settings, run_id, stack)
         requests = sum(map(len, ready.schedules.values()))
         order.tell(f"{len(ready.stretches)} stretches, {ready.seconds:.0f} s, {requests:,} requests")
-        with _sampling(run_id, order, settings) as seen, first_in_line():
+        with _sampling(order, settings) as seen, first_in_line():
             played = await _play(ready, order.tell)
     return _result(order, settings, ready, played, seen, began_at)
 
@@ -91,10 +93,10 @@ def _what(fault: Fault) -> str:
 
 
 @contextmanager
-def _sampling(run_id: str, order: Order, settings: PlatformSettings) -> Iterator[list[samples.Sample]]:
-    path = figures.ROOT / "build" / "loadtests" / f".samples-{run_id}.jsonl"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
+def _sampling(order: Order, settings: PlatformSettings) -> Iterator[list[samples.Sample]]:
+    # In a place of its own: of a container's root nothing can be written.
+    directory = TemporaryDirectory(prefix="flywheel-samples-")
+    path = Path(directory.name) / "samples.jsonl"
     others = [f"{name}={pid}" for name, pid in {GENERATOR: os.getpid(), **order.others}.items()]
     process = subprocess.Popen(
         [sys.executable, "-m", "loadtests.sampler", str(path), *others],
@@ -109,7 +111,7 @@ def _sampling(run_id: str, order: Order, settings: PlatformSettings) -> Iterator
         process.wait(10)
         if path.exists():
             found += samples.read_samples(path)
-            path.unlink()
+        directory.cleanup()
 
 
 def _result(

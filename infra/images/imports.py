@@ -18,16 +18,18 @@ PARTS = ("ingest", "features", "trainer", "serving", "monitor", "client", "loadt
 def modules_of(part: str) -> Iterator[str]:
     """What can run in the image of that part: its own modules, and the declaration of every use case.
 
-    The client plays the use cases' worlds as well, and makes the topics; load tests begin at their command. Raises
+    The client plays the use cases' worlds as well, and makes the topics; load tests, which begin at their command, ask
+    about what the worlds make. Raises
     ValueError for a part that is none.
     """
     if part not in PARTS:
         raise ValueError(f"{part!r} is none of {', '.join(PARTS)}")
     usecases = catalog.names()
     yield from (f"usecases.{name}" for name in usecases)
+    if part in ("client", "loadtest"):
+        yield from (world for name in usecases if (world := catalog.load(name).world))
     if part == "client":
         yield "infra.local.topics"
-        yield from (world for name in usecases if (world := catalog.load(name).world))
     if part == "loadtest":
         yield from ("loadtests.__main__", "loadtests.sampler")
     else:

@@ -31,6 +31,8 @@ SPARK = {"SPARK_MASTER": "spark://spark-master:7077"}
 ENDED_BY_ITSELF = {0, 143}
 GOALS = {"up_s": "<= 360", "up_again_s": "<= 120", "stop_s": "<= 60", "memory_mib": "<= 5120"}
 FIGURES: dict[str, float] = {}
+PASSED, FAILED, VOID = 0, 1, 3
+"""How a load test ends that has measured something."""
 
 
 @pytest.fixture(scope="module")
@@ -230,8 +232,10 @@ def test_the_registry_has_a_page_of_its_own(running: Composed) -> None:
 def test_a_load_test_runs_beside_the_stack_and_leaves_its_report(running: Composed) -> None:
     where = "/var/lib/flywheel/loadtests/calm"
     calm = ("--capacity", "50", "--stretch", "0.2", "--out", f"{where}.json")
-    # Whether a busy machine is in time is not asked here.
-    running.run("run", "--rm", "loadtest", "loadtests", "run", "steady", *calm, timeout_s=300, may_end_with=(0, 1))
+    running.run("--profile", "loadtest", "build", "--quiet", "loadtest", timeout_s=900)
+    # So short a test says nothing of some objectives, and whether a busy machine meets the others is not asked here.
+    ends = (PASSED, FAILED, VOID)
+    running.run("run", "--rm", "loadtest", "loadtests", "run", "steady", *calm, timeout_s=120, may_end_with=ends)
     found = Result.model_validate_json(running.inside("serving", "cat", f"{where}.json").stdout)
     for traffic in found.traffic:
         assert sum(second.good for second in traffic.seconds) > 0, traffic.name
