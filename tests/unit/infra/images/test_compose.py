@@ -24,8 +24,6 @@ STEPS = {step.name: step for step in declaration(PlatformSettings(prometheus="of
 UNPRIVILEGED_BY_IMAGE = ("apache/kafka", "prom/prometheus", "grafana/grafana")
 ADDRESSES = ("listeners", "voters", "log.dirs", "security.protocol.map")
 ENGINES = ("kafka", "redis")
-TARGETS = {"features": "spark-service", "loadtest": "loadtest"}
-"""Of the parts that are not as the others."""
 
 
 def waited_for(name: str) -> set[str]:
@@ -103,7 +101,7 @@ def test_every_image_of_ours_is_built_once() -> None:
         assert part(service) in PARTS
         if build := service.get("build"):
             assert build["args"]["PART"] == part(service)
-            assert build["target"] == TARGETS.get(part(service), "service")
+            assert build["target"] == ("spark-service" if part(service) == "features" else "service")
             # LightGBM's wheel brings no OpenMP.
             assert build["args"].get("LIBRARIES", "") == ("libgomp1" if part(service) == "trainer" else "")
 
