@@ -11,6 +11,7 @@ import pytest
 from flywheel.contracts.settings import PlatformSettings
 from infra.images.imports import PARTS
 from infra.local.processes import declaration, environment
+from tests.compose_file import services
 
 ROOT = Path(__file__).resolve().parents[4]
 DOCKERFILE = (ROOT / "infra" / "images" / "Dockerfile").read_text()
@@ -50,7 +51,12 @@ def test_images_begin_with_an_exact_version() -> None:
     (python,) = re.findall(r"^ARG PYTHON=(.*)$", DOCKERFILE, re.MULTILINE)
     assert re.fullmatch(r"python:3\.11\.\d+-slim-bookworm", python)
     bases = set(re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE))
-    assert bases - set(stages()) == {"${PYTHON}", "scratch"}
+    assert bases - set(stages()) == {"${PYTHON}", "${CODE}", "scratch"}
+    codes = {
+        service["build"]["args"].get("CODE", "service-code") for service in services().values() if "build" in service
+    }
+    assert codes <= set(stages())
+    assert "ARG CODE=service-code" in DOCKERFILE
 
 
 def test_a_process_is_told_to_stop_itself() -> None:
