@@ -19,7 +19,9 @@ _FATAL = frozenset({KafkaError._FATAL, KafkaError.TOPIC_AUTHORIZATION_FAILED})
 _LOOK_EVERY_S = 1.0
 """For partitions that were added."""
 _LOOK_WITHIN_S = 0.05
-"""No more, because nothing is read meanwhile."""
+"""No more, because nothing is read meanwhile; twice as long after each time that it was not enough …"""
+_LOOK_WITHIN_MOST_S = 0.8
+"""… up to this: a broker that is slow for long must not hide for ever what was added."""
 _LOOK_AGAIN_AFTER_S = 5.0
 
 _log = logger(__name__)
@@ -44,6 +46,7 @@ class KafkaFollower:
         self._wanted = wanted
         self._followed: set[tuple[str, int]] = set()
         self._look_again_s = math.inf
+        self._look_within_s = _LOOK_WITHIN_S
         self._sees_added = True
         self._consumer = Consumer(
             {
@@ -96,13 +99,14 @@ class KafkaFollower:
 
     def _follow_added(self) -> None:
         try:
-            found = self._ask(_LOOK_WITHIN_S)
+            found = self._ask(self._look_within_s)
         except (KafkaException, Unavailable) as error:
             # The broker is away, about to be, or busy: what can be read is read, and this is asked again.
             if self._sees_added:
                 _log.warning("kafka_partitions_unknown", reason=str(error))
             self._sees_added = False
             self._look_again_s = time.monotonic() + _LOOK_AGAIN_AFTER_S
+            self._look_within_s = min(2 * self._look_within_s, _LOOK_WITHIN_MOST_S)
             return
         added = [one for one in found if (one.topic, one.partition) not in self._followed]
         if added:
@@ -111,4 +115,5 @@ class KafkaFollower:
             self._consumer.incremental_assign(added)
             self._followed |= {(one.topic, one.partition) for one in added}
         self._sees_added = True
+        self._look_within_s = _LOOK_WITHIN_S
         self._look_again_s = time.monotonic() + _LOOK_EVERY_S
