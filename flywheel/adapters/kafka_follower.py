@@ -20,7 +20,7 @@ _LOOK_EVERY_S = 1.0
 """For partitions that were added."""
 _LOOK_WITHIN_S = 0.05
 """No more, because nothing is read meanwhile; twice as long after each time that it was not enough …"""
-_LOOK_WITHIN_MOST_S = 0.8
+_LOOK_WITHIN_MOST_S = 0.4
 """… up to this: a broker that is slow for long must not hide for ever what was added."""
 _LOOK_AGAIN_AFTER_S = 5.0
 
