@@ -94,24 +94,23 @@ def _what(fault: Fault) -> str:
 
 @contextmanager
 def _sampling(order: Order, settings: PlatformSettings) -> Iterator[list[samples.Sample]]:
-    # In a place of its own: of a container's root nothing can be written.
-    directory = TemporaryDirectory(prefix="flywheel-samples-")
-    path = Path(directory.name) / "samples.jsonl"
     others = [f"{name}={pid}" for name, pid in {GENERATOR: os.getpid(), **order.others}.items()]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "loadtests.sampler", str(path), *others],
-        cwd=figures.ROOT,
-        env={**os.environ, "FLYWHEEL_SERVING_METRICS_PORT": str(settings.serving_metrics_port)},
-    )
     found: list[samples.Sample] = []
-    try:
-        yield found
-    finally:
-        process.terminate()
-        process.wait(10)
-        if path.exists():
-            found += samples.read_samples(path)
-        directory.cleanup()
+    # In a place of its own: of a container's root nothing can be written.
+    with TemporaryDirectory(prefix="flywheel-samples-") as directory:
+        path = Path(directory) / "samples.jsonl"
+        process = subprocess.Popen(
+            [sys.executable, "-m", "loadtests.sampler", str(path), *others],
+            cwd=figures.ROOT,
+            env={**os.environ, "FLYWHEEL_SERVING_METRICS_PORT": str(settings.serving_metrics_port)},
+        )
+        try:
+            yield found
+        finally:
+            process.terminate()
+            process.wait(10)
+            if path.exists():
+                found += samples.read_samples(path)
 
 
 def _result(
